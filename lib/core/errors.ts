@@ -1,0 +1,56 @@
+import type { Tier } from './record';
+
+/** Stable, documented reasons for which the module refuses to run a handler or to answer with its response. */
+export type IdempotencyErrorCode =
+  | 'key_missing'
+  | 'key_invalid'
+  | 'fingerprint_mismatch'
+  | 'in_flight'
+  | 'outcome_unknown'
+  | 'outcome_not_stored'
+  | 'outcome_not_recorded'
+  | 'store_unavailable';
+
+const MARKER = Symbol.for('nestjs-idempotency.error');
+
+/**
+ * Every refusal of this module. `code` says which, `retryAfter` (seconds) when a retry may succeed.
+ * Test with {@link isIdempotencyError}, which also holds across two installed copies of the package.
+ */
+export class IdempotencyError extends Error {
+  readonly [MARKER] = true;
+
+  constructor(
+    readonly code: IdempotencyErrorCode,
+    message: string,
+    readonly details: { readonly retryAfter?: number; readonly cause?: unknown } = {},
+  ) {
+    super(message, { cause: details.cause });
+    this.name = 'IdempotencyError';
+  }
+}
+
+export function isIdempotencyError(error: unknown): error is IdempotencyError {
+  return typeof error === 'object' && error !== null && MARKER in error;
+}
+
+/** A store could not be asked, or did not answer in time: whether the operation took effect is unknown. */
+export class StoreUnavailableError extends Error {
+  constructor(
+    readonly tier: Tier,
+    readonly operation: string,
+    cause: unknown,
+  ) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    super(`${tier === 'redis' ? 'Redis' : 'Postgres'} is unavailable (${operation}): ${reason}`, { cause });
+    this.name = 'StoreUnavailableError';
+  }
+}
+
+/** The application is not set up for the module; thrown at start, with the way to mend it in its message. */
+export class IdempotencySetupError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(`IdempotencyModule: ${message}`, options);
+    this.name = 'IdempotencySetupError';
+  }
+}

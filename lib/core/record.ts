@@ -1,0 +1,84 @@
+import { createHash } from 'node:crypto';
+
+/** Where a copy of a record was read. */
+export type Tier = 'redis' | 'postgres';
+
+/**
+ * What a record is filed under. The same key in two scopes names two records.
+ * Both stores address a record by `hash`, so no key or scope, however hostile or long,
+ * reaches an index or the Redis key space as text.
+ */
+export interface RecordId {
+  readonly scope: string;
+  readonly key: string;
+  /** SHA-256 of scope and key, in lower-case hexadecimal. */
+  readonly hash: string;
+}
+
+/** Builds the identity of a record. The scope's length is hashed too, so that no two pairs run together. */
+export function recordId(scope: string, key: string): RecordId {
+  const scopeBytes = Buffer.from(scope);
+  const hash = createHash('sha256').update(`${scopeBytes.length}:`).update(scopeBytes).update(key).digest('hex');
+  return { scope, key, hash };
+}
+
+/** Header names as first sent, in order; a name that was sent more than once has a list of values. */
+export type HeaderList = readonly (readonly [name: string, value: string | readonly string[]])[];
+
+/** Why a finished response is not kept: it exceeded `maxBodySize`, or it has no storable form. */
+export type TombstoneReason = 'too_large' | 'unstorable';
+
+/** A response that every retry gets back as it is. */
+export interface ResponseOutcome {
+  readonly kind: 'response';
+  readonly status: number;
+  readonly headers: HeaderList;
+  readonly body: Buffer;
+}
+
+/** The handler finished, but its response could not be kept: a retry is told so and does not run it again. */
+export interface TombstoneOutcome {
+  readonly kind: 'tombstone';
+  readonly status: number;
+  readonly reason: TombstoneReason;
+}
+
+export type Outcome = ResponseOutcome | TombstoneOutcome;
+
+/** The right to run one handler for one key, proven by `token` and ordered by `fence`. */
+export interface Claim {
+  readonly id: RecordId;
+  /** SHA-256 of the request, in lower-case hexadecimal: tells a retry from another request under the same key. */
+  readonly fingerprint: string;
+  /** UUID that the claimant chose; it alone may complete, renew or release the claim. */
+  readonly token: string;
+  /** Rises strictly with each claim of a key, so that a late writer can be told from the present owner. */
+  readonly fence: number;
+  /** 1 for a first claim, one more each time a lapsed claim is taken over. */
+  readonly attempt: number;
+}
+
+export interface InProgressRecord extends Claim {
+  readonly state: 'in_progress';
+  /** Milliseconds until the lease lapses by the store's own clock; zero or less once it has lapsed. */
+  readonly leaseRemaining: number;
+  readonly tier: Tier;
+}
+
+export interface CompletedRecord extends Claim {
+  readonly state: 'completed';
+  readonly outcome: Outcome;
+  /** Milliseconds until the record expires by the store's own clock. */
+  readonly expiresIn: number;
+  /** True while the outcome is in Redis only, because Postgres could not be reached when the handler finished. */
+  readonly pending: boolean;
+  readonly tier: Tier;
+}
+
+/** A key without a record is absent; there is no third state. */
+export type IdempotencyRecord = InProgressRecord | CompletedRecord;
+
+/** The owner of this claim is gone: its lease lapsed without an outcome. */
+export function isOrphaned(record: IdempotencyRecord): boolean {
+  return record.state === 'in_progress' && record.leaseRemaining <= 0;
+}

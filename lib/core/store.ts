@@ -1,0 +1,59 @@
+import type { Durability } from '../options/idempotency.options';
+import type { Claim, IdempotencyRecord, Outcome, RecordId } from './record';
+
+export interface ClaimRequest {
+  readonly id: RecordId;
+  readonly fingerprint: string;
+  /**
+   * UUID of this claim. A caller that tries the same claim again (its reply was lost) passes the same token,
+   * and is told that it already owns the key instead of being refused by its own record.
+   */
+  readonly token: string;
+  /** Milliseconds for which the claim is held without renewal. */
+  readonly lease: number;
+  /** Whether a lapsed claim of the same fingerprint may be taken over. */
+  readonly takeOver: boolean;
+  readonly durability: Durability;
+}
+
+export type ClaimResult =
+  | { readonly claimed: true; readonly claim: Claim }
+  | { readonly claimed: false; readonly record: IdempotencyRecord };
+
+/** `recorded: false` means that the lease was lost; `record` is what stands in the store instead. */
+export type CompleteResult =
+  | { readonly recorded: true }
+  | { readonly recorded: false; readonly record: IdempotencyRecord };
+
+/**
+ * What the protocol asks of a store. Every verb is atomic, every write names the token and fence of a claim,
+ * leases and expiry go by the store's own clock, and repeating a call whose reply was lost gives the same answer.
+ *
+ * Every verb rejects with {@link StoreUnavailableError} when the store cannot be asked in time; an error is
+ * never reported as an absent record.
+ */
+export interface IdempotencyStore {
+  /**
+   * Claims a key that is absent or expired, or, with `takeOver`, one whose lease has lapsed under the same
+   * fingerprint. Otherwise answers with the record that stands in the way.
+   */
+  claim(request: ClaimRequest): Promise<ClaimResult>;
+
+  /**
+   * Records the outcome if the claim still stands, even past its lease as long as nobody took it over, and also
+   * if no record stands at all (the store lost it): the handler did run, and its retries must be told.
+   */
+  complete(claim: Claim, outcome: Outcome): Promise<CompleteResult>;
+
+  /** Gives an unfinished claim back, so that the next request runs the handler. False if the claim no longer stood. */
+  release(claim: Claim): Promise<boolean>;
+
+  /** Extends the leases of these claims to `lease` ms from now, and answers with the tokens of those that still stand. */
+  renew(claims: readonly Claim[], lease: number): Promise<ReadonlySet<string>>;
+
+  /** The record of a key; undefined when it is absent or expired. */
+  find(id: RecordId): Promise<IdempotencyRecord | undefined>;
+
+  /** Deletes a record unless a live lease holds it. False if nothing was deleted. */
+  forget(id: RecordId): Promise<boolean>;
+}

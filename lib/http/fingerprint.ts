@@ -1,0 +1,32 @@
+import { createHash } from 'node:crypto';
+import type { ExecutionContext } from '@nestjs/common';
+import { configure } from 'safe-stable-stringify';
+import type { RouteOptions } from '../options/resolve';
+import { target, type PlatformRequest } from './request';
+
+/** Sorts properties, and refuses what has no JSON form instead of replacing it. */
+const canonicalJson = configure({ deterministic: true, circularValue: TypeError, strict: true, bigint: true });
+
+/**
+ * SHA-256, in hexadecimal, over what must be equal in a retry: the `fingerprint` option's answer, or method, path,
+ * query and body. Headers stay out: signatures and timestamps of webhooks change with each delivery.
+ */
+export async function fingerprintOf(context: ExecutionContext, options: RouteOptions): Promise<string> {
+  const hash = createHash('sha256');
+  if (options.fingerprint) return hash.update(await options.fingerprint(context)).digest('hex');
+  const request = context.switchToHttp().getRequest<PlatformRequest>();
+  const { path, query } = target(request);
+  const [kind, bytes] = bodyBytes(request.body);
+  return hash
+    .update(JSON.stringify([request.method, path, query, kind]))
+    .update(bytes)
+    .digest('hex');
+}
+
+/** A body that is not parsed when interceptors start (multipart) counts as none. */
+function bodyBytes(body: unknown): [kind: string, bytes: string | Buffer] {
+  if (body === undefined) return ['none', ''];
+  if (typeof body === 'string') return ['text', body];
+  if (body instanceof Uint8Array) return ['bytes', Buffer.from(body.buffer, body.byteOffset, body.byteLength)];
+  return ['json', canonicalJson(body) ?? ''];
+}

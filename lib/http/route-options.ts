@@ -1,0 +1,48 @@
+import { Inject, Injectable, type ExecutionContext, type Type } from '@nestjs/common';
+import type { IdempotencyOptions } from '../options/idempotency.options';
+import { MODULE_SETTINGS } from '../options/module-settings';
+import { resolveRouteOptions, type ModuleSettings, type RouteOptions } from '../options/resolve';
+import { IDEMPOTENT_METADATA } from './idempotent.decorator';
+import type { PlatformRequest } from './request';
+
+/** Repeating these is safe by definition (RFC 9110, 9.2.1), so a decorated class leaves them alone. */
+const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
+
+type Handler = ReturnType<ExecutionContext['getHandler']>;
+
+/** Reads what `@Idempotent()` says of a route, and resolves it once per handler and class. */
+@Injectable()
+export class RouteOptionsReader {
+  private readonly resolved = new WeakMap<Handler, WeakMap<Type, RouteOptions | null>>();
+
+  constructor(@Inject(MODULE_SETTINGS) private readonly settings: ModuleSettings) {}
+
+  /** Undefined if the route is not protected. */
+  read(context: ExecutionContext): RouteOptions | undefined {
+    const handler = context.getHandler();
+    const type = context.getClass();
+    const onMethod = metadataOf(handler);
+    if (!onMethod && SAFE_METHODS.has(context.switchToHttp().getRequest<PlatformRequest>().method)) return undefined;
+
+    let byClass = this.resolved.get(handler);
+    if (!byClass) this.resolved.set(handler, (byClass = new WeakMap()));
+    let options = byClass.get(type);
+    if (options === undefined) byClass.set(type, (options = this.resolve(onMethod, metadataOf(type), type, handler)));
+    return options ?? undefined;
+  }
+
+  private resolve(
+    onMethod: IdempotencyOptions | undefined,
+    onClass: IdempotencyOptions | undefined,
+    type: Type,
+    handler: Handler,
+  ): RouteOptions | null {
+    if (!onMethod && !onClass) return null;
+    const where = `@Idempotent() on ${type.name}.${handler.name}`;
+    return resolveRouteOptions(where, onMethod ?? {}, onClass ?? {}, this.settings.defaults);
+  }
+}
+
+function metadataOf(target: object): IdempotencyOptions | undefined {
+  return Reflect.getMetadata(IDEMPOTENT_METADATA, target) as IdempotencyOptions | undefined;
+}

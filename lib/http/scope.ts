@@ -1,0 +1,40 @@
+import { Logger, type ExecutionContext } from '@nestjs/common';
+import type { RouteOptions } from '../options/resolve';
+import { rawRequest, target, type PlatformRequest } from './request';
+
+/**
+ * The scope under which an HTTP route's records are filed, for `IdempotencyService.find`, `forget` and `resolve`.
+ * @param path as the client sends it, without the query
+ * @param principal what the `scope` option gives, or the user's id; none for anonymous requests
+ */
+export function httpScope(method: string, path: string, principal?: string): string {
+  // A path holds no space, so no two triples read alike.
+  return principal === undefined ? `${method} ${path}` : `${method} ${path} ${principal}`;
+}
+
+/** Says to whom a request's key belongs. */
+export class ScopeResolver {
+  private readonly logger = new Logger('Idempotency');
+  private warned = false;
+
+  async resolve(context: ExecutionContext, options: RouteOptions): Promise<string> {
+    const request = context.switchToHttp().getRequest<PlatformRequest>();
+    const principal = options.scope ? await options.scope(context) : this.principalOf(request);
+    return httpScope(request.method, target(request).path, principal);
+  }
+
+  private principalOf(request: PlatformRequest): string | undefined {
+    const user = request.user as Partial<Record<'id' | 'sub' | 'userId', unknown>> | null | undefined;
+    const id = user?.id ?? user?.sub ?? user?.userId;
+    if (typeof id === 'number' || typeof id === 'bigint' || (typeof id === 'string' && id !== '')) return String(id);
+    const { authorization, cookie } = rawRequest(request).headers;
+    if (!this.warned && (authorization !== undefined || cookie !== undefined || user)) {
+      this.warned = true;
+      this.logger.warn(
+        'A request came with credentials, but no guard has set request.user.id, .sub or .userId, so its key is shared ' +
+          'by all callers of the route: set the `scope` option to a function that names the caller.',
+      );
+    }
+    return undefined;
+  }
+}

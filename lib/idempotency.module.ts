@@ -1,0 +1,161 @@
+import {
+  Inject,
+  Module,
+  type BeforeApplicationShutdown,
+  type DynamicModule,
+  type FactoryProvider,
+  type ModuleMetadata,
+  type NestModule,
+  type OnApplicationShutdown,
+  type OnModuleInit,
+  type Provider,
+  type Type,
+} from '@nestjs/common';
+import { ApplicationConfig } from '@nestjs/core';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import { IdempotencyService } from './core/idempotency.service';
+import { Protocol } from './core/protocol';
+import { IdempotencyInterceptor } from './http/idempotency.interceptor';
+import { RouteOptionsReader } from './http/route-options';
+import { IdempotencyHealth } from './observability/health';
+import { IdempotencyMetrics, metricProviders } from './observability/metrics';
+import type { IdempotencyModuleOptions } from './options/idempotency.options';
+import { MODULE_SETTINGS } from './options/module-settings';
+import { withSwitches } from './options/switches';
+import { resolveModuleOptions, type ModuleSettings } from './options/resolve';
+import { IdempotencyCache } from './store/postgres/idempotency-cache.entity';
+import { PostgresProvider } from './store/postgres/postgres.provider';
+import { RedisProvider } from './store/redis/redis.provider';
+import { TieredStoreService } from './store/tiered-store.service';
+
+/** Makes the module's options, for `useClass` and `useExisting`. */
+export interface IdempotencyOptionsFactory {
+  createIdempotencyOptions(): IdempotencyModuleOptions | Promise<IdempotencyModuleOptions>;
+}
+
+export interface IdempotencyModuleAsyncOptions extends Pick<ModuleMetadata, 'imports'> {
+  inject?: FactoryProvider['inject'];
+  useFactory?: (...dependencies: never[]) => IdempotencyModuleOptions | Promise<IdempotencyModuleOptions>;
+  useClass?: Type<IdempotencyOptionsFactory>;
+  useExisting?: Type<IdempotencyOptionsFactory>;
+  /** Name of the DataSource with which the entity is registered under `autoLoadEntities`. @default the default one */
+  dataSource?: string;
+}
+
+const MODULE_OPTIONS = Symbol('nestjs-idempotency:options');
+
+/** In-flight requests get this long (ms) to be recorded at shutdown, and the background writes a last try after it. */
+const DRAIN_TIMEOUT = 2_500;
+const LAST_WRITES_TIMEOUT = 500;
+
+/**
+ * Makes routes marked with `@Idempotent()` safe to retry. Import it once, in the root module, beside
+ * `RedisModule` (`@nestjs-modules/ioredis`) and `TypeOrmModule`.
+ */
+@Module({})
+export class IdempotencyModule
+  implements NestModule, OnModuleInit, BeforeApplicationShutdown, OnApplicationShutdown
+{
+  constructor(
+    @Inject(ApplicationConfig) private readonly application: ApplicationConfig,
+    @Inject(IdempotencyInterceptor) private readonly interceptor: IdempotencyInterceptor,
+    @Inject(Protocol) private readonly protocol: Protocol,
+    @Inject(TieredStoreService) private readonly store: TieredStoreService,
+  ) {}
+
+  /**
+   * @throws InvalidOptionsError, naming the option, its value and what is allowed; at start
+   * IdempotencySetupError if the Redis connection, the DataSource, the entity or the table is missing
+   */
+  static forRoot(options: IdempotencyModuleOptions = {}): DynamicModule {
+    resolveModuleOptions(options); // fails here, where the caller stands, rather than inside Nest's container
+    registerEntity(options.postgres === false ? undefined : options.postgres?.dataSource);
+    return moduleWith([{ provide: MODULE_OPTIONS, useValue: options }]);
+  }
+
+  /** As {@link forRoot}, with options from a factory, or from a class that has `createIdempotencyOptions()`. */
+  static forRootAsync(options: IdempotencyModuleAsyncOptions): DynamicModule {
+    registerEntity(options.dataSource);
+    return moduleWith(asyncOptionProviders(options), options.imports);
+  }
+
+  /** Puts our interceptor before all others: a replay must not pass through those that shaped the response already. */
+  configure(): void {
+    const interceptors = this.application.getGlobalInterceptors();
+    if (!interceptors.includes(this.interceptor)) interceptors.unshift(this.interceptor);
+  }
+
+  async onModuleInit(): Promise<void> {
+    await this.store.open();
+  }
+
+  beforeApplicationShutdown(): void {
+    this.protocol.stopWaiting();
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.protocol.drain(DRAIN_TIMEOUT);
+    await this.store.close(LAST_WRITES_TIMEOUT);
+  }
+}
+
+function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['imports'] = []): DynamicModule {
+  return {
+    module: IdempotencyModule,
+    global: true,
+    imports,
+    providers: [
+      ...optionProviders,
+      {
+        provide: MODULE_SETTINGS,
+        inject: [MODULE_OPTIONS],
+        useFactory: (options: IdempotencyModuleOptions) => resolveModuleOptions(withSwitches(options, process.env)),
+      },
+      ...metricProviders,
+      IdempotencyMetrics,
+      RedisProvider,
+      PostgresProvider,
+      TieredStoreService,
+      {
+        provide: Protocol,
+        inject: [TieredStoreService, IdempotencyMetrics],
+        useFactory: (store: TieredStoreService, metrics: IdempotencyMetrics) => new Protocol(store, metrics),
+      },
+      {
+        provide: IdempotencyService,
+        inject: [Protocol, TieredStoreService, MODULE_SETTINGS],
+        useFactory: (protocol: Protocol, store: TieredStoreService, settings: ModuleSettings) =>
+          new IdempotencyService(protocol, store, settings.defaults),
+      },
+      RouteOptionsReader,
+      IdempotencyInterceptor,
+      {
+        provide: IdempotencyHealth,
+        inject: [TieredStoreService],
+        useFactory: (store: TieredStoreService) => new IdempotencyHealth(() => store.health()),
+      },
+    ],
+    exports: [IdempotencyService, IdempotencyHealth],
+  };
+}
+
+function asyncOptionProviders(options: IdempotencyModuleAsyncOptions): Provider[] {
+  const { useFactory, useClass, useExisting, inject = [] } = options;
+  if (useFactory) return [{ provide: MODULE_OPTIONS, useFactory, inject }];
+  const factory = useClass ?? useExisting;
+  if (!factory) throw new TypeError('IdempotencyModule.forRootAsync needs one of useFactory, useClass and useExisting');
+  const provider: Provider = {
+    provide: MODULE_OPTIONS,
+    useFactory: (source: IdempotencyOptionsFactory) => source.createIdempotencyOptions(),
+    inject: [factory],
+  };
+  return useClass ? [provider, useClass] : [provider];
+}
+
+/**
+ * TypeORM learns of the entity before it connects, so that `autoLoadEntities: true` needs no more. The returned
+ * module is not imported: it would fail with an unclear error where no DataSource exists.
+ */
+function registerEntity(dataSource: string | undefined): void {
+  TypeOrmModule.forFeature([IdempotencyCache], dataSource);
+}

@@ -1,0 +1,43 @@
+export { IdempotencyModule } from './idempotency.module';
+export type { IdempotencyModuleAsyncOptions, IdempotencyOptionsFactory } from './idempotency.module';
+export { Idempotent, IdempotencyClaim } from './http/idempotent.decorator';
+export { IdempotencyException, type Problem } from './http/problems';
+export { REPLAY_HEADER } from './http/replay';
+export { httpScope } from './http/scope';
+export { IdempotencyService } from './core/idempotency.service';
+export type { ExecuteOptions, Resolution, ScopeOption } from './core/idempotency.service';
+export {
+  IdempotencyError,
+  IdempotencySetupError,
+  StoreUnavailableError,
+  isIdempotencyError,
+  type IdempotencyErrorCode,
+} from './core/errors';
+export { LeaseLostError } from './core/lease';
+export type { IdempotencyContext } from './core/protocol';
+export type {
+  Claim,
+  CompletedRecord,
+  HeaderList,
+  IdempotencyRecord,
+  InProgressRecord,
+  Outcome,
+  RecordId,
+  ResponseOutcome,
+  Tier,
+  TombstoneOutcome,
+  TombstoneReason,
+} from './core/record';
+export { IdempotencyHealth, type HealthReport, type TierHealth } from './observability/health';
+export type {
+  Duration,
+  Durability,
+  HeaderFilter,
+  IdempotencyModuleOptions,
+  IdempotencyOptions,
+  PolicyOptions,
+  PostgresOptions,
+  RedisOptions,
+} from './options/idempotency.options';
+export { InvalidOptionsError } from './options/resolve';
+export { IdempotencyCache } from './store/postgres/idempotency-cache.entity';

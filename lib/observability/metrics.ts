@@ -1,0 +1,132 @@
+import { Injectable, type Provider } from '@nestjs/common';
+import {
+  InjectMetric,
+  makeCounterProvider,
+  makeGaugeProvider,
+  makeHistogramProvider,
+} from '@willsoto/nestjs-prometheus';
+import { Counter, Gauge, Histogram } from 'prom-client';
+
+/** What became of one request, as the label `outcome` of `idempotency_requests_total`. */
+export type RequestOutcome =
+  | 'executed'
+  | 'released'
+  | 'replayed'
+  | 'unprotected'
+  | 'key_missing'
+  | 'key_invalid'
+  | 'fingerprint_mismatch'
+  | 'in_flight'
+  | 'outcome_unknown'
+  | 'outcome_not_stored'
+  | 'outcome_not_recorded'
+  | 'store_unavailable'
+  | 'failed';
+
+type StoreTier = 'redis' | 'postgres';
+
+const NAMES = {
+  redisHits: 'idempotency_redis_hits',
+  dbHits: 'idempotency_db_hits',
+  misses: 'idempotency_misses',
+  redisErrors: 'idempotency_redis_errors',
+  dbErrors: 'idempotency_db_errors',
+  requests: 'idempotency_requests_total',
+  storeDuration: 'idempotency_store_duration_seconds',
+  redisUp: 'idempotency_redis_up',
+  postgresUp: 'idempotency_postgres_up',
+  orphans: 'idempotency_orphans_taken_over_total',
+  leasesLost: 'idempotency_leases_lost_total',
+  pendingWrites: 'idempotency_pending_writes',
+} as const;
+
+/**
+ * The metrics register themselves with prom-client's default registry, so they work with or without
+ * `PrometheusModule`, and two applications in one process share them.
+ */
+export const metricProviders: Provider[] = [
+  makeCounterProvider({ name: NAMES.redisHits, help: 'Replays answered from Redis' }),
+  makeCounterProvider({ name: NAMES.dbHits, help: 'Replays answered from Postgres' }),
+  makeCounterProvider({ name: NAMES.misses, help: 'First requests: the handler was run under a new claim' }),
+  makeCounterProvider({ name: NAMES.redisErrors, help: 'Redis operations that failed or timed out' }),
+  makeCounterProvider({ name: NAMES.dbErrors, help: 'Postgres operations that failed or timed out' }),
+  makeCounterProvider({
+    name: NAMES.requests,
+    help: 'Requests to idempotent routes by what became of them',
+    labelNames: ['outcome'],
+  }),
+  makeHistogramProvider({
+    name: NAMES.storeDuration,
+    help: 'Duration of store operations',
+    labelNames: ['tier', 'operation'],
+    buckets: [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 2.5],
+  }),
+  makeGaugeProvider({ name: NAMES.redisUp, help: '1 while Redis is used, 0 while it is bypassed' }),
+  makeGaugeProvider({ name: NAMES.postgresUp, help: '1 if the last Postgres operation got an answer, else 0' }),
+  makeCounterProvider({ name: NAMES.orphans, help: 'Lapsed claims taken over from an owner that is gone' }),
+  makeCounterProvider({ name: NAMES.leasesLost, help: 'Handlers that lost their lease before their outcome was recorded' }),
+  makeGaugeProvider({
+    name: NAMES.pendingWrites,
+    help: 'Outcomes and releases of this process that are still to be written to the arbiter',
+  }),
+];
+
+/** The one place that knows the metrics' names. Labels hold no key, scope, path or body. */
+@Injectable()
+export class IdempotencyMetrics {
+  constructor(
+    @InjectMetric(NAMES.redisHits) private readonly redisHits: Counter,
+    @InjectMetric(NAMES.dbHits) private readonly dbHits: Counter,
+    @InjectMetric(NAMES.misses) private readonly misses: Counter,
+    @InjectMetric(NAMES.redisErrors) private readonly redisErrors: Counter,
+    @InjectMetric(NAMES.dbErrors) private readonly dbErrors: Counter,
+    @InjectMetric(NAMES.requests) private readonly requests: Counter<'outcome'>,
+    @InjectMetric(NAMES.storeDuration) private readonly storeDuration: Histogram<'tier' | 'operation'>,
+    @InjectMetric(NAMES.redisUp) private readonly redisUp: Gauge,
+    @InjectMetric(NAMES.postgresUp) private readonly postgresUp: Gauge,
+    @InjectMetric(NAMES.orphans) private readonly orphans: Counter,
+    @InjectMetric(NAMES.leasesLost) private readonly leasesLost: Counter,
+    @InjectMetric(NAMES.pendingWrites) private readonly pendingWrites: Gauge,
+  ) {}
+
+  request(outcome: RequestOutcome): void {
+    this.requests.inc({ outcome });
+  }
+
+  replayedFrom(tier: StoreTier): void {
+    (tier === 'redis' ? this.redisHits : this.dbHits).inc();
+  }
+
+  firstRequest(): void {
+    this.misses.inc();
+  }
+
+  storeOperation(tier: StoreTier, operation: string, seconds: number): void {
+    this.storeDuration.observe({ tier, operation }, seconds);
+  }
+
+  storeError(tier: StoreTier): void {
+    (tier === 'redis' ? this.redisErrors : this.dbErrors).inc();
+  }
+
+  tierUp(tier: StoreTier, up: boolean): void {
+    (tier === 'redis' ? this.redisUp : this.postgresUp).set(up ? 1 : 0);
+  }
+
+  /** A tier that is switched off is neither up nor down: its gauge shows NaN, which no alert compares true with. */
+  tierDisabled(tier: StoreTier): void {
+    (tier === 'redis' ? this.redisUp : this.postgresUp).set(NaN);
+  }
+
+  orphanTakenOver(): void {
+    this.orphans.inc();
+  }
+
+  leaseLost(): void {
+    this.leasesLost.inc();
+  }
+
+  pendingWrite(change: 1 | -1): void {
+    this.pendingWrites.inc(change);
+  }
+}

@@ -1,0 +1,133 @@
+import type { ExecutionContext } from '@nestjs/common';
+
+/** `durable`: a claim survives a crash of Postgres. `fast`: the claim's commit is not flushed (about 0.3 ms less). */
+export type Durability = 'durable' | 'fast';
+
+/** Milliseconds, or a string such as `'250ms'`, `'30s'`, `'24h'` or `'30d'`. */
+export type Duration = number | string;
+
+/** A header's name in lower case and its value; true keeps the header in replays. */
+export type HeaderFilter = (name: string, value: string | readonly string[]) => boolean;
+
+/** The options that hold for any protected work, an HTTP request or a job. */
+export interface PolicyOptions {
+  /**
+   * While the first request still runs, a duplicate waits for its response (`wait`) or gets 409 at once (`reject`).
+   * @default 'wait'
+   */
+  inFlight?: 'wait' | 'reject';
+  /**
+   * How long a duplicate waits before it gets 409 with `Retry-After`.
+   * @default '10s'
+   */
+  waitTimeout?: Duration;
+  /**
+   * How long a claim outlives a crashed owner. It is renewed every third of this while the handler runs.
+   * @default '30s'
+   */
+  lease?: Duration;
+  /**
+   * After an owner crashed, the next request runs the handler again (`retry`), or gets 409 until the outcome is
+   * settled with `IdempotencyService.resolve` (`reject`: the handler runs at most once, whatever happens).
+   * @default 'retry'
+   */
+  onOrphan?: 'retry' | 'reject';
+  /**
+   * While the arbiter cannot be reached, a new key gets 503 (`reject`), or its handler runs unprotected and is
+   * counted (`execute`).
+   * @default 'reject'
+   */
+  onOutage?: 'reject' | 'execute';
+  /**
+   * Whether a claim is flushed to disk before the handler runs. With `fast`, a crash of Postgres can forget the
+   * claims of its last moments.
+   * @default 'durable'
+   */
+  durability?: Durability;
+  /**
+   * Longest accepted key, in characters.
+   * @default 255
+   */
+  maxKeyLength?: number;
+  /**
+   * Largest response body that is recorded, in bytes. Of a larger one only the fact that it was sent is kept.
+   * @default 1048576 (1 MiB)
+   */
+  maxBodySize?: number;
+}
+
+/**
+ * Options of one route. Each is taken from the method's `@Idempotent()`, else the class's, else the module's,
+ * else its default: they are merged one by one, and an explicit `undefined` counts as absent.
+ */
+export interface IdempotencyOptions extends PolicyOptions {
+  /**
+   * Request headers that may carry the key. If several are sent they must agree.
+   * @default ['Idempotency-Key', 'X-Idempotency-Key']
+   */
+  header?: string | readonly string[];
+  /** Takes the key from elsewhere, for example a webhook's event id; undefined means that there is none. */
+  key?: (context: ExecutionContext) => string | undefined | Promise<string | undefined>;
+  /**
+   * Whether a request without a key is refused with 400. Otherwise its handler runs unprotected.
+   * @default false
+   */
+  required?: boolean;
+  /**
+   * To whom a key belongs: two principals' equal keys are two keys. The answer is joined with method and path.
+   * @default `request.user.id`, `.sub` or `.userId`, when a guard has set it
+   */
+  scope?: (context: ExecutionContext) => string | undefined | Promise<string | undefined>;
+  /**
+   * What must be equal in a retry. The answer is hashed.
+   * @default method, path, query and parsed body, whatever the order of its properties
+   */
+  fingerprint?: (context: ExecutionContext) => string | Promise<string>;
+  /**
+   * Which responses are recorded; the others give the key back.
+   * @default below 500, except 400, 401, 403, 408, 422, 423, 425 and 429
+   */
+  record?: (status: number) => boolean;
+  /**
+   * Which response headers a replay repeats: a list of names, or a predicate. Hop-by-hop headers, `Date`,
+   * `Set-Cookie` and `WWW-Authenticate` are never stored.
+   * @default all others
+   */
+  replayHeaders?: readonly string[] | HeaderFilter;
+}
+
+export interface RedisOptions {
+  /** Name of the `@nestjs-modules/ioredis` connection whose settings ours duplicates. @default the default connection */
+  connection?: string;
+  /** How long Redis keeps a finished response; Postgres answers after that. @default '24h' */
+  ttl?: Duration;
+  /** After how long a Redis command counts as failed. @default '250ms' */
+  timeout?: Duration;
+  /** Put before every Redis key. @default 'idempotency:' */
+  keyPrefix?: string;
+}
+
+export interface PostgresOptions {
+  /** Name of the TypeORM DataSource. @default the default DataSource */
+  dataSource?: string;
+  /** How long a record answers retries. @default '30d' */
+  retention?: Duration;
+  /** How often expired rows are deleted, on one instance at a time; `false`: never by this module. @default '1h' */
+  cleanupInterval?: Duration | false;
+  /** Rows that one cleanup statement deletes at most. @default 1000 */
+  cleanupBatchSize?: number;
+  /** After how long a statement, or the wait for a connection, counts as failed. @default '2s' */
+  timeout?: Duration;
+  /**
+   * Connections of the module's own pool, which has the DataSource's settings otherwise. It is apart from the
+   * application's, so that handlers that hold every connection cannot starve heartbeats. @default 4
+   */
+  poolSize?: number;
+}
+
+export interface IdempotencyModuleOptions extends IdempotencyOptions {
+  /** `false`: Postgres does everything. */
+  redis?: RedisOptions | false;
+  /** `false`: Redis is the arbiter; the README says which guarantees are lost. */
+  postgres?: PostgresOptions | false;
+}

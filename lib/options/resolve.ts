@@ -1,0 +1,286 @@
+import { inspect } from 'node:util';
+import ms, { type StringValue } from 'ms';
+import { z } from 'zod';
+import type {
+  Durability,
+  Duration,
+  HeaderFilter,
+  IdempotencyModuleOptions,
+  IdempotencyOptions,
+  PolicyOptions,
+} from './idempotency.options';
+
+/** Options that are out of range or unknown; each line names the option, its value and what is allowed. */
+export class InvalidOptionsError extends Error {
+  constructor(where: string, problems: readonly string[]) {
+    super(`${where}: ${problems.join('; ')}`);
+    this.name = 'InvalidOptionsError';
+  }
+}
+
+/** {@link PolicyOptions} with every default filled in; durations in milliseconds, sizes in bytes. */
+export interface Policy {
+  readonly inFlight: 'wait' | 'reject';
+  readonly waitTimeout: number;
+  readonly lease: number;
+  readonly onOrphan: 'retry' | 'reject';
+  readonly onOutage: 'reject' | 'execute';
+  readonly durability: Durability;
+  readonly maxKeyLength: number;
+  readonly maxBodySize: number;
+}
+
+export interface RouteOptions {
+  readonly policy: Policy;
+  readonly headers: readonly string[];
+  readonly required: boolean;
+  readonly key: IdempotencyOptions['key'];
+  readonly scope: IdempotencyOptions['scope'];
+  readonly fingerprint: IdempotencyOptions['fingerprint'];
+  readonly records: (status: number) => boolean;
+  readonly keepsHeader: HeaderFilter;
+}
+
+export interface RedisSettings {
+  readonly connection: string | undefined;
+  readonly ttl: number;
+  readonly timeout: number;
+  readonly keyPrefix: string;
+}
+
+export interface PostgresSettings {
+  readonly dataSource: string | undefined;
+  readonly retention: number;
+  readonly cleanupInterval: number | false;
+  readonly cleanupBatchSize: number;
+  readonly timeout: number;
+  readonly poolSize: number;
+}
+
+export interface ModuleSettings {
+  /** The module's own options as the outermost layer of every route's. */
+  readonly defaults: IdempotencyOptions;
+  readonly redis: RedisSettings | false;
+  readonly postgres: PostgresSettings | false;
+}
+
+/** Node's timers cannot wait longer (2^31 - 1 ms, almost 25 days). */
+const LONGEST_TIMER = 2_147_483_647;
+
+const STATUSES_NOT_RECORDED = new Set([400, 401, 403, 408, 422, 423, 425, 429]);
+
+function duration(smallest: number, largest = Number.MAX_SAFE_INTEGER) {
+  const allowed = `a duration from ${smallest} ms to ${largest === LONGEST_TIMER ? '24 days' : 'any length'}, as milliseconds or a string such as '250ms', '30s' or '24h'`;
+  return z
+    .union([z.number(), z.string()], { error: allowed })
+    .transform(milliseconds)
+    .refine((value) => value >= smallest && value <= largest, { error: allowed });
+}
+
+function milliseconds(value: Duration): number {
+  const parsed = typeof value === 'number' ? value : /^\s*$/.test(value) ? NaN : ms(value as StringValue);
+  return Number.isFinite(parsed) ? Math.round(parsed) : NaN;
+}
+
+function oneOf<const T extends readonly string[]>(...values: T) {
+  return z.enum(values, { error: `one of ${values.map((value) => `'${value}'`).join(', ')}` });
+}
+
+function integer(smallest: number, largest: number) {
+  const error = `a whole number from ${smallest} to ${largest}`;
+  return z.number({ error }).int({ error }).min(smallest, { error }).max(largest, { error });
+}
+
+function callback<T>() {
+  return z.custom<T>((value) => typeof value === 'function', { error: 'a function' });
+}
+
+const boolean = z.boolean({ error: 'true or false' });
+const text = z.string({ error: 'a string' });
+const name = z.string({ error: 'a non-empty string' }).min(1, { error: 'a non-empty string' });
+const headerName = z
+  .string({ error: 'a header name' })
+  .regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/, { error: 'a header name, such as Idempotency-Key' });
+
+const policyShape = {
+  inFlight: oneOf('wait', 'reject').optional(),
+  waitTimeout: duration(0, LONGEST_TIMER).optional(),
+  lease: duration(50, LONGEST_TIMER).optional(),
+  onOrphan: oneOf('retry', 'reject').optional(),
+  onOutage: oneOf('reject', 'execute').optional(),
+  durability: oneOf('durable', 'fast').optional(),
+  maxKeyLength: integer(1, 1024).optional(),
+  maxBodySize: integer(0, 256 * 1024 * 1024).optional(),
+};
+
+const routeShape = {
+  ...policyShape,
+  header: z
+    .union([headerName, z.array(headerName).min(1)], { error: 'a header name or a list of them' })
+    .optional(),
+  key: callback<NonNullable<IdempotencyOptions['key']>>().optional(),
+  required: boolean.optional(),
+  scope: callback<NonNullable<IdempotencyOptions['scope']>>().optional(),
+  fingerprint: callback<NonNullable<IdempotencyOptions['fingerprint']>>().optional(),
+  record: callback<NonNullable<IdempotencyOptions['record']>>().optional(),
+  replayHeaders: z
+    .union([z.array(headerName), callback<HeaderFilter>()], { error: 'a list of header names or a function' })
+    .optional(),
+};
+
+const redisShape = {
+  connection: name.optional(),
+  ttl: duration(1_000).optional(),
+  timeout: duration(10, LONGEST_TIMER).optional(),
+  keyPrefix: text.optional(),
+};
+
+const postgresShape = {
+  dataSource: name.optional(),
+  retention: duration(1_000).optional(),
+  cleanupInterval: z
+    .union([z.literal(false), duration(100, LONGEST_TIMER)], {
+      error: 'false, or a duration from 100 ms to 24 days',
+    })
+    .optional(),
+  cleanupBatchSize: integer(1, 100_000).optional(),
+  timeout: duration(10, LONGEST_TIMER).optional(),
+  poolSize: integer(1, 100).optional(),
+};
+
+const disabled = z.literal(false);
+const policySchema = z.strictObject(policyShape);
+const routeSchema = z.strictObject(routeShape);
+const moduleSchema = z.strictObject({
+  ...routeShape,
+  redis: z.union([disabled, z.strictObject(redisShape)]).optional(),
+  postgres: z.union([disabled, z.strictObject(postgresShape)]).optional(),
+});
+
+/**
+ * Validates the module's options and fills in the defaults of its two tiers.
+ * @throws InvalidOptionsError
+ */
+export function resolveModuleOptions(options: IdempotencyModuleOptions = {}): ModuleSettings {
+  const { redis, postgres, ...defaults } = check(moduleSchema, options, 'IdempotencyModule options');
+  const settings: ModuleSettings = {
+    defaults,
+    redis: redis !== false && {
+      connection: redis?.connection,
+      ttl: redis?.ttl ?? 86_400_000,
+      timeout: redis?.timeout ?? 250,
+      keyPrefix: redis?.keyPrefix ?? 'idempotency:',
+    },
+    postgres: postgres !== false && {
+      dataSource: postgres?.dataSource,
+      retention: postgres?.retention ?? 2_592_000_000,
+      cleanupInterval: postgres?.cleanupInterval ?? 3_600_000,
+      cleanupBatchSize: postgres?.cleanupBatchSize ?? 1_000,
+      timeout: postgres?.timeout ?? 2_000,
+      poolSize: postgres?.poolSize ?? 4,
+    },
+  };
+  if (!settings.redis && !settings.postgres) {
+    throw new InvalidOptionsError('IdempotencyModule options', [
+      'redis and postgres are both disabled, so nothing could be recorded: enable at least one of them',
+    ]);
+  }
+  return settings;
+}
+
+/**
+ * Validates one layer of a route's options.
+ * @throws InvalidOptionsError
+ */
+export function checkRouteOptions(where: string, options: IdempotencyOptions): void {
+  check(routeSchema, options, where);
+}
+
+/**
+ * The options of one route: of each, the first layer that sets it wins, then its default.
+ * @param where names the decorated place in error messages
+ * @throws InvalidOptionsError
+ */
+export function resolveRouteOptions(where: string, ...layers: readonly IdempotencyOptions[]): RouteOptions {
+  const options = check(routeSchema, merge(layers), where);
+  const { header = ['Idempotency-Key', 'X-Idempotency-Key'], replayHeaders } = options;
+  return {
+    policy: policyOf(options),
+    headers: (typeof header === 'string' ? [header] : header).map((each) => each.toLowerCase()),
+    required: options.required ?? false,
+    key: options.key,
+    scope: options.scope,
+    fingerprint: options.fingerprint,
+    records: options.record ?? ((status) => status < 500 && !STATUSES_NOT_RECORDED.has(status)),
+    keepsHeader: typeof replayHeaders === 'function' ? replayHeaders : keepsListed(replayHeaders),
+  };
+}
+
+/**
+ * The policy of work that is no HTTP request.
+ * @throws InvalidOptionsError
+ */
+export function resolvePolicy(where: string, options: PolicyOptions, defaults: IdempotencyOptions): Policy {
+  const own = check(policySchema, options, where);
+  return policyOf(check(routeSchema, merge([own, defaults]), where));
+}
+
+function policyOf(options: z.output<typeof policySchema>): Policy {
+  return {
+    inFlight: options.inFlight ?? 'wait',
+    waitTimeout: options.waitTimeout ?? 10_000,
+    lease: options.lease ?? 30_000,
+    onOrphan: options.onOrphan ?? 'retry',
+    onOutage: options.onOutage ?? 'reject',
+    durability: options.durability ?? 'durable',
+    maxKeyLength: options.maxKeyLength ?? 255,
+    maxBodySize: options.maxBodySize ?? 1_048_576,
+  };
+}
+
+function keepsListed(names: readonly string[] | undefined): HeaderFilter {
+  if (!names) return () => true;
+  const kept = new Set(names.map((each) => each.toLowerCase()));
+  return (header) => kept.has(header);
+}
+
+/** Per option, so that an absent or undefined one never hides the layer behind it. */
+function merge(layers: readonly IdempotencyOptions[]): IdempotencyOptions {
+  const merged: Record<string, unknown> = {};
+  for (const layer of layers) {
+    for (const [option, value] of Object.entries(layer)) {
+      if (value !== undefined) merged[option] ??= value as unknown;
+    }
+  }
+  return merged as IdempotencyOptions;
+}
+
+function check<S extends z.ZodType>(schema: S, value: unknown, where: string): z.output<S> {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  throw new InvalidOptionsError(
+    where,
+    result.error.issues.flatMap((issue) => describe(issue, value)),
+  );
+}
+
+function describe(issue: z.core.$ZodIssue, options: unknown): string[] {
+  const path = issue.path.map(String);
+  const value = valueAt(options, path);
+  if (issue.code === 'unrecognized_keys') {
+    return issue.keys.map((key) => `option "${[...path, key].join('.')}" is unknown`);
+  }
+  // In a union, the branch that the value was meant for says best what is wrong.
+  if (issue.code === 'invalid_union' && typeof value === 'object' && value !== null && !Array.isArray(value)) {
+    const meant = issue.errors.find((branch) => branch.some((inner) => inner.path.length > 0 || inner.code === 'unrecognized_keys'));
+    if (meant) return meant.flatMap((inner) => describe({ ...inner, path: [...issue.path, ...inner.path] }, options));
+  }
+  if (path.length === 0) return [`must be an object, not ${inspect(value)}`];
+  return [`option "${path.join('.')}" is ${inspect(value)}, but must be ${issue.message}`];
+}
+
+function valueAt(value: unknown, path: readonly string[]): unknown {
+  let current = value;
+  for (const step of path) current = (current as Record<string, unknown> | undefined)?.[step];
+  return current;
+}

@@ -1,0 +1,70 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { ModuleRef } from '@nestjs/core';
+import { getDataSourceToken } from '@nestjs/typeorm';
+import type { DataSource } from 'typeorm';
+import { IdempotencySetupError } from '../../core/errors';
+import { IdempotencyMetrics } from '../../observability/metrics';
+import { MODULE_SETTINGS } from '../../options/module-settings';
+import type { ModuleSettings } from '../../options/resolve';
+import { ExpiredRecordCleanup } from './cleanup';
+import { IdempotencyCache } from './idempotency-cache.entity';
+import { PostgresConnection } from './postgres.connection';
+import { PostgresStore } from './postgres.store';
+import { assertReady } from './setup';
+
+/** Opens the Postgres store over the TypeORM repository of its entity, and cleans up expired records. */
+@Injectable()
+export class PostgresProvider {
+  private connection: PostgresConnection | undefined;
+  private cleanup: ExpiredRecordCleanup | undefined;
+
+  constructor(
+    @Inject(MODULE_SETTINGS) private readonly settings: ModuleSettings,
+    private readonly moduleRef: ModuleRef,
+    private readonly metrics: IdempotencyMetrics,
+  ) {}
+
+  /**
+   * Undefined if Postgres is disabled.
+   * @throws IdempotencySetupError if the application has no such DataSource, or it lacks the entity or the table
+   */
+  async open(): Promise<PostgresStore | undefined> {
+    const { postgres } = this.settings;
+    if (!postgres) {
+      this.metrics.tierDisabled('postgres');
+      return undefined;
+    }
+    const { retention, timeout, poolSize, cleanupInterval, cleanupBatchSize } = postgres;
+    const dataSource = this.applicationDataSource(postgres.dataSource);
+    await assertReady(dataSource);
+    const repository = dataSource.getRepository(IdempotencyCache);
+    this.connection = new PostgresConnection(dataSource, { timeout, poolSize });
+    if (cleanupInterval !== false) {
+      this.cleanup = new ExpiredRecordCleanup(this.connection, repository.metadata, {
+        interval: cleanupInterval,
+        batchSize: cleanupBatchSize,
+      });
+      this.cleanup.start();
+    }
+    return new PostgresStore(this.connection, repository.metadata, { retention });
+  }
+
+  /** Ends the cleanup and closes our own pool; the application's stays as it is. */
+  async close(): Promise<void> {
+    await this.cleanup?.stop();
+    await this.connection?.close();
+  }
+
+  private applicationDataSource(name: string | undefined): DataSource {
+    try {
+      return this.moduleRef.get<DataSource>(getDataSourceToken(name) as string, { strict: false });
+    } catch (cause) {
+      const which = name ? `DataSource named "${name}"` : 'default DataSource';
+      throw new IdempotencySetupError(
+        `there is no ${which}. Import TypeOrmModule.forRoot() of @nestjs/typeorm, name another with ` +
+          '`postgres: { dataSource }`, or, with fewer guarantees, run on Redis alone with `postgres: false`.',
+        { cause },
+      );
+    }
+  }
+}
