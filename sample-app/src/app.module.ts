@@ -1,0 +1,39 @@
+import { RedisModule } from '@nestjs-modules/ioredis';
+import { Module, type DynamicModule } from '@nestjs/common';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import { PrometheusModule } from '@willsoto/nestjs-prometheus';
+import { CreateIdempotencyCache1764000000015, IdempotencyModule } from 'nestjs-idempotency';
+import { HealthController } from './health.controller';
+import { CreateLeads1764000000001 } from './create-leads.migration';
+import { Lead } from './lead.entity';
+import { LeadsController } from './leads.controller';
+
+export interface Stores {
+  readonly databaseUrl: string;
+  /** Undefined: no Redis can be had, so Postgres does everything. */
+  readonly redisUrl: string | undefined;
+}
+
+@Module({})
+export class AppModule {
+  static with({ databaseUrl, redisUrl }: Stores): DynamicModule {
+    const redis = redisUrl ? [RedisModule.forRoot({ type: 'single', url: redisUrl })] : [];
+    return {
+      module: AppModule,
+      imports: [
+        ...redis,
+        TypeOrmModule.forRoot({
+          type: 'postgres',
+          url: databaseUrl,
+          entities: [Lead],
+          autoLoadEntities: true,
+          migrations: [CreateLeads1764000000001, CreateIdempotencyCache1764000000015],
+          migrationsRun: true,
+        }),
+        PrometheusModule.register(),
+        IdempotencyModule.forRoot(redisUrl ? {} : { redis: false }),
+      ],
+      controllers: [LeadsController, HealthController],
+    };
+  }
+}

@@ -1,0 +1,25 @@
+import { Body, Controller, Get, Post, UseGuards } from '@nestjs/common';
+import { InjectRepository } from '@nestjs/typeorm';
+import { Idempotent } from 'nestjs-idempotency';
+import { Repository } from 'typeorm';
+import { ApiTokenGuard } from './api-token.guard';
+import { CreateLeadDto } from './create-lead.dto';
+import { Lead } from './lead.entity';
+
+@Controller('api')
+export class LeadsController {
+  constructor(@InjectRepository(Lead) private readonly leads: Repository<Lead>) {}
+
+  @Post('webhooks/leados')
+  @UseGuards(ApiTokenGuard)
+  @Idempotent({ required: true })
+  receive(@Body() { user_id, name }: CreateLeadDto): Promise<Lead> {
+    return this.leads.save({ userId: user_id, name });
+  }
+
+  @Get('leads')
+  async list(): Promise<{ count: number; leads: Lead[] }> {
+    const [leads, count] = await this.leads.findAndCount({ order: { id: 'DESC' }, take: 100 });
+    return { count, leads };
+  }
+}
