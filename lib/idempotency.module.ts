@@ -109,7 +109,8 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
       {
         provide: MODULE_SETTINGS,
         inject: [MODULE_OPTIONS],
-        useFactory: (options: IdempotencyModuleOptions) => resolveModuleOptions(withSwitches(options, process.env)),
+        useFactory: (options: IdempotencyModuleOptions) =>
+          resolveModuleOptions(withSwitches(options, process.env)),
       },
       ...metricProviders,
       IdempotencyMetrics,
@@ -143,7 +144,8 @@ function asyncOptionProviders(options: IdempotencyModuleAsyncOptions): Provider[
   const { useFactory, useClass, useExisting, inject = [] } = options;
   if (useFactory) return [{ provide: MODULE_OPTIONS, useFactory, inject }];
   const factory = useClass ?? useExisting;
-  if (!factory) throw new TypeError('IdempotencyModule.forRootAsync needs one of useFactory, useClass and useExisting');
+  if (!factory)
+    throw new TypeError('IdempotencyModule.forRootAsync needs one of useFactory, useClass and useExisting');
   const provider: Provider = {
     provide: MODULE_OPTIONS,
     useFactory: (source: IdempotencyOptionsFactory) => source.createIdempotencyOptions(),

@@ -41,3 +41,4 @@ export type {
 } from './options/idempotency.options';
 export { InvalidOptionsError } from './options/resolve';
 export { IdempotencyCache } from './store/postgres/idempotency-cache.entity';
+export { CreateIdempotencyCache1764000000015 } from './store/postgres/migration';

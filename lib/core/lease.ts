@@ -108,7 +108,9 @@ export class LeaseKeeper {
         const now = performance.now();
         entry.dueAt = now + Math.min(lease / 6, 1_000);
         if (now - entry.renewedAt >= lease) {
-          entry.abort.abort(new LeaseLostError('the lease could not be renewed in time: the store is unavailable'));
+          entry.abort.abort(
+            new LeaseLostError('the lease could not be renewed in time: the store is unavailable'),
+          );
         }
       }
     }

@@ -97,7 +97,11 @@ export class Protocol {
       const landing = await settledWithin(flight.landed, deadline - performance.now());
       if (!landing) throw inFlight(policy);
       if (landing.kind === 'outcome') return { kind: 'replayed', outcome: landing.outcome };
-      if (landing.kind === 'failed' && isIdempotencyError(landing.error) && landing.error.code !== 'in_flight') {
+      if (
+        landing.kind === 'failed' &&
+        isIdempotencyError(landing.error) &&
+        landing.error.code !== 'in_flight'
+      ) {
         throw landing.error;
       }
     }

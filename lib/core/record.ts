@@ -18,7 +18,11 @@ export interface RecordId {
 /** Builds the identity of a record. The scope's length is hashed too, so that no two pairs run together. */
 export function recordId(scope: string, key: string): RecordId {
   const scopeBytes = Buffer.from(scope);
-  const hash = createHash('sha256').update(`${scopeBytes.length}:`).update(scopeBytes).update(key).digest('hex');
+  const hash = createHash('sha256')
+    .update(`${scopeBytes.length}:`)
+    .update(scopeBytes)
+    .update(key)
+    .digest('hex');
   return { scope, key, hash };
 }
 

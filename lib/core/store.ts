@@ -22,8 +22,7 @@ export type ClaimResult =
 
 /** `recorded: false` means that the lease was lost; `record` is what stands in the store instead. */
 export type CompleteResult =
-  | { readonly recorded: true }
-  | { readonly recorded: false; readonly record: IdempotencyRecord };
+  { readonly recorded: true } | { readonly recorded: false; readonly record: IdempotencyRecord };
 
 /**
  * What the protocol asks of a store. Every verb is atomic, every write names the token and fence of a claim,

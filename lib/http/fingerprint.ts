@@ -5,7 +5,12 @@ import type { RouteOptions } from '../options/resolve';
 import { target, type PlatformRequest } from './request';
 
 /** Sorts properties, and refuses what has no JSON form instead of replacing it. */
-const canonicalJson = configure({ deterministic: true, circularValue: TypeError, strict: true, bigint: true });
+const canonicalJson = configure({
+  deterministic: true,
+  circularValue: TypeError,
+  strict: true,
+  bigint: true,
+});
 
 /**
  * SHA-256, in hexadecimal, over what must be equal in a retry: the `fingerprint` option's answer, or method, path,
@@ -27,6 +32,7 @@ export async function fingerprintOf(context: ExecutionContext, options: RouteOpt
 function bodyBytes(body: unknown): [kind: string, bytes: string | Buffer] {
   if (body === undefined) return ['none', ''];
   if (typeof body === 'string') return ['text', body];
-  if (body instanceof Uint8Array) return ['bytes', Buffer.from(body.buffer, body.byteOffset, body.byteLength)];
+  if (body instanceof Uint8Array)
+    return ['bytes', Buffer.from(body.buffer, body.byteOffset, body.byteLength)];
   return ['json', canonicalJson(body) ?? ''];
 }

@@ -1,4 +1,10 @@
-import { Injectable, Logger, type CallHandler, type ExecutionContext, type NestInterceptor } from '@nestjs/common';
+import {
+  Injectable,
+  Logger,
+  type CallHandler,
+  type ExecutionContext,
+  type NestInterceptor,
+} from '@nestjs/common';
 import { HttpAdapterHost } from '@nestjs/core';
 import { catchError, from, mergeMap, Observable, type Subscriber } from 'rxjs';
 import { IdempotencyError, isIdempotencyError } from '../core/errors';
@@ -43,7 +49,10 @@ export class IdempotencyInterceptor implements NestInterceptor {
   }
 
   /** Undefined if the request has no key and may do without. */
-  private async identify(context: ExecutionContext, route: RouteOptions): Promise<ProtectedRequest | undefined> {
+  private async identify(
+    context: ExecutionContext,
+    route: RouteOptions,
+  ): Promise<ProtectedRequest | undefined> {
     try {
       const key = await keyOf(context, route);
       if (key === undefined) {
@@ -117,11 +126,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
     });
   }
 
-  private answer(
-    context: ExecutionContext,
-    capture: ResponseCapture | undefined,
-    result: RunResult,
-  ): void {
+  private answer(context: ExecutionContext, capture: ResponseCapture | undefined, result: RunResult): void {
     if (result.kind === 'executed') {
       capture?.send();
       return;
@@ -146,7 +151,8 @@ export class IdempotencyInterceptor implements NestInterceptor {
       return;
     }
     // The handler has answered Nest already, so no exception filter can run: the problem is written in its place.
-    if (!isIdempotencyError(error)) this.logger.error('An idempotent request failed after its handler had run', error);
+    if (!isIdempotencyError(error))
+      this.logger.error('An idempotent request failed after its handler had run', error);
     const response = rawResponse(context.switchToHttp().getResponse<PlatformResponse>());
     if (capture.discard()) substitute(response, problemResponse(error));
   }
@@ -165,7 +171,9 @@ export class IdempotencyInterceptor implements NestInterceptor {
 }
 
 function keyMissing(route: RouteOptions): IdempotencyError {
-  const source = route.key ? 'this route takes it from the request' : `send it in the header ${route.headers[0]}`;
+  const source = route.key
+    ? 'this route takes it from the request'
+    : `send it in the header ${route.headers[0]}`;
   return new IdempotencyError('key_missing', `This request needs an idempotency key: ${source}.`);
 }
 

@@ -23,14 +23,19 @@ export async function keyOf(context: ExecutionContext, options: RouteOptions): P
 }
 
 function keyInHeaders(request: IncomingMessage, names: readonly string[]): string | undefined {
-  const keys = new Set(names.flatMap((name) => valuesOf(request, name)).map((value) => parseKey(value.trim())));
+  const keys = new Set(
+    names.flatMap((name) => valuesOf(request, name)).map((value) => parseKey(value.trim())),
+  );
   if (keys.size > 1) throw invalidKey('it was sent more than once, with different values');
   const [key] = keys;
   return key;
 }
 
 /** Node joins repeated headers in `headers`; only `headersDistinct` tells them apart (injected test requests lack it). */
-function valuesOf(request: Partial<Pick<IncomingMessage, 'headersDistinct'>> & IncomingMessage, name: string): string[] {
+function valuesOf(
+  request: Partial<Pick<IncomingMessage, 'headersDistinct'>> & IncomingMessage,
+  name: string,
+): string[] {
   return request.headersDistinct?.[name] ?? [request.headers[name] ?? []].flat();
 }
 

@@ -47,11 +47,21 @@ export class IdempotencyException extends HttpException {
 export function problemResponse(error: unknown): ResponseOutcome {
   if (!isIdempotencyError(error)) {
     const body = Buffer.from(JSON.stringify({ statusCode: 500, message: 'Internal server error' }));
-    return { kind: 'response', status: 500, headers: [['Content-Type', 'application/json; charset=utf-8']], body };
+    return {
+      kind: 'response',
+      status: 500,
+      headers: [['Content-Type', 'application/json; charset=utf-8']],
+      body,
+    };
   }
   const exception = new IdempotencyException(error);
   const body = Buffer.from(JSON.stringify(exception.getResponse()));
-  return { kind: 'response', status: exception.getStatus(), headers: Object.entries(exception.headers), body };
+  return {
+    kind: 'response',
+    status: exception.getStatus(),
+    headers: Object.entries(exception.headers),
+    body,
+  };
 }
 
 function problemOf(error: IdempotencyError): Problem {

@@ -191,7 +191,8 @@ export class ResponseCapture {
       const raw = response.getHeader(name);
       const value = Array.isArray(raw) ? raw.map(String) : String(raw);
       const lower = name.toLowerCase();
-      if (raw !== undefined && !NEVER_STORED.has(lower) && this.keepsHeader(lower, value)) kept.push([name, value]);
+      if (raw !== undefined && !NEVER_STORED.has(lower) && this.keepsHeader(lower, value))
+        kept.push([name, value]);
     }
     return kept;
   }
@@ -206,7 +207,8 @@ export class ResponseCapture {
     this.previous.set('end', Object.getOwnPropertyDescriptor(response, 'end'));
     response.end = (...args: unknown[]) => {
       const [chunk, encoding] = args;
-      if (typeof chunk === 'string') response.write(chunk, typeof encoding === 'string' ? (encoding as BufferEncoding) : 'utf8');
+      if (typeof chunk === 'string')
+        response.write(chunk, typeof encoding === 'string' ? (encoding as BufferEncoding) : 'utf8');
       else if (chunk instanceof Uint8Array) response.write(chunk);
       return this.end(args.filter((arg) => typeof arg === 'function'));
     };
@@ -232,7 +234,9 @@ function headerEntries(headers: unknown): [string, string | number | readonly st
   if (typeof headers !== 'object' || headers === null) return [];
   const given = headers as HeaderArgument;
   if (!Array.isArray(given)) {
-    return Object.entries(given).filter((entry): entry is [string, OutgoingHttpHeader] => entry[1] !== undefined);
+    return Object.entries(given).filter(
+      (entry): entry is [string, OutgoingHttpHeader] => entry[1] !== undefined,
+    );
   }
   if (Array.isArray(given[0])) return given as unknown as [string, OutgoingHttpHeader][];
   const joined = new Map<string, [string, string | number | readonly string[]]>();
@@ -240,11 +244,16 @@ function headerEntries(headers: unknown): [string, string | number | readonly st
     const name = String(given[i]);
     const before = joined.get(name.toLowerCase());
     const value = given[i + 1] as string | number;
-    joined.set(name.toLowerCase(), before ? [name, [...[before[1]].flat().map(String), String(value)]] : [name, value]);
+    joined.set(
+      name.toLowerCase(),
+      before ? [name, [...[before[1]].flat().map(String), String(value)]] : [name, value],
+    );
   }
   return [...joined.values()];
 }
 
 function headersSentError(): Error {
-  return Object.assign(new Error('Cannot set headers after they are sent to the client'), { code: 'ERR_HTTP_HEADERS_SENT' });
+  return Object.assign(new Error('Cannot set headers after they are sent to the client'), {
+    code: 'ERR_HTTP_HEADERS_SENT',
+  });
 }

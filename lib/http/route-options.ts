@@ -22,12 +22,14 @@ export class RouteOptionsReader {
     const handler = context.getHandler();
     const type = context.getClass();
     const onMethod = metadataOf(handler);
-    if (!onMethod && SAFE_METHODS.has(context.switchToHttp().getRequest<PlatformRequest>().method)) return undefined;
+    if (!onMethod && SAFE_METHODS.has(context.switchToHttp().getRequest<PlatformRequest>().method))
+      return undefined;
 
     let byClass = this.resolved.get(handler);
     if (!byClass) this.resolved.set(handler, (byClass = new WeakMap()));
     let options = byClass.get(type);
-    if (options === undefined) byClass.set(type, (options = this.resolve(onMethod, metadataOf(type), type, handler)));
+    if (options === undefined)
+      byClass.set(type, (options = this.resolve(onMethod, metadataOf(type), type, handler)));
     return options ?? undefined;
   }
 

@@ -26,7 +26,8 @@ export class ScopeResolver {
   private principalOf(request: PlatformRequest): string | undefined {
     const user = request.user as Partial<Record<'id' | 'sub' | 'userId', unknown>> | null | undefined;
     const id = user?.id ?? user?.sub ?? user?.userId;
-    if (typeof id === 'number' || typeof id === 'bigint' || (typeof id === 'string' && id !== '')) return String(id);
+    if (typeof id === 'number' || typeof id === 'bigint' || (typeof id === 'string' && id !== ''))
+      return String(id);
     const { authorization, cookie } = rawRequest(request).headers;
     if (!this.warned && (authorization !== undefined || cookie !== undefined || user)) {
       this.warned = true;

@@ -62,9 +62,15 @@ export const metricProviders: Provider[] = [
     buckets: [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 2.5],
   }),
   makeGaugeProvider({ name: NAMES.redisUp, help: '1 while Redis is used, 0 while it is bypassed' }),
-  makeGaugeProvider({ name: NAMES.postgresUp, help: '1 if the last Postgres operation got an answer, else 0' }),
+  makeGaugeProvider({
+    name: NAMES.postgresUp,
+    help: '1 if the last Postgres operation got an answer, else 0',
+  }),
   makeCounterProvider({ name: NAMES.orphans, help: 'Lapsed claims taken over from an owner that is gone' }),
-  makeCounterProvider({ name: NAMES.leasesLost, help: 'Handlers that lost their lease before their outcome was recorded' }),
+  makeCounterProvider({
+    name: NAMES.leasesLost,
+    help: 'Handlers that lost their lease before their outcome was recorded',
+  }),
   makeGaugeProvider({
     name: NAMES.pendingWrites,
     help: 'Outcomes and releases of this process that are still to be written to the arbiter',

@@ -271,9 +271,17 @@ function describe(issue: z.core.$ZodIssue, options: unknown): string[] {
     return issue.keys.map((key) => `option "${[...path, key].join('.')}" is unknown`);
   }
   // In a union, the branch that the value was meant for says best what is wrong.
-  if (issue.code === 'invalid_union' && typeof value === 'object' && value !== null && !Array.isArray(value)) {
-    const meant = issue.errors.find((branch) => branch.some((inner) => inner.path.length > 0 || inner.code === 'unrecognized_keys'));
-    if (meant) return meant.flatMap((inner) => describe({ ...inner, path: [...issue.path, ...inner.path] }, options));
+  if (
+    issue.code === 'invalid_union' &&
+    typeof value === 'object' &&
+    value !== null &&
+    !Array.isArray(value)
+  ) {
+    const meant = issue.errors.find((branch) =>
+      branch.some((inner) => inner.path.length > 0 || inner.code === 'unrecognized_keys'),
+    );
+    if (meant)
+      return meant.flatMap((inner) => describe({ ...inner, path: [...issue.path, ...inner.path] }, options));
   }
   if (path.length === 0) return [`must be an object, not ${inspect(value)}`];
   return [`option "${path.join('.')}" is ${inspect(value)}, but must be ${issue.message}`];

@@ -38,7 +38,10 @@ export class PendingWrites {
     const size = sizeOf(outcome);
     if (this.writes.has(claim.token) || this.stopped) return;
     if (this.bytes + size > MAX_BYTES) {
-      if (!this.full) this.logger.error(`More than ${MAX_BYTES} bytes of outcomes wait for the arbiter: newer ones are dropped`);
+      if (!this.full)
+        this.logger.error(
+          `More than ${MAX_BYTES} bytes of outcomes wait for the arbiter: newer ones are dropped`,
+        );
       this.full = true;
       return;
     }
@@ -56,7 +59,10 @@ export class PendingWrites {
     for (const write of this.writes.values()) {
       if (performance.now() >= deadline || !(await this.land(write))) break;
     }
-    if (this.writes.size > 0) this.logger.error(`${this.writes.size} outcomes could not be written to the arbiter before the shutdown`);
+    if (this.writes.size > 0)
+      this.logger.error(
+        `${this.writes.size} outcomes could not be written to the arbiter before the shutdown`,
+      );
     for (const token of this.writes.keys()) this.drop(token);
   }
 

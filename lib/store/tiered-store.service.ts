@@ -1,7 +1,14 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { setTimeout as delay } from 'node:timers/promises';
 import { IdempotencySetupError, StoreUnavailableError } from '../core/errors';
-import { isOrphaned, recordId, type Claim, type IdempotencyRecord, type Outcome, type RecordId } from '../core/record';
+import {
+  isOrphaned,
+  recordId,
+  type Claim,
+  type IdempotencyRecord,
+  type Outcome,
+  type RecordId,
+} from '../core/record';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../core/store';
 import type { HealthReport, TierHealth } from '../observability/health';
 import { IdempotencyMetrics } from '../observability/metrics';
@@ -47,19 +54,21 @@ export class TieredStoreService implements IdempotencyStore {
   /** @throws IdempotencySetupError if the application lacks what an enabled tier needs */
   async open(): Promise<void> {
     const { metrics, settings } = this;
-    const postgres = await this.postgres.open();
-    const redis = await this.redis.open();
-    const arbiter = postgres ?? redis;
+    const [postgres, redis] = await Promise.all([this.postgres.open(), this.redis.open()]);
+    const arbiter: IdempotencyStore | undefined = postgres ?? redis;
     const ttl = settings.redis ? settings.redis.ttl : 0;
     const retention = settings.postgres ? settings.postgres.retention : ttl;
     if (!arbiter) throw new IdempotencySetupError('Redis and Postgres are both disabled.');
     const name = postgres ? 'postgres' : 'redis';
     const gate = new TierGate(name, metrics);
     const gated = {
-      complete: (claim: Claim, outcome: Outcome) => gate.ask('complete', () => arbiter.complete(claim, outcome)),
+      complete: (claim: Claim, outcome: Outcome) =>
+        gate.ask('complete', () => arbiter.complete(claim, outcome)),
       release: (claim: Claim) => gate.ask('release', () => arbiter.release(claim)),
     };
-    const pending = new PendingWrites(gated, metrics, (claim, outcome) => this.rememberOutcome(claim, outcome));
+    const pending = new PendingWrites(gated, metrics, (claim, outcome) =>
+      this.rememberOutcome(claim, outcome),
+    );
     const cache = postgres && redis && { store: redis, gate: new TierGate('redis', metrics), ttl };
     this.tiers = { name, arbiter, gate, cache, retention, pending };
   }
@@ -77,7 +86,9 @@ export class TieredStoreService implements IdempotencyStore {
 
     let result: ClaimResult;
     try {
-      result = await this.askArbiter('claim', () => this.tiers.arbiter.claim({ ...request, takeOver: false }));
+      result = await this.askArbiter('claim', () =>
+        this.tiers.arbiter.claim({ ...request, takeOver: false }),
+      );
       if (request.takeOver && !result.claimed && isOrphaned(result.record)) {
         result = await this.takeOver(request, result.record);
       }
@@ -113,7 +124,8 @@ export class TieredStoreService implements IdempotencyStore {
       await this.write({ claim, state: 'removed' });
       return released;
     } catch (error) {
-      if (error instanceof StoreUnavailableError) this.tiers.pending.add(claim, undefined, this.tiers.retention);
+      if (error instanceof StoreUnavailableError)
+        this.tiers.pending.add(claim, undefined, this.tiers.retention);
       throw error;
     }
   }
@@ -171,14 +183,16 @@ export class TieredStoreService implements IdempotencyStore {
   private async takeOver(request: ClaimRequest, orphan: IdempotencyRecord): Promise<ClaimResult> {
     // An owner that could not reach Postgres has left its outcome in Redis: worth the full Redis timeout to know.
     const cached = await this.recall(request.id);
-    if (cached?.state === 'completed' && cached.fence >= orphan.fence) return { claimed: false, record: cached };
+    if (cached?.state === 'completed' && cached.fence >= orphan.fence)
+      return { claimed: false, record: cached };
     return this.askArbiter('claim', () => this.tiers.arbiter.claim(request));
   }
 
   /** What Redis knows; undefined if it knows nothing, failed, or is bypassed. Never rejects. */
   private async recall(id: RecordId): Promise<IdempotencyRecord | undefined> {
     const record = await this.askCache('find', (store) => store.find(id)).catch(() => undefined);
-    if (record?.state === 'completed' && record.pending) this.tiers.pending.add(record, record.outcome, this.tiers.retention);
+    if (record?.state === 'completed' && record.pending)
+      this.tiers.pending.add(record, record.outcome, this.tiers.retention);
     return record;
   }
 
@@ -214,7 +228,10 @@ export class TieredStoreService implements IdempotencyStore {
     return this.tiers.gate.ask(operation, call);
   }
 
-  private async askCache<T>(operation: string, call: (store: RedisStore) => Promise<T>): Promise<T | undefined> {
+  private async askCache<T>(
+    operation: string,
+    call: (store: RedisStore) => Promise<T>,
+  ): Promise<T | undefined> {
     const { cache } = this.tiers;
     if (!cache) return undefined;
     if (!cache.store.available) {

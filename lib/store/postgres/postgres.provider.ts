@@ -10,7 +10,7 @@ import { ExpiredRecordCleanup } from './cleanup';
 import { IdempotencyCache } from './idempotency-cache.entity';
 import { PostgresConnection } from './postgres.connection';
 import { PostgresStore } from './postgres.store';
-import { assertReady } from './setup';
+import { assertMigrated, assertUsable } from './setup';
 
 /** Opens the Postgres store over the TypeORM repository of its entity, and cleans up expired records. */
 @Injectable()
@@ -36,17 +36,18 @@ export class PostgresProvider {
     }
     const { retention, timeout, poolSize, cleanupInterval, cleanupBatchSize } = postgres;
     const dataSource = this.applicationDataSource(postgres.dataSource);
-    await assertReady(dataSource);
-    const repository = dataSource.getRepository(IdempotencyCache);
+    assertUsable(dataSource);
+    const { metadata } = dataSource.getRepository(IdempotencyCache);
     this.connection = new PostgresConnection(dataSource, { timeout, poolSize });
+    await assertMigrated(this.connection, metadata);
     if (cleanupInterval !== false) {
-      this.cleanup = new ExpiredRecordCleanup(this.connection, repository.metadata, {
+      this.cleanup = new ExpiredRecordCleanup(this.connection, metadata, {
         interval: cleanupInterval,
         batchSize: cleanupBatchSize,
       });
       this.cleanup.start();
     }
-    return new PostgresStore(this.connection, repository.metadata, { retention });
+    return new PostgresStore(this.connection, metadata, { retention });
   }
 
   /** Ends the cleanup and closes our own pool; the application's stays as it is. */

@@ -1,0 +1,251 @@
+import { Logger } from '@nestjs/common';
+import { performance } from 'node:perf_hooks';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Client, Pool, PoolClient, PoolConfig, QueryResult } from 'pg';
+import type { DataSource } from 'typeorm';
+import { IdempotencySetupError, StoreUnavailableError } from '../../core/errors';
+import { cancelStatement } from './cancel';
+import { DeadlineError, failureOf, setupError } from './failures';
+
+export interface PostgresConnectionOptions {
+  /** Milliseconds that one operation may take: the wait for a connection, connecting, and all its statements. */
+  readonly timeout: number;
+  /** Connections of the module's own pool at most. */
+  readonly poolSize: number;
+}
+
+/**
+ * Sends the statements of one operation, all under one deadline.
+ * Numbers come as `number`, booleans as `boolean`, bytes as `Buffer`, everything else as the text that Postgres sent.
+ */
+export type Run = <Row>(text: string, values: readonly unknown[]) => Promise<Row[]>;
+
+const TRANSIENT_RETRIES = 5;
+const CLOSE_TIMEOUT = 1_000;
+const IDLE_TIMEOUT = 30_000;
+
+/**
+ * The module's own small pool of connections, with the settings of the DataSource's. It is apart from the
+ * application's, so that handlers that hold every connection of that one starve no claim, completion or heartbeat.
+ *
+ * Each statement is a transaction by itself and leaves nothing in the session, so it works behind pgbouncer in
+ * transaction mode.
+ */
+export class PostgresConnection {
+  private readonly logger = new Logger('Idempotency');
+  private readonly pool: Pool;
+  private readonly timeout: number;
+  /** Every client whose socket may be open, also those that are still connecting. */
+  private readonly clients = new Set<Client>();
+  /** Clients that have answered before: if one turns out dead, Postgres itself need not be. */
+  private readonly proven = new WeakSet<Client>();
+  private closing: Promise<void> | undefined;
+
+  /** @throws IdempotencySetupError if the DataSource is not connected yet */
+  constructor(dataSource: DataSource, { timeout, poolSize }: PostgresConnectionOptions) {
+    this.timeout = timeout;
+    this.pool = this.duplicate(applicationPool(dataSource), poolSize);
+    this.pool.on('error', (error) =>
+      this.logger.debug(`An idle Postgres connection was lost: ${error.message}`),
+    );
+  }
+
+  /**
+   * Starts the deadline of an operation.
+   *
+   * What it returns rejects with StoreUnavailableError if Postgres cannot be asked in time; with
+   * IdempotencySetupError if the table is missing or closed to us; and with Postgres' own error otherwise.
+   * @param name of the operation, for errors
+   * @param timeout in milliseconds, if not the connection's own
+   */
+  operation(name: string, timeout = this.timeout): Run {
+    const deadline = performance.now() + timeout;
+    return async <Row>(text: string, values: readonly unknown[]) => {
+      for (let transients = 0; ;) {
+        const attempt = await this.attempt<Row>(text, values, deadline, timeout);
+        if ('rows' in attempt) return attempt.rows;
+
+        const { error, failure, worthAnother } = attempt;
+        if (failure === 'refused') throw error;
+        if (failure === 'setup') throw setupError(error);
+        if (failure === 'transient' && ++transients <= TRANSIENT_RETRIES) {
+          await delay(Math.random() * 5 * transients);
+        } else if (!worthAnother || this.closing || performance.now() >= deadline) {
+          throw new StoreUnavailableError('postgres', name, error);
+        }
+      }
+    };
+  }
+
+  /** Ends the pool. After a second at most no socket is left open, even if Postgres does not answer. */
+  close(): Promise<void> {
+    return (this.closing ??= this.shutDown());
+  }
+
+  private async attempt<Row>(
+    text: string,
+    values: readonly unknown[],
+    deadline: number,
+    timeout: number,
+  ): Promise<Attempt<Row>> {
+    let client: PoolClient;
+    try {
+      client = await this.checkOut(deadline, timeout);
+    } catch (error) {
+      return { error, failure: isProgrammingMistake(error) ? 'refused' : 'unavailable', worthAnother: false };
+    }
+    try {
+      const result = await within<QueryResult>(
+        client.query(text, [...values]),
+        deadline,
+        'the statement',
+        timeout,
+      );
+      this.proven.add(client);
+      client.release();
+      return { rows: result.rows as Row[] };
+    } catch (error) {
+      const failure = failureOf(error);
+      if (failure !== 'connection') {
+        client.release();
+        return { error, failure, worthAnother: failure === 'transient' };
+      }
+      if (error instanceof DeadlineError) cancelStatement(client);
+      // A server that was restarted leaves dead connections in the pool; all verbs may be sent twice.
+      const worthAnother = this.proven.has(client) && !(error instanceof DeadlineError);
+      destroy(client, error);
+      return { error, failure, worthAnother };
+    }
+  }
+
+  private async checkOut(deadline: number, timeout: number): Promise<PoolClient> {
+    const pending = this.pool.connect();
+    try {
+      return await within(pending, deadline, 'the wait for a connection', timeout);
+    } catch (error) {
+      if (error instanceof DeadlineError) {
+        pending.then(
+          (late) => late.release(),
+          () => undefined,
+        );
+      }
+      throw error;
+    }
+  }
+
+  private duplicate(original: ApplicationPool, max: number): Pool {
+    const { options } = original;
+    const { clients } = this;
+    const TrackedClient = class extends original.Client {
+      constructor(config?: PoolConfig) {
+        super(config);
+        clients.add(this);
+        this.on('error', () => undefined); // the statement under way, or the pool, is told as well
+        this.once('end', () => clients.delete(this));
+      }
+    };
+    const Pool = original.constructor as new (options: DuplicateConfig) => Pool;
+    return new Pool({
+      ...options,
+      allowExitOnIdle: true,
+      password: options.password, // not enumerable in a pool's options
+      application_name: `${options.application_name ?? ''} idempotency`.trim(),
+      Client: TrackedClient,
+      max,
+      min: 0,
+      connectionTimeoutMillis: Math.min(options.connectionTimeoutMillis || this.timeout, this.timeout),
+      idleTimeoutMillis: options.idleTimeoutMillis ?? IDLE_TIMEOUT,
+      query_timeout: 0, // ours covers more
+      keepAlive: true,
+      types: { getTypeParser },
+      binary: false,
+      pipeline: false,
+    });
+  }
+
+  private async shutDown(): Promise<void> {
+    const ended = [...this.clients].map((client) => new Promise((resolve) => client.once('end', resolve)));
+    const closed = Promise.all([this.pool.end(), ...ended]);
+    const timer = new AbortController();
+    await Promise.race([closed, delay(CLOSE_TIMEOUT, undefined, { signal: timer.signal })]).catch(
+      () => undefined,
+    );
+    timer.abort();
+    for (const client of this.clients) destroySocket(client);
+  }
+}
+
+type Attempt<Row> =
+  | { readonly rows: Row[] }
+  | {
+      readonly error: unknown;
+      readonly failure: ReturnType<typeof failureOf>;
+      /** The same statement may well succeed at once. */
+      readonly worthAnother: boolean;
+    };
+
+/** What pg takes, including what its types do not know yet. */
+type DuplicateConfig = PoolConfig & { binary: boolean; pipeline: boolean };
+
+interface ApplicationPool {
+  readonly options: PoolConfig;
+  readonly Client: new (config?: PoolConfig) => Client;
+}
+
+/** The pool under the DataSource; with replication, the master's. */
+function applicationPool(dataSource: DataSource): ApplicationPool {
+  const { master } = dataSource.driver as { master?: ApplicationPool };
+  if (!master) {
+    throw new IdempotencySetupError(
+      'the DataSource is not initialized yet. Initialize it before the application starts.',
+    );
+  }
+  return master;
+}
+
+/** Our own, as an application may have changed pg's global type parsers. */
+function getTypeParser(oid: number): (text: string) => unknown {
+  switch (oid) {
+    case 16: // boolean
+      return (text) => text === 't';
+    case 17: // bytea, as \x and hexadecimal
+      return (text) => Buffer.from(text.slice(2), 'hex');
+    case 20: // bigint
+    case 21: // smallint
+    case 23: // integer
+    case 701: // double precision
+      return Number;
+    default:
+      return (text) => text;
+  }
+}
+
+/** Settles as `promise` does, or rejects with DeadlineError at the deadline. */
+async function within<T>(promise: Promise<T>, deadline: number, what: string, timeout: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const expired = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => reject(new DeadlineError(what, timeout)),
+      Math.max(0, deadline - performance.now()),
+    );
+  });
+  try {
+    return await Promise.race([promise, expired]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Never back to the pool as healthy: the reply to our statement may still come over this socket. */
+function destroy(client: PoolClient, error: unknown): void {
+  client.release(error instanceof Error ? error : true);
+  destroySocket(client);
+}
+
+function destroySocket(client: Client | PoolClient): void {
+  (client as { connection?: { stream?: { destroy(): void } } }).connection?.stream?.destroy();
+}
+
+function isProgrammingMistake(error: unknown): boolean {
+  return error instanceof TypeError || error instanceof ReferenceError;
+}

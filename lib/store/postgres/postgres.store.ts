@@ -1,0 +1,205 @@
+import { Logger } from '@nestjs/common';
+import { StoreUnavailableError } from '../../core/errors';
+import type { Claim, IdempotencyRecord, Outcome, RecordId } from '../../core/record';
+import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../../core/store';
+import type { PostgresConnection, Run } from './postgres.connection';
+import { claimOf, outcomeValues, recordOf, type RecordRow } from './row';
+import * as statements from './statements';
+
+export interface PostgresStoreOptions {
+  /** Milliseconds after its claim, and again after its completion, for which a record answers. */
+  readonly retention: number;
+}
+
+/** Each round is lost only to another claim, completion or expiry of the same key that came first. */
+const ROUNDS = 10;
+const REPORTED_ROWS = 100;
+
+/** The store in Postgres: the arbiter, whose committed rows alone let a handler run. */
+export class PostgresStore implements IdempotencyStore {
+  private readonly logger = new Logger('Idempotency');
+  private readonly table: string;
+  private readonly retention: number;
+  private readonly reported = new Set<string>();
+
+  /** @param location of the table: the metadata of the `IdempotencyCache` repository */
+  constructor(
+    private readonly connection: PostgresConnection,
+    location: statements.TableLocation,
+    { retention }: PostgresStoreOptions,
+  ) {
+    this.table = statements.tablePath(location);
+    this.retention = retention;
+  }
+
+  async claim(request: ClaimRequest): Promise<ClaimResult> {
+    const run = this.connection.operation('claim');
+    for (let round = 0; round < ROUNDS; round++) {
+      const standing = await this.claimOrRead(run, request);
+      if (!standing) continue; // another claim was committed after our snapshot: now it can be seen
+      if (standing.claimed) return { claimed: true, claim: claimOf(request.id, standing) };
+
+      const record = this.record(request.id, standing);
+      const retaken = standing.expired
+        ? await this.retake(run, request, record, statements.reclaimExpired)
+        : await this.retakeOrphan(run, request, record);
+      if (retaken === 'stands') return { claimed: false, record };
+      if (retaken !== 'changed') return { claimed: true, claim: retaken };
+    }
+    throw contended('claim');
+  }
+
+  async complete(claim: Claim, outcome: Outcome): Promise<CompleteResult> {
+    const run = this.connection.operation('complete');
+    const values = [
+      bytes(claim.id.hash),
+      claim.token,
+      claim.fence,
+      this.retention,
+      ...outcomeValues(outcome),
+    ];
+    for (let round = 0; round < ROUNDS; round++) {
+      if ((await run(statements.complete(this.table), values)).length > 0) return { recorded: true };
+
+      const [row] = await run<RecordRow>(statements.read(this.table), [bytes(claim.id.hash)]);
+      if (row && !row.expired) {
+        const record = this.record(claim.id, row);
+        if (!isSameClaim(record, claim)) return { recorded: false, record };
+        if (record.state === 'completed') return { recorded: true }; // an earlier try landed, its reply was lost
+        continue;
+      }
+      if (row) await run(statements.deleteExpired(this.table), [bytes(claim.id.hash)]);
+      if (await this.insertCompleted(run, claim, values)) return { recorded: true };
+    }
+    throw contended('complete');
+  }
+
+  /** A claim with fence 0, whose reply was lost, is released by its token alone. */
+  async release(claim: Claim): Promise<boolean> {
+    const run = this.connection.operation('release');
+    const values = [bytes(claim.id.hash), claim.token, claim.fence];
+    return (await run(statements.release(this.table), values)).length > 0;
+  }
+
+  async renew(claims: readonly Claim[], lease: number): Promise<ReadonlySet<string>> {
+    return this.renewed(this.connection.operation('renew'), claims, lease);
+  }
+
+  async find(id: RecordId): Promise<IdempotencyRecord | undefined> {
+    const run = this.connection.operation('find');
+    const [row] = await run<RecordRow>(statements.read(this.table), [bytes(id.hash)]);
+    return row && !row.expired ? this.record(id, row) : undefined;
+  }
+
+  async forget(id: RecordId): Promise<boolean> {
+    const run = this.connection.operation('forget');
+    const [row] = await run<{ existed: boolean }>(statements.forget(this.table), [bytes(id.hash)]);
+    return row?.existed ?? false;
+  }
+
+  private async claimOrRead(run: Run, request: ClaimRequest): Promise<StandingRow | undefined> {
+    const { id, durability } = request;
+    const [row] = await run<StandingRow>(statements.claimOrRead(this.table, durability), [
+      ...this.claimValues(request),
+      printable(id.scope),
+      printable(id.key),
+    ]);
+    return row;
+  }
+
+  private async retakeOrphan(run: Run, request: ClaimRequest, record: IdempotencyRecord): Promise<Retaken> {
+    if (record.state !== 'in_progress') return 'stands';
+    if (record.token === request.token.toLowerCase()) return this.resume(run, request, record);
+    const takes =
+      request.takeOver && record.leaseRemaining <= 0 && record.fingerprint === request.fingerprint;
+    return takes ? this.retake(run, request, record, statements.takeOver) : 'stands';
+  }
+
+  /** An earlier try of this very claim landed, and its reply was lost. Its lease starts anew, as the caller's does. */
+  private async resume(run: Run, request: ClaimRequest, record: IdempotencyRecord): Promise<Retaken> {
+    const held = await this.renewed(run, [record], request.lease);
+    return held.has(record.token) ? claimFrom(record) : 'changed';
+  }
+
+  private async retake(
+    run: Run,
+    request: ClaimRequest,
+    seen: IdempotencyRecord,
+    statement: typeof statements.takeOver,
+  ): Promise<Retaken> {
+    const [row] = await run<Pick<RecordRow, 'fence' | 'attempt'>>(statement(this.table, request.durability), [
+      ...this.claimValues(request),
+      seen.token,
+      seen.fence,
+    ]);
+    if (!row) return 'changed';
+    const { id, fingerprint, token } = request;
+    return { id, fingerprint, token, fence: row.fence, attempt: row.attempt };
+  }
+
+  private async insertCompleted(run: Run, claim: Claim, outcome: readonly unknown[]): Promise<boolean> {
+    const { id, fingerprint, attempt } = claim;
+    const values = [...outcome, bytes(fingerprint), attempt, printable(id.scope), printable(id.key)];
+    return (await run(statements.insertCompleted(this.table), values)).length > 0;
+  }
+
+  private async renewed(run: Run, claims: readonly Claim[], lease: number): Promise<Set<string>> {
+    if (claims.length === 0) return new Set();
+    const rows = await run<{ token: string }>(statements.renew(this.table), [
+      claims.map((claim) => bytes(claim.id.hash)),
+      claims.map((claim) => claim.token),
+      claims.map((claim) => claim.fence),
+      lease,
+    ]);
+    const held = new Set(rows.map((row) => row.token));
+    return new Set(claims.map((claim) => claim.token).filter((token) => held.has(token.toLowerCase())));
+  }
+
+  private claimValues({ id, token, fingerprint, lease }: ClaimRequest): unknown[] {
+    return [bytes(id.hash), token, bytes(fingerprint), lease, this.retention];
+  }
+
+  private record(id: RecordId, row: RecordRow): IdempotencyRecord {
+    return recordOf(id, row, (unreadable, problem) => this.reportOnce(unreadable, problem));
+  }
+
+  private reportOnce({ hash }: RecordId, problem: string): void {
+    if (this.reported.has(hash) || this.reported.size >= REPORTED_ROWS) return;
+    this.reported.add(hash);
+    this.logger.error(
+      `The row of ${this.table} with id \\x${hash} cannot be read: ${problem}. Its handler does not run again`,
+    );
+  }
+}
+
+type StandingRow = RecordRow & { readonly claimed: boolean };
+
+/** The claim; `stands` if the record may not be taken, `changed` if it was changed since it was read. */
+type Retaken = Claim | 'stands' | 'changed';
+
+function isSameClaim(record: IdempotencyRecord, claim: Claim): boolean {
+  return record.token === claim.token.toLowerCase() && record.fence === claim.fence;
+}
+
+function claimFrom({ id, fingerprint, token, fence, attempt }: IdempotencyRecord): Claim {
+  return { id, fingerprint, token, fence, attempt };
+}
+
+/** @throws TypeError unless it is a SHA-256 in hexadecimal: Buffer.from drops what it cannot read without a word */
+function bytes(hash: string): Buffer {
+  if (!/^[0-9a-f]{64}$/.test(hash)) throw new TypeError(`Not a SHA-256 in lower-case hexadecimal: ${hash}`);
+  return Buffer.from(hash, 'hex');
+}
+
+/** Postgres' text cannot hold NUL. Scope and key are stored for operators only, so nothing is lost. */
+function printable(text: string): string {
+  return text.replaceAll('\0', '\ufffd');
+}
+
+function contended(operation: string): StoreUnavailableError {
+  return new StoreUnavailableError(
+    'postgres',
+    operation,
+    new Error(`the record changed ${ROUNDS} times meanwhile`),
+  );
+}
