@@ -25,11 +25,11 @@ export class AppModule {
         TypeOrmModule.forRoot({
           type: 'postgres',
           url: databaseUrl,
-          entities: [Lead],
           autoLoadEntities: true,
           migrations: [CreateLeads1764000000001, CreateIdempotencyCache1764000000015],
           migrationsRun: true,
         }),
+        TypeOrmModule.forFeature([Lead]),
         PrometheusModule.register(),
         IdempotencyModule.forRoot(redisUrl ? {} : { redis: false }),
       ],
