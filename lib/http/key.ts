@@ -24,7 +24,7 @@ export async function keyOf(context: ExecutionContext, options: RouteOptions): P
 
 function keyInHeaders(request: IncomingMessage, names: readonly string[]): string | undefined {
   const keys = new Set(
-    names.flatMap((name) => valuesOf(request, name)).map((value) => parseKey(value.trim())),
+    names.flatMap((name) => valuesOf(request, name.toLowerCase())).map((value) => parseKey(value.trim())),
   );
   if (keys.size > 1) throw invalidKey('it was sent more than once, with different values');
   const [key] = keys;

@@ -206,7 +206,7 @@ export function resolveRouteOptions(where: string, ...layers: readonly Idempoten
   const { header = ['Idempotency-Key', 'X-Idempotency-Key'], replayHeaders } = options;
   return {
     policy: policyOf(options),
-    headers: (typeof header === 'string' ? [header] : header).map((each) => each.toLowerCase()),
+    headers: typeof header === 'string' ? [header] : header,
     required: options.required ?? false,
     key: options.key,
     scope: options.scope,

@@ -1,0 +1,84 @@
+import { RedisModule } from '@nestjs-modules/ioredis';
+import { Module, type DynamicModule, type INestApplication, type Provider, type Type } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { FastifyAdapter } from '@nestjs/platform-fastify';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import {
+  CreateIdempotencyCache1764000000015,
+  IdempotencyModule,
+  IdempotencyService,
+  type IdempotencyModuleOptions,
+} from '../../lib';
+import { call, type Answer, type Call } from './http';
+
+export type Platform = 'express' | 'fastify';
+
+export interface TestAppOptions {
+  readonly platform?: Platform;
+  readonly databaseUrl?: string;
+  readonly redisUrl?: string;
+  readonly controllers?: Type[];
+  readonly providers?: Provider[];
+  readonly options?: IdempotencyModuleOptions;
+  readonly configure?: (app: INestApplication) => void;
+}
+
+/** An application on a port of its own, as a user would write it. */
+export interface TestApp {
+  readonly app: INestApplication;
+  readonly url: string;
+  readonly service: IdempotencyService;
+  call(path: string, options?: Call): Promise<Answer>;
+  close(): Promise<void>;
+}
+
+@Module({})
+class TestAppModule {}
+
+export function appModule({ databaseUrl, redisUrl, controllers, providers, options = {} }: TestAppOptions): DynamicModule {
+  return {
+    module: TestAppModule,
+    imports: [
+      ...(redisUrl
+        ? [RedisModule.forRoot({ type: 'single', url: redisUrl, options: { lazyConnect: true } })]
+        : []),
+      ...(databaseUrl
+        ? [
+            TypeOrmModule.forRoot({
+              type: 'postgres',
+              url: databaseUrl,
+              autoLoadEntities: true,
+              migrations: [CreateIdempotencyCache1764000000015],
+              migrationsRun: true,
+            }),
+          ]
+        : []),
+      IdempotencyModule.forRoot({
+        ...(redisUrl ? {} : { redis: false }),
+        ...(databaseUrl ? {} : { postgres: false }),
+        ...options,
+      }),
+    ],
+    controllers,
+    providers,
+  };
+}
+
+export async function startApp(options: TestAppOptions): Promise<TestApp> {
+  const module = appModule(options);
+  const settings = { logger: false as const, abortOnError: false };
+  const app =
+    options.platform === 'fastify'
+      ? await NestFactory.create(module, new FastifyAdapter(), settings)
+      : await NestFactory.create(module, settings);
+  options.configure?.(app);
+  await app.listen(0, '127.0.0.1');
+  const url = (await app.getUrl()).replace('localhost', '127.0.0.1');
+  return {
+    app,
+    url,
+    service: app.get(IdempotencyService),
+    call: (path, request) => call(url + path, request),
+    close: () => app.close(),
+  };
+}
