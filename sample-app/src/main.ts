@@ -21,7 +21,9 @@ async function main(): Promise<void> {
       setTimeout(() => process.exit(0), SHUTDOWN_TIMEOUT).unref();
       void app
         .close()
-        .catch((error: unknown) => console.error(`The application did not close cleanly on ${signal}:`, error))
+        .catch((error: unknown) =>
+          console.error(`The application did not close cleanly on ${signal}:`, error),
+        )
         .then(() => stores.stop())
         .then(() => process.exit(0));
     };
@@ -44,7 +46,9 @@ function introduction(url: string, stores: OpenStores): string {
     '',
     `  curl -i -X POST ${base}/api/webhooks/leados -H 'Authorization: Bearer ${token}' -H 'Content-Type: application/json' -H 'X-Idempotency-Key: lead-1' -d '{"user_id": "test", "name": "Test"}'`,
     '',
-    ...(stores.redisPid ? ['Then kill Redis, and send it a third time:', '', `  kill ${stores.redisPid}`, ''] : []),
+    ...(stores.redisPid
+      ? ['Then kill Redis, and send it a third time:', '', `  kill ${stores.redisPid}`, '']
+      : []),
     'And look:',
     '',
     `  curl ${base}/api/leads`,

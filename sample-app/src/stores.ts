@@ -19,7 +19,11 @@ export async function openStores(): Promise<OpenStores> {
     REDIS_URL ? undefined : startRedis().catch(withoutRedis),
   ]);
   if (postgres) started.push(postgres);
-  description.push(postgres ? `Postgres  ${postgres.url}  (pid ${postgres.pid})` : `Postgres  ${withoutPassword(DATABASE_URL)}`);
+  description.push(
+    postgres
+      ? `Postgres  ${postgres.url}  (pid ${postgres.pid})`
+      : `Postgres  ${withoutPassword(DATABASE_URL)}`,
+  );
   if (redis) started.push(redis);
   description.push(
     redis

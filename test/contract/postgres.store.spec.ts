@@ -15,7 +15,9 @@ storeContract('Postgres store', async ({ retention }) => {
   const dataSource = await migrated(await postgres.createDatabase());
   const { metadata } = dataSource.getRepository(IdempotencyCache);
   const connections = [1, 2].map(() => new PostgresConnection(dataSource, { timeout: 5_000, poolSize: 4 }));
-  const [store, another] = connections.map((connection) => new PostgresStore(connection, metadata, { retention }));
+  const [store, another] = connections.map(
+    (connection) => new PostgresStore(connection, metadata, { retention }),
+  );
   return {
     store: store!,
     another: another!,

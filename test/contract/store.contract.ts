@@ -1,5 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import { recordId, type Claim, type IdempotencyRecord, type Outcome, type RecordId } from '../../lib/core/record';
+import {
+  recordId,
+  type Claim,
+  type IdempotencyRecord,
+  type Outcome,
+  type RecordId,
+} from '../../lib/core/record';
 import type { ClaimRequest, ClaimResult, IdempotencyStore } from '../../lib/core/store';
 import { eventually } from '../support/eventually';
 
@@ -28,7 +34,10 @@ const created: Outcome = {
 };
 
 /** The promises of {@link IdempotencyStore}, for any store. */
-export function storeContract(name: string, setup: (options: ContractSetup) => Promise<ContractSubject>): void {
+export function storeContract(
+  name: string,
+  setup: (options: ContractSetup) => Promise<ContractSubject>,
+): void {
   describe(`${name}: the contract of a store`, () => {
     let subject: ContractSubject;
     let store: IdempotencyStore;
@@ -53,7 +62,8 @@ export function storeContract(name: string, setup: (options: ContractSetup) => P
       durability: 'durable',
       ...more,
     });
-    const claim = async (more: Partial<ClaimRequest> = {}): Promise<Claim> => won(await store.claim(request(more)));
+    const claim = async (more: Partial<ClaimRequest> = {}): Promise<Claim> =>
+      won(await store.claim(request(more)));
     const orphan = async (): Promise<Claim> => {
       const lapsing = await claim({ lease: SHORT_LEASE });
       await eventually(async () => {
@@ -72,14 +82,17 @@ export function storeContract(name: string, setup: (options: ContractSetup) => P
         expect(mine.fence).toBeGreaterThan(0);
       });
 
-      it.each(['durable', 'fast'] as const)('answers the second with the first one’s record (%s)', async (durability) => {
-        const mine = await claim({ durability });
-        const second = await another.claim(request({ durability }));
-        expect(second).toMatchObject({ claimed: false, record: { ...mine, state: 'in_progress' } });
-        const { leaseRemaining } = inProgress(second.claimed ? undefined : second.record);
-        expect(leaseRemaining).toBeGreaterThan(0);
-        expect(leaseRemaining).toBeLessThanOrEqual(30_000);
-      });
+      it.each(['durable', 'fast'] as const)(
+        'answers the second with the first one’s record (%s)',
+        async (durability) => {
+          const mine = await claim({ durability });
+          const second = await another.claim(request({ durability }));
+          expect(second).toMatchObject({ claimed: false, record: { ...mine, state: 'in_progress' } });
+          const { leaseRemaining } = inProgress(second.claimed ? undefined : second.record);
+          expect(leaseRemaining).toBeGreaterThan(0);
+          expect(leaseRemaining).toBeLessThanOrEqual(30_000);
+        },
+      );
 
       it('recognises its own token when the reply to an earlier try was lost', async () => {
         const token = randomUUID();
@@ -95,7 +108,8 @@ export function storeContract(name: string, setup: (options: ContractSetup) => P
         expect(winners).toHaveLength(1);
         const winner = won(winners[0]);
         for (const result of results) {
-          if (!result.claimed) expect(result.record).toMatchObject({ token: winner.token, fence: winner.fence });
+          if (!result.claimed)
+            expect(result.record).toMatchObject({ token: winner.token, fence: winner.fence });
         }
       });
 
@@ -109,13 +123,19 @@ export function storeContract(name: string, setup: (options: ContractSetup) => P
     describe('a lapsed lease', () => {
       it('is left alone unless the claimant may take over', async () => {
         const old = await orphan();
-        expect(await another.claim(request())).toMatchObject({ claimed: false, record: { token: old.token } });
+        expect(await another.claim(request())).toMatchObject({
+          claimed: false,
+          record: { token: old.token },
+        });
       });
 
       it('is left alone by a request with another fingerprint', async () => {
         const old = await orphan();
         const result = await another.claim(request({ takeOver: true, fingerprint: OTHER_FINGERPRINT }));
-        expect(result).toMatchObject({ claimed: false, record: { token: old.token, fingerprint: FINGERPRINT } });
+        expect(result).toMatchObject({
+          claimed: false,
+          record: { token: old.token, fingerprint: FINGERPRINT },
+        });
       });
 
       it('is taken over by exactly one of many, with the next attempt and a higher fence', async () => {
@@ -187,7 +207,16 @@ export function storeContract(name: string, setup: (options: ContractSetup) => P
         ['any bytes', response({ body: Buffer.from([0, 10, 13, 255, 254, 0, 128, 0xc3, 0x28]) })],
         ['no bytes', response({ body: Buffer.alloc(0) })],
         ['1 MiB', response({ body: Buffer.alloc(1_048_576, '\n0:1:2\n') })],
-        ['header order, repeated and odd values', response({ headers: [['X-B', '2'], ['x-a', ['1', '', '1']], ['X-U', 'é"\\\n']] })],
+        [
+          'header order, repeated and odd values',
+          response({
+            headers: [
+              ['X-B', '2'],
+              ['x-a', ['1', '', '1']],
+              ['X-U', 'é"\\\n'],
+            ],
+          }),
+        ],
         ['no headers', response({ headers: [] })],
         ['a tombstone for a large body', { kind: 'tombstone', status: 200, reason: 'too_large' }],
         ['a tombstone for an unstorable one', { kind: 'tombstone', status: 204, reason: 'unstorable' }],
@@ -297,7 +326,9 @@ export function storeContract(name: string, setup: (options: ContractSetup) => P
         await brief.store.complete(old, created);
         await eventually(async () => expect(await brief.store.find(id)).toBeUndefined());
         const results = await Promise.all(
-          Array.from({ length: 10 }, () => brief.another.claim(request({ fingerprint: OTHER_FINGERPRINT, lease: 5_000 }))),
+          Array.from({ length: 10 }, () =>
+            brief.another.claim(request({ fingerprint: OTHER_FINGERPRINT, lease: 5_000 })),
+          ),
         );
         const winners = results.filter((result) => result.claimed);
         expect(winners).toHaveLength(1);

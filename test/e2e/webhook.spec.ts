@@ -66,7 +66,9 @@ class WebhookController {
   }
 
   @Post('events')
-  @Idempotent({ key: (context) => context.switchToHttp().getRequest<{ body: { event?: string } }>().body.event })
+  @Idempotent({
+    key: (context) => context.switchToHttp().getRequest<{ body: { event?: string } }>().body.event,
+  })
   event(): unknown {
     runs.push('event');
     return { nonce: randomUUID() };
@@ -83,7 +85,9 @@ class WebhookController {
   @Idempotent()
   stream(): StreamableFile {
     runs.push('stream');
-    return new StreamableFile(Readable.from([Buffer.from([0, 255]), Buffer.from(randomUUID())]), { type: 'application/x-thing' });
+    return new StreamableFile(Readable.from([Buffer.from([0, 255]), Buffer.from(randomUUID())]), {
+      type: 'application/x-thing',
+    });
   }
 
   @Post('large-stream')
@@ -95,7 +99,15 @@ class WebhookController {
 
   @Post('raw')
   @Idempotent()
-  raw(@Res() response: { raw?: NodeJS.WritableStream; end(text: string): void; statusCode: number; setHeader(n: string, v: string[]): void }): void {
+  raw(
+    @Res()
+    response: {
+      raw?: NodeJS.WritableStream;
+      end(text: string): void;
+      statusCode: number;
+      setHeader(n: string, v: string[]): void;
+    },
+  ): void {
     runs.push('raw');
     const res = (response.raw ?? response) as typeof response;
     res.statusCode = 207;
@@ -367,7 +379,9 @@ describe.each<Platform>(['express', 'fastify'])('an @Idempotent() route on %s', 
 
   it('tells the handler its key, attempt and fence', async () => {
     await post('/leads', {});
-    expect(runs[0]).toMatchObject({ claim: { key, attempt: 1, fence: expect.any(Number), signal: { aborted: false } } });
+    expect(runs[0]).toMatchObject({
+      claim: { key, attempt: 1, fence: expect.any(Number), signal: { aborted: false } },
+    });
   });
 
   it('is made of a class’ unsafe methods by a decorator on the class, whose options a method can override', async () => {
@@ -383,7 +397,11 @@ describe.each<Platform>(['express', 'fastify'])('an @Idempotent() route on %s', 
   it('records the outcome although its client has left, for the retry', async () => {
     held = gate();
     const client = new AbortController();
-    const first = app.call('/leads', { body: {}, headers: { 'idempotency-key': key }, signal: client.signal });
+    const first = app.call('/leads', {
+      body: {},
+      headers: { 'idempotency-key': key },
+      signal: client.signal,
+    });
     await held.reached();
     client.abort();
     await expect(first).rejects.toThrow();

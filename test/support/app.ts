@@ -35,7 +35,13 @@ export interface TestApp {
 @Module({})
 class TestAppModule {}
 
-export function appModule({ databaseUrl, redisUrl, controllers, providers, options = {} }: TestAppOptions): DynamicModule {
+export function appModule({
+  databaseUrl,
+  redisUrl,
+  controllers,
+  providers,
+  options = {},
+}: TestAppOptions): DynamicModule {
   return {
     module: TestAppModule,
     imports: [

@@ -21,12 +21,20 @@ const agent = new Agent({ keepAlive: false });
 const VARYING = new Set(['date', 'idempotent-replayed']);
 
 /** Sends a request over a socket and reads the whole answer. */
-export function call(url: string, { method = 'POST', headers = {}, body, signal }: Call = {}): Promise<Answer> {
+export function call(
+  url: string,
+  { method = 'POST', headers = {}, body, signal }: Call = {},
+): Promise<Answer> {
   const text = body === undefined || typeof body === 'string' ? body : JSON.stringify(body);
   return new Promise((resolve, reject) => {
     const sent = request(
       url,
-      { method, agent, signal, headers: { ...(text === undefined ? {} : { 'content-type': 'application/json' }), ...headers } },
+      {
+        method,
+        agent,
+        signal,
+        headers: { ...(text === undefined ? {} : { 'content-type': 'application/json' }), ...headers },
+      },
       (response) => {
         const chunks: Buffer[] = [];
         response.on('data', (chunk: Buffer) => chunks.push(chunk));

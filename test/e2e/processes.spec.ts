@@ -1,0 +1,165 @@
+import { randomUUID } from 'node:crypto';
+import { DataSource } from 'typeorm';
+import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
+import { migrated } from '../support/database';
+import { eventually } from '../support/eventually';
+import { comparable, isReplay } from '../support/http';
+import { startProcess, type AppProcess, type AppProcessOptions } from '../support/processes';
+
+describe('across application processes', () => {
+  let postgres: RunningPostgres;
+  let redis: RunningRedis;
+  let database: DataSource;
+  let databaseUrl: string;
+  let processes: AppProcess[] = [];
+
+  beforeAll(async () => {
+    [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
+    databaseUrl = await postgres.createDatabase();
+    database = await migrated(databaseUrl);
+    await database.query('CREATE TABLE leads (id serial PRIMARY KEY, name text)');
+    await database.query('CREATE TABLE naive (key text PRIMARY KEY, response text)');
+  });
+  afterAll(async () => {
+    await database.destroy();
+    await Promise.all([postgres.stop(), redis.stop()]);
+  });
+  afterEach(async () => {
+    await Promise.all(processes.map((each) => each.stop()));
+    processes = [];
+  });
+
+  const start = async (count: number, more: Partial<AppProcessOptions> = {}): Promise<AppProcess[]> => {
+    processes = await Promise.all(
+      Array.from({ length: count }, () => startProcess({ databaseUrl, redisUrl: redis.url, ...more })),
+    );
+    return processes;
+  };
+  const leads = async (name: string): Promise<number> => {
+    const rows = await database.query<{ count: string }[]>('SELECT count(*) FROM leads WHERE name = $1', [
+      name,
+    ]);
+    return Number(rows[0]?.count);
+  };
+  const storm = (apps: readonly AppProcess[], count: number, path: string, name: string) =>
+    Promise.all(
+      Array.from({ length: count }, (_, i) => apps[i % apps.length]!.post(path, name, { name, takes: 100 })),
+    );
+
+  it.each([10, 200])(
+    'should handle concurrent duplicates with DB fallback: %i over three processes make one lead and one response',
+    async (count) => {
+      const apps = await start(3, { redisUrl: '' });
+      const name = randomUUID();
+      const answers = await storm(apps, count, '/leads', name);
+      expect(await leads(name)).toBe(1);
+      expect(new Set(answers.map((answer) => JSON.stringify(comparable(answer)))).size).toBe(1);
+      expect(answers.filter((answer) => !isReplay(answer))).toHaveLength(1);
+      expect(answers[0]?.status).toBe(201);
+    },
+  );
+
+  it('should handle concurrent duplicates with Redis as well', async () => {
+    const apps = await start(3);
+    const name = randomUUID();
+    const answers = await storm(apps, 200, '/leads', name);
+    expect(await leads(name)).toBe(1);
+    expect(new Set(answers.map((answer) => JSON.stringify(comparable(answer)))).size).toBe(1);
+  });
+
+  it('should make one lead where the processes disagree on whether Redis is up', async () => {
+    const [blind] = await start(1, { redisUrl: '' });
+    const [seeing] = await start(1);
+    processes = [blind!, seeing!];
+    const name = randomUUID();
+    const answers = await storm(processes, 40, '/leads', name);
+    expect(await leads(name)).toBe(1);
+    expect(new Set(answers.map((answer) => JSON.stringify(comparable(answer)))).size).toBe(1);
+  });
+
+  it('positive control: the same storm makes duplicates behind "Redis, else database, then write both"', async () => {
+    const apps = await start(3, { redisUrl: '' });
+    const name = randomUUID();
+    await storm(apps, 10, '/naive', name);
+    expect(await leads(name)).toBeGreaterThan(1);
+  });
+
+  describe('when the owner is killed with SIGKILL in mid-handler', () => {
+    const crash = async (
+      options: AppProcessOptions['options'],
+    ): Promise<{ survivor: AppProcess; name: string }> => {
+      const [owner, survivor] = await start(2, { options });
+      const name = randomUUID();
+      const lost = owner!.post('/leads', name, { name, takes: 60_000 }).catch(() => 'lost');
+      await owner!.handling(name);
+      await owner!.stop();
+      expect(await lost).toBe('lost');
+      return { survivor: survivor!, name };
+    };
+
+    it('onOrphan retry: the next request takes over once the lease has lapsed, as attempt 2', async () => {
+      const { survivor, name } = await crash({ lease: 1_000, onOrphan: 'retry' });
+      const client = new AbortController();
+      const takeover = survivor.post('/leads', name, { name, takes: 60_000 }, { signal: client.signal });
+      await survivor.handling(name);
+      expect(await leads(name)).toBe(2);
+      const rows = await database.query<{ attempt: number }[]>(
+        'SELECT attempt FROM idempotency_cache WHERE key = $1',
+        [name],
+      );
+      expect(rows).toEqual([{ attempt: 2 }]);
+      client.abort();
+      await expect(takeover).rejects.toThrow();
+    });
+
+    it('onOrphan reject: every retry is told that the outcome is unknown, and the handler runs at most once', async () => {
+      const { survivor, name } = await crash({ lease: 500, onOrphan: 'reject' });
+      await eventually(async () => {
+        const answer = await survivor.post('/leads', name, { name, takes: 60_000 });
+        expect(answer.text).toContain('outcome-unknown');
+        expect(answer.status).toBe(409);
+      });
+      expect(await leads(name)).toBe(1);
+    });
+  });
+
+  it('a lease shorter than the handler: the heartbeat keeps it, and no other process takes over', async () => {
+    const [owner, other] = await start(2, { options: { lease: 300, waitTimeout: '20s' } });
+    const name = randomUUID();
+    const first = owner!.post('/leads', name, { name, takes: 2_000 });
+    await owner!.handling(name);
+    const second = await other!.post('/leads', name, { name, takes: 2_000 });
+    expect(isReplay(second)).toBe(true);
+    expect(comparable(second)).toEqual(comparable(await first));
+    expect(await leads(name)).toBe(1);
+  });
+
+  it('an owner that was frozen for three leases answers with what the one that took over has recorded', async () => {
+    const [owner, other] = await start(2, { options: { lease: 400, waitTimeout: '20s' } });
+    const name = randomUUID();
+    const first = owner!.post('/leads', name, { name, takes: 300 });
+    await owner!.handling(name);
+    owner!.child.kill('SIGSTOP');
+    const second = await other!.post('/leads', name, { name, takes: 300 });
+    expect(JSON.parse(second.text)).toMatchObject({ attempt: 2 });
+    owner!.child.kill('SIGCONT');
+    const late = await first;
+    expect(isReplay(late)).toBe(true);
+    expect(comparable(late)).toEqual(comparable(second));
+  });
+
+  it('SIGTERM lets the request in flight finish, recorded, and the process ends by itself', async () => {
+    const [app] = await start(1);
+    const name = randomUUID();
+    const first = app!.post('/leads', name, { name, takes: 500 });
+    await app!.handling(name);
+    app!.child.kill('SIGTERM');
+    expect((await first).status).toBe(201);
+    expect(await app!.exited).toBe('SIGTERM');
+    const rows = await database.query<{ state: string }[]>(
+      'SELECT state FROM idempotency_cache WHERE key = $1',
+      [name],
+    );
+    expect(rows).toEqual([{ state: 'completed' }]);
+  });
+});
