@@ -13,6 +13,7 @@ import {
 } from '@nestjs/common';
 import { ApplicationConfig } from '@nestjs/core';
 import { TypeOrmModule } from '@nestjs/typeorm';
+import { IdempotencySetupError } from './core/errors';
 import { IdempotencyService } from './core/idempotency.service';
 import { Protocol } from './core/protocol';
 import { IdempotencyInterceptor } from './http/idempotency.interceptor';
@@ -82,7 +83,12 @@ export class IdempotencyModule
   /** Puts our interceptor before all others: a replay must not pass through those that shaped the response already. */
   configure(): void {
     const interceptors = this.application.getGlobalInterceptors();
-    if (!interceptors.includes(this.interceptor)) interceptors.unshift(this.interceptor);
+    if (interceptors.some((each) => each instanceof IdempotencyInterceptor)) {
+      throw new IdempotencySetupError(
+        'it is imported twice. Import it once, in the root module: it is global.',
+      );
+    }
+    interceptors.unshift(this.interceptor);
   }
 
   async onModuleInit(): Promise<void> {

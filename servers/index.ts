@@ -1,4 +1,4 @@
-export { startPostgres, type RunningPostgres } from './postgres';
-export type { RunningServer } from './process';
-export { startRedis, type RunningRedis } from './redis';
-export { RedisUnavailableError } from './redis-binary';
+export { startPostgres, type PostgresStartOptions, type RunningPostgres } from './postgres';
+export { startRedis, type RedisStartOptions, type RunningRedis } from './redis';
+export { findRedisBinary, RedisUnavailableError, type RedisBinary } from './redis-binary';
+export type { RunningServer } from './running-server';

@@ -1,81 +1,72 @@
 import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
+import { accessSync, constants, statSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { delimiter, dirname, join } from 'node:path';
+import { delimiter, isAbsolute, join } from 'node:path';
 import { promisify } from 'node:util';
+import { cachedRedis, fetchRedis } from './redis-packages';
 
-const run = promisify(execFile);
+const INSTALL =
+  'install Redis (apt-get install redis-server, brew install redis), or set REDIS_URL or REDIS_SERVER.';
 
-/** No Redis server can be had on this machine; the message says what to install. */
+/** No Redis server can be had on this machine; the message says in one line what to install. */
 export class RedisUnavailableError extends Error {
-  constructor(cause?: unknown) {
-    super(
-      'No redis-server found, and none could be fetched: install Redis (apt-get install redis-server, brew install redis) or set REDIS_URL.',
-      { cause },
-    );
+  constructor(reason: string, cause?: unknown) {
+    super(`${reason}: ${INSTALL}`, { cause });
     this.name = 'RedisUnavailableError';
   }
 }
 
+/** How to run a Redis server. */
 export interface RedisBinary {
   readonly command: string;
   readonly env: NodeJS.ProcessEnv;
 }
 
-/** Debian's packages that hold the server and those of its libraries that a bare system lacks. */
-const PACKAGES = ['redis-server', 'redis-tools', 'liblzf1', 'libjemalloc2', 'libatomic1'];
-
 /**
- * `redis-server` from REDIS_SERVER or PATH; else, on Debian and its kin, its packages are fetched (not installed)
- * into the user's cache, in about 2 s the first time.
+ * The binary that REDIS_SERVER names, or `redis-server` from PATH; else, on Debian and its kin, its packages are
+ * fetched (not installed) into the user's cache, in about 2 s the first time.
  * @throws RedisUnavailableError
  */
 export async function findRedisBinary(): Promise<RedisBinary> {
-  const { REDIS_SERVER, PATH = '' } = process.env;
-  const installed = [REDIS_SERVER, ...PATH.split(delimiter).map((folder) => join(folder, 'redis-server'))];
-  for (const command of installed) {
-    if (command && existsSync(command)) return { command, env: process.env };
-  }
-  const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'nestjs-idempotency', 'redis');
+  const { REDIS_SERVER } = process.env;
+  const command = onPath(REDIS_SERVER ?? 'redis-server');
+  if (command) return { command, env: process.env };
+  if (REDIS_SERVER) throw new RedisUnavailableError(`REDIS_SERVER names no program (${REDIS_SERVER})`);
   try {
-    if (!existsSync(cache)) await fetchPackages(cache);
-    return await unpacked(cache);
+    const cache = cacheFolder();
+    return (await usable(await cachedRedis(cache))) ?? (await checked(await fetchRedis(cache)));
   } catch (cause) {
-    throw new RedisUnavailableError(cause);
+    throw new RedisUnavailableError('No redis-server found, and none could be fetched', cause);
   }
 }
 
-async function fetchPackages(target: string): Promise<void> {
-  await mkdir(dirname(target), { recursive: true });
-  const folder = await mkdtemp(`${target}-`);
+function onPath(name: string): string | undefined {
+  const folders = (process.env.PATH ?? '').split(delimiter).filter(Boolean);
+  const candidates = name.includes('/') ? [name] : folders.map((folder) => join(folder, name));
+  return candidates.find(isExecutable);
+}
+
+function isExecutable(file: string): boolean {
   try {
-    const download = (): Promise<unknown> =>
-      run('apt-get', ['download', ...PACKAGES], { cwd: folder, timeout: 120_000 });
-    // A fresh system has no package lists yet.
-    await download().catch(async () => {
-      await run('apt-get', ['update'], { timeout: 120_000 });
-      await download();
-    });
-    for (const file of await readdir(folder)) {
-      if (file.endsWith('.deb')) await run('dpkg-deb', ['-x', join(folder, file), join(folder, 'root')]);
-    }
-    // Whoever is first wins; what the others made is the same.
-    await rename(join(folder, 'root'), target).catch((error: unknown) => {
-      if (!existsSync(target)) throw error;
-    });
-  } finally {
-    await rm(folder, { recursive: true, force: true });
+    accessSync(file, constants.X_OK);
+    return statSync(file).isFile();
+  } catch {
+    return false;
   }
 }
 
-async function unpacked(root: string): Promise<RedisBinary> {
-  const lib = join(root, 'usr', 'lib');
-  const folders = (await readdir(lib))
-    .filter((name) => name.endsWith('-linux-gnu'))
-    .map((name) => join(lib, name));
-  const env = { ...process.env, LD_LIBRARY_PATH: folders.join(delimiter) };
-  const command = join(root, 'usr', 'bin', 'redis-server');
-  await run(command, ['--version'], { env });
-  return { command, env };
+function cacheFolder(): string {
+  const { XDG_CACHE_HOME = '' } = process.env;
+  const base = isAbsolute(XDG_CACHE_HOME) ? XDG_CACHE_HOME : join(homedir(), '.cache');
+  return join(base, 'nestjs-idempotency');
+}
+
+/** What was fetched before an upgrade of the system may not run on it any more. */
+async function usable(binary: RedisBinary | undefined): Promise<RedisBinary | undefined> {
+  return binary && checked(binary).catch(() => undefined);
+}
+
+async function checked(binary: RedisBinary): Promise<RedisBinary> {
+  await promisify(execFile)(binary.command, ['--version'], { env: binary.env, timeout: 10_000 });
+  return binary;
 }

@@ -1,7 +1,9 @@
 import { connect } from 'node:net';
-import { join } from 'node:path';
-import { deleteFolder, onFreePort, ServerProcess, temporaryFolder, type RunningServer } from './process';
+import { Home } from './home';
+import { onFreePort } from './ports';
+import { ServerProcess, type Launch } from './process';
 import { findRedisBinary, type RedisBinary } from './redis-binary';
+import { EmbeddedServer, type RunningServer } from './running-server';
 
 export interface RedisStartOptions {
   /** @default a free one */
@@ -12,83 +14,64 @@ export interface RedisStartOptions {
 
 export type RunningRedis = RunningServer;
 
+const ANSWER_TIMEOUT = 1_000;
+
 /**
  * Starts a real Redis without persistence: after a restart it is empty.
- * @throws RedisUnavailableError if this machine has none and cannot get one; Error if it does not come up
+ * @throws RedisUnavailableError if this machine has none and cannot get one; Error with the server's last output if
+ * it does not come up
  */
 export async function startRedis({ port, args = [] }: RedisStartOptions = {}): Promise<RunningRedis> {
   const binary = await findRedisBinary();
-  const folder = temporaryFolder('redis');
+  const home = Home.create('redis', 'TERM');
   try {
-    return await onFreePort(port, (chosen) => EmbeddedRedis.start(binary, folder, chosen, args));
+    return await onFreePort(port, async (chosen) => {
+      const launch = launchOf(binary, home, chosen, args);
+      return new EmbeddedServer(
+        `redis://127.0.0.1:${chosen}`,
+        chosen,
+        launch,
+        await ServerProcess.start(launch),
+      );
+    });
   } catch (error) {
-    deleteFolder(folder);
+    await home.delete();
     throw error;
   }
 }
 
-class EmbeddedRedis implements RunningRedis {
-  private constructor(
-    private server: ServerProcess,
-    private readonly launch: () => Promise<ServerProcess>,
-    private readonly folder: string,
-    readonly port: number,
-  ) {}
-
-  static async start(
-    { command, env }: RedisBinary,
-    folder: string,
-    port: number,
-    args: readonly string[],
-  ): Promise<EmbeddedRedis> {
-    const launch = (): Promise<ServerProcess> =>
-      ServerProcess.start({
-        command,
-        args: [
-          ...['--port', String(port), '--bind', '127.0.0.1', '--dir', folder],
-          ...['--save', '', '--appendonly', 'no', '--daemonize', 'no', '--loglevel', 'warning'],
-          ...args,
-        ],
-        env,
-        log: join(folder, 'log'),
-        ready: () => ping(port),
-        stopSignal: 'SIGTERM',
-      });
-    return new EmbeddedRedis(await launch(), launch, folder, port);
-  }
-
-  get url(): string {
-    return `redis://127.0.0.1:${this.port}`;
-  }
-
-  get pid(): number {
-    return this.server.pid;
-  }
-
-  kill(signal: NodeJS.Signals): void {
-    this.server.kill(signal);
-  }
-
-  async restart(): Promise<void> {
-    await this.server.destroy();
-    this.server = await this.launch();
-  }
-
-  async stop(): Promise<void> {
-    await this.server.stop();
-    deleteFolder(this.folder);
-  }
+function launchOf({ command, env }: RedisBinary, home: Home, port: number, args: readonly string[]): Launch {
+  return {
+    command,
+    args: [
+      ...['--port', String(port), '--bind', '127.0.0.1', '--dir', home.path],
+      ...['--save', '', '--appendonly', 'no', '--daemonize', 'no', '--loglevel', 'warning'],
+      ...args,
+    ],
+    env,
+    home,
+    ready: () => answersFrom(home.path, port),
+    stopSignal: 'SIGTERM',
+  };
 }
 
-function ping(port: number): Promise<void> {
+/** A PING would be answered as well by a stranger who has taken the port before our server could. */
+async function answersFrom(folder: string, port: number): Promise<void> {
+  const answer = await ask(port, 'CONFIG GET dir');
+  if (!answer.includes(folder)) throw new Error(`Port ${port} answered ${answer.trimEnd()}`);
+}
+
+/** Sends one command and resolves with the start of the answer, as Redis writes it. */
+function ask(port: number, command: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    const socket = connect({ port, host: '127.0.0.1', timeout: 1_000 }, () => socket.write('PING\r\n'));
-    socket.once('data', (data) =>
-      data.toString().startsWith('+PONG') ? resolve() : reject(new Error(data.toString())),
-    );
-    socket.once('data', () => socket.destroy());
-    socket.once('timeout', () => socket.destroy(new Error('Redis did not answer')));
+    const socket = connect({ port, host: '127.0.0.1', timeout: ANSWER_TIMEOUT });
+    socket.once('connect', () => socket.write(`${command}\r\n`));
+    socket.once('data', (data) => {
+      resolve(data.toString());
+      socket.destroy();
+    });
+    socket.once('timeout', () => socket.destroy(new Error('no answer')));
     socket.once('error', reject);
-    socket.once('close', () => reject(new Error('Redis closed the connection')));
+    socket.once('close', () => reject(new Error('connection closed')));
   });
 }

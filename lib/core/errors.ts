@@ -4,6 +4,7 @@ import type { Tier } from './record';
 export type IdempotencyErrorCode =
   | 'key_missing'
   | 'key_invalid'
+  | 'body_too_deep'
   | 'fingerprint_mismatch'
   | 'in_flight'
   | 'outcome_unknown'
@@ -36,10 +37,12 @@ export function isIdempotencyError(error: unknown): error is IdempotencyError {
 
 /** A store could not be asked, or did not answer in time: whether the operation took effect is unknown. */
 export class StoreUnavailableError extends Error {
+  /** @param sent false if the operation never left this process, so that it cannot have taken effect */
   constructor(
     readonly tier: Tier,
     readonly operation: string,
     cause: unknown,
+    readonly sent = true,
   ) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     super(`${tier === 'redis' ? 'Redis' : 'Postgres'} is unavailable (${operation}): ${reason}`, { cause });

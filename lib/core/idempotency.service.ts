@@ -92,8 +92,10 @@ export class IdempotencyService {
    * @throws StoreUnavailableError if one of the tiers cannot be told; nothing is deleted then, or the call can be
    * repeated
    */
-  forget(key: string, { scope = DEFAULT_SCOPE }: ScopeOption = {}): Promise<boolean> {
-    return this.store.forget(recordId(scope, key));
+  async forget(key: string, { scope = DEFAULT_SCOPE }: ScopeOption = {}): Promise<boolean> {
+    const record = await this.store.find(recordId(scope, key));
+    if (!record || (record.state === 'in_progress' && record.leaseRemaining > 0)) return false;
+    return this.store.forget(record);
   }
 
   /**
@@ -114,6 +116,7 @@ export class IdempotencyService {
       token: crypto.randomUUID(),
       lease: RESOLUTION_LEASE,
       takeOver: true,
+      fresh: true,
       durability: 'durable',
     });
     if (!result.claimed) return false;

@@ -14,6 +14,8 @@ export class LeaseLostError extends Error {
 export interface HeldLease {
   /** Aborts with {@link LeaseLostError} once the claim no longer stands, or could not be renewed in time. */
   readonly signal: AbortSignal;
+  /** Whether the lease may have lapsed: another request may own the key by now. */
+  lapsed(): boolean;
   /** Ends the renewals. The claim itself is completed or released by its owner. */
   drop(): void;
 }
@@ -22,9 +24,10 @@ interface Entry {
   readonly claim: Claim;
   readonly lease: number;
   readonly abort: AbortController;
-  /** Monotonic time at which the last renewal that succeeded was asked for. */
-  renewedAt: number;
+  /** Monotonic time until which the lease certainly holds. */
+  heldUntil: number;
   dueAt: number;
+  lapse: NodeJS.Timeout | undefined;
 }
 
 /**
@@ -37,19 +40,22 @@ export class LeaseKeeper {
   private timer: NodeJS.Timeout | undefined;
   private timerAt = Infinity;
   private beating = false;
+  private largestGroup = Infinity;
 
   constructor(private readonly store: Pick<IdempotencyStore, 'renew'>) {}
 
   /** @param claimedAt monotonic time before the claim was sent, so that we never believe in a longer lease than the store does */
   hold(claim: Claim, lease: number, claimedAt: number): HeldLease {
     const abort = new AbortController();
-    const entry: Entry = { claim, lease, abort, renewedAt: claimedAt, dueAt: claimedAt + lease / 3 };
+    const entry: Entry = { claim, lease, abort, heldUntil: 0, dueAt: 0, lapse: undefined };
     this.entries.set(claim.token, entry);
+    renewed(entry, claimedAt);
     this.schedule();
     return {
       signal: abort.signal,
+      lapsed: () => performance.now() >= entry.heldUntil,
       drop: () => {
-        this.entries.delete(claim.token);
+        this.remove(entry);
         this.schedule();
       },
     };
@@ -57,8 +63,13 @@ export class LeaseKeeper {
 
   /** Ends every renewal; what is still claimed lapses. */
   stop(): void {
-    this.entries.clear();
+    for (const entry of this.entries.values()) this.remove(entry);
     this.schedule();
+  }
+
+  private remove(entry: Entry): void {
+    clearTimeout(entry.lapse);
+    this.entries.delete(entry.claim.token);
   }
 
   private schedule(): void {
@@ -84,35 +95,64 @@ export class LeaseKeeper {
       group.push(entry);
       due.set(entry.lease, group);
     }
-    await Promise.all([...due].map(([lease, group]) => this.renew(group, lease, startedAt)));
+    const groups = [...due].flatMap(([lease, group]) =>
+      inGroupsOf(this.largestGroup, group).map((part) => this.renew(part, lease, startedAt)),
+    );
+    const sizes = await Promise.all(groups);
+    this.regroup(sizes);
     this.beating = false;
     this.schedule();
   }
 
-  private async renew(group: Entry[], lease: number, startedAt: number): Promise<void> {
-    const held = await this.store
-      .renew(
-        group.map((entry) => entry.claim),
-        lease,
-      )
-      .catch(() => undefined); // the tiered store has counted and logged it
+  /**
+   * One row that is locked by somebody else fails the statement of its whole group: the next beat goes in halves,
+   * until the others are rid of it. If every group fails, it is the store, and halves would not help.
+   */
+  private regroup(failedSizes: readonly number[]): void {
+    const failed = failedSizes.filter((size) => size > 0);
+    const storeIsDown = failed.length === failedSizes.length && failed.length > 1;
+    const largest = Math.max(0, ...failed);
+    this.largestGroup = largest === 0 || storeIsDown ? Infinity : Math.max(1, Math.ceil(largest / 2));
+  }
+
+  /** The size of the group if it could not be renewed, else 0. */
+  private async renew(group: readonly Entry[], lease: number, startedAt: number): Promise<number> {
+    const claims = group.map((entry) => entry.claim);
+    const held = await this.store.renew(claims, lease).catch(() => undefined); // the tiered store has said why
     for (const entry of group) {
+      // An entry that was dropped meanwhile has not been lost.
+      if (this.entries.get(entry.claim.token) !== entry) continue;
       if (held?.has(entry.claim.token)) {
-        entry.renewedAt = startedAt;
-        entry.dueAt = startedAt + lease / 3;
+        renewed(entry, startedAt);
       } else if (held) {
-        this.entries.delete(entry.claim.token);
-        // A claim that its owner dropped while this beat was under way has not been lost.
+        this.remove(entry);
         entry.abort.abort(new LeaseLostError('the lease was lost: another request may own this key now'));
       } else {
-        const now = performance.now();
-        entry.dueAt = now + Math.min(lease / 6, 1_000);
-        if (now - entry.renewedAt >= lease) {
-          entry.abort.abort(
-            new LeaseLostError('the lease could not be renewed in time: the store is unavailable'),
-          );
-        }
+        entry.dueAt = performance.now() + Math.min(lease / 6, RETRY_AFTER);
       }
     }
+    return held ? 0 : group.length;
   }
+}
+
+const RETRY_AFTER = 1_000;
+
+/** @param at monotonic time at which the renewal was asked for */
+function renewed(entry: Entry, at: number): void {
+  const { lease, abort } = entry;
+  entry.heldUntil = at + lease;
+  entry.dueAt = at + lease / 3;
+  clearTimeout(entry.lapse);
+  entry.lapse = setTimeout(
+    () => abort.abort(new LeaseLostError('the lease could not be renewed in time: the store is unavailable')),
+    entry.heldUntil - performance.now(),
+  );
+  entry.lapse.unref();
+}
+
+function inGroupsOf<T>(size: number, list: readonly T[]): T[][] {
+  if (list.length <= size) return [[...list]];
+  return Array.from({ length: Math.ceil(list.length / size) }, (_, i) =>
+    list.slice(i * size, (i + 1) * size),
+  );
 }

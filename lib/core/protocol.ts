@@ -6,7 +6,7 @@ import type { IdempotencyMetrics } from '../observability/metrics';
 import type { Policy } from '../options/resolve';
 import { IdempotencyError, isIdempotencyError, StoreUnavailableError } from './errors';
 import { Flights, type Landing } from './flights';
-import { LeaseKeeper } from './lease';
+import { LeaseKeeper, type HeldLease } from './lease';
 import { isOrphaned, type Claim, type IdempotencyRecord, type Outcome, type RecordId } from './record';
 import type { ClaimResult, IdempotencyStore } from './store';
 
@@ -109,9 +109,10 @@ export class Protocol {
 
   private async ask(request: ProtectedRequest, work: Work, deadline: number): Promise<RunResult> {
     const { policy } = request;
-    for (;;) {
+    // A hint in Redis may outlive its claim, so it is no ground to refuse a request, nor to wait twice.
+    for (let fresh = policy.inFlight === 'reject'; ; fresh = true) {
       const claimedAt = performance.now();
-      const result = await this.claim(request);
+      const result = await this.claim(request, fresh);
       if (!result) return this.executeUnprotected(request, work);
       if (result.claimed) return this.execute(request, result.claim, claimedAt, work);
 
@@ -128,7 +129,10 @@ export class Protocol {
   }
 
   /** Undefined if the arbiter cannot be asked and the policy is to run the handler all the same. */
-  private async claim({ id, fingerprint, policy }: ProtectedRequest): Promise<ClaimResult | undefined> {
+  private async claim(
+    { id, fingerprint, policy }: ProtectedRequest,
+    fresh: boolean,
+  ): Promise<ClaimResult | undefined> {
     try {
       return await this.store.claim({
         id,
@@ -136,6 +140,7 @@ export class Protocol {
         token: randomUUID(),
         lease: policy.lease,
         takeOver: policy.onOrphan === 'retry',
+        fresh,
         durability: policy.durability,
       });
     } catch (error) {
@@ -160,7 +165,7 @@ export class Protocol {
     const lease = this.leases.hold(claim, request.policy.lease, claimedAt);
     try {
       const outcome = await this.runWork(claim, work, lease.signal);
-      if (outcome) return await this.settle(request, claim, outcome);
+      if (outcome) return await this.settle(request, claim, outcome, lease);
       await this.giveBack(claim);
       return { kind: 'executed', outcome, recorded: false };
     } finally {
@@ -183,8 +188,13 @@ export class Protocol {
     return { kind: 'executed', outcome, recorded: false };
   }
 
-  private async settle(request: ProtectedRequest, claim: Claim, outcome: Outcome): Promise<RunResult> {
-    const completion = await this.store.complete(claim, outcome).catch((error: unknown) => {
+  private async settle(
+    request: ProtectedRequest,
+    claim: Claim,
+    outcome: Outcome,
+    lease: HeldLease,
+  ): Promise<RunResult> {
+    const completion = await this.store.complete(claim, outcome, lease.lapsed).catch((error: unknown) => {
       if (!(error instanceof StoreUnavailableError)) throw error;
       throw new IdempotencyError(
         'outcome_not_recorded',

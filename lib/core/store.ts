@@ -13,6 +13,8 @@ export interface ClaimRequest {
   readonly lease: number;
   /** Whether a lapsed claim of the same fingerprint may be taken over. */
   readonly takeOver: boolean;
+  /** True if the claimant has reason to doubt an in-flight answer from a cache: the arbiter itself is asked. */
+  readonly fresh: boolean;
   readonly durability: Durability;
 }
 
@@ -41,10 +43,16 @@ export interface IdempotencyStore {
   /**
    * Records the outcome if the claim still stands, even past its lease as long as nobody took it over, and also
    * if no record stands at all (the store lost it): the handler did run, and its retries must be told.
+   * @param lapsed whether the lease may have lapsed by now; a store that keeps outcomes elsewhere while its arbiter
+   * is away may do so only until then, as another request may own the key afterwards
    */
-  complete(claim: Claim, outcome: Outcome): Promise<CompleteResult>;
+  complete(claim: Claim, outcome: Outcome, lapsed?: () => boolean): Promise<CompleteResult>;
 
-  /** Gives an unfinished claim back, so that the next request runs the handler. False if the claim no longer stood. */
+  /**
+   * Gives an unfinished claim back, so that the next request runs the handler. False if the claim no longer stood.
+   * A claim of fence 0 is one whose reply was lost: it is named by its token alone, and no handler ran under it. If
+   * it took an orphan over, the orphan is left as it was, for that one's handler may have run.
+   */
   release(claim: Claim): Promise<boolean>;
 
   /** Extends the leases of these claims to `lease` ms from now, and answers with the tokens of those that still stand. */
@@ -53,6 +61,6 @@ export interface IdempotencyStore {
   /** The record of a key; undefined when it is absent or expired. */
   find(id: RecordId): Promise<IdempotencyRecord | undefined>;
 
-  /** Deletes a record unless a live lease holds it. False if nothing was deleted. */
-  forget(id: RecordId): Promise<boolean>;
+  /** Deletes the record of this very claim, unless its lease is alive. False if nothing was deleted. */
+  forget(claim: Claim): Promise<boolean>;
 }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { ExecutionContext } from '@nestjs/common';
 import { configure } from 'safe-stable-stringify';
+import { IdempotencyError } from '../core/errors';
 import type { RouteOptions } from '../options/resolve';
 import { target, type PlatformRequest } from './request';
 
@@ -34,5 +35,25 @@ function bodyBytes(body: unknown): [kind: string, bytes: string | Buffer] {
   if (typeof body === 'string') return ['text', body];
   if (body instanceof Uint8Array)
     return ['bytes', Buffer.from(body.buffer, body.byteOffset, body.byteLength)];
-  return ['json', canonicalJson(body) ?? ''];
+  return ['json', canonical(body)];
+}
+
+function canonical(body: unknown): string {
+  try {
+    return canonicalJson(body) ?? '';
+  } catch (cause) {
+    if (cause instanceof RangeError) {
+      throw new IdempotencyError(
+        'body_too_deep',
+        'The request body is nested too deeply to be compared with a retry.',
+        {
+          cause,
+        },
+      );
+    }
+    throw new TypeError(
+      'The parsed body holds something without a JSON form, so retries cannot be compared: set the `fingerprint` option',
+      { cause },
+    );
+  }
 }

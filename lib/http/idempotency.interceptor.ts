@@ -1,4 +1,5 @@
 import {
+  HttpException,
   Injectable,
   Logger,
   type CallHandler,
@@ -14,7 +15,7 @@ import { IdempotencyMetrics } from '../observability/metrics';
 import type { RouteOptions } from '../options/resolve';
 import { fingerprintOf } from './fingerprint';
 import { keyOf } from './key';
-import { IdempotencyException, problemResponse } from './problems';
+import { IdempotencyException, PROBLEM_TYPE, problemResponse } from './problems';
 import { replay, substitute } from './replay';
 import { rawResponse, setContext, type PlatformResponse } from './request';
 import { ResponseCapture } from './response-capture';
@@ -86,7 +87,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
           capture = new ResponseCapture(rawResponse(response), route.policy.maxBodySize, route.keepsHeader);
           this.runHandler(next, subscriber, response, capture, route.policy.lease);
           const outcome = await capture.ended;
-          return outcome && route.records(outcome.status) ? outcome : undefined;
+          return outcome && this.records(route, outcome) ? outcome : undefined;
         })
         .then((result) => this.answer(context, capture, result))
         .catch((error: unknown) => this.refuse(context, subscriber, capture, error));
@@ -113,8 +114,9 @@ export class IdempotencyInterceptor implements NestInterceptor {
         subscriber.next(value);
       },
       error: (error: unknown) => {
-        if (subscriber.closed) capture.abandon(undefined);
-        else subscriber.error(error);
+        if (subscriber.closed) {
+          capture.abandon({ kind: 'tombstone', status: statusOf(error), reason: 'unstorable' });
+        } else subscriber.error(error);
         settled();
       },
       complete: () => {
@@ -124,6 +126,16 @@ export class IdempotencyInterceptor implements NestInterceptor {
         settled();
       },
     });
+  }
+
+  /** An option that fails must not let the handler run again. */
+  private records(route: RouteOptions, outcome: Outcome): boolean {
+    try {
+      return route.records(outcome.status);
+    } catch (error) {
+      this.logger.error('The `record` option failed, so the response is recorded', error);
+      return true;
+    }
   }
 
   private answer(context: ExecutionContext, capture: ResponseCapture | undefined, result: RunResult): void {
@@ -157,17 +169,32 @@ export class IdempotencyInterceptor implements NestInterceptor {
     if (capture.discard()) substitute(response, problemResponse(error));
   }
 
-  /** The exception for Nest's filters, with its header fields set on the response. */
+  /**
+   * The exception for Nest's filters. What they make of it is left to the application; only where it is our problem
+   * document as it is, the content type says so.
+   */
   private refusal(context: ExecutionContext, error: unknown): unknown {
     if (!isIdempotencyError(error)) return error;
     const exception = new IdempotencyException(error);
     const response = context.switchToHttp().getResponse<PlatformResponse>();
-    for (const [name, value] of Object.entries(exception.headers)) {
-      if (response.header && response.raw) response.header(name, value);
-      else rawResponse(response).setHeader(name, value);
-    }
+    if (exception.retryAfter !== undefined) setHeader(response, 'Retry-After', String(exception.retryAfter));
+    const problem = JSON.stringify(exception.getResponse());
+    const capture = new ResponseCapture(rawResponse(response), Infinity, () => true);
+    void capture.ended.then((outcome) => {
+      const asItIs = outcome?.kind === 'response' && outcome.body.toString() === problem;
+      capture.send(asItIs ? { 'Content-Type': PROBLEM_TYPE } : {});
+    });
     return exception;
   }
+}
+
+function setHeader(response: PlatformResponse, name: string, value: string): void {
+  if (response.header && response.raw) response.header(name, value);
+  else rawResponse(response).setHeader(name, value);
+}
+
+function statusOf(error: unknown): number {
+  return error instanceof HttpException ? error.getStatus() : 500;
 }
 
 function keyMissing(route: RouteOptions): IdempotencyError {

@@ -1,10 +1,11 @@
 import { HttpException } from '@nestjs/common';
 import { isIdempotencyError, type IdempotencyError, type IdempotencyErrorCode } from '../core/errors';
-import type { ResponseOutcome } from '../core/record';
+import type { HeaderList, ResponseOutcome } from '../core/record';
 
 const PROBLEMS: Record<IdempotencyErrorCode, { readonly status: number; readonly title: string }> = {
   key_missing: { status: 400, title: 'Idempotency key is missing' },
   key_invalid: { status: 400, title: 'Idempotency key is not valid' },
+  body_too_deep: { status: 400, title: 'Request body is nested too deeply' },
   fingerprint_mismatch: { status: 422, title: 'Idempotency key is already used' },
   in_flight: { status: 409, title: 'A request is outstanding for this idempotency key' },
   outcome_unknown: { status: 409, title: 'Outcome of the first request is unknown' },
@@ -33,15 +34,9 @@ export class IdempotencyException extends HttpException {
     this.code = error.code;
     this.retryAfter = error.details.retryAfter;
   }
-
-  /** Header fields of the answer; a filter of the application that answers by itself may want to set them. */
-  get headers(): Readonly<Record<string, string>> {
-    return {
-      'Content-Type': 'application/problem+json; charset=utf-8',
-      ...(this.retryAfter === undefined ? {} : { 'Retry-After': String(this.retryAfter) }),
-    };
-  }
 }
+
+export const PROBLEM_TYPE = 'application/problem+json; charset=utf-8';
 
 /** The same refusal as a response, for when the handler has run and no exception filter can answer any more. */
 export function problemResponse(error: unknown): ResponseOutcome {
@@ -56,10 +51,11 @@ export function problemResponse(error: unknown): ResponseOutcome {
   }
   const exception = new IdempotencyException(error);
   const body = Buffer.from(JSON.stringify(exception.getResponse()));
+  const retry: HeaderList = exception.retryAfter ? [['Retry-After', String(exception.retryAfter)]] : [];
   return {
     kind: 'response',
     status: exception.getStatus(),
-    headers: Object.entries(exception.headers),
+    headers: [['Content-Type', PROBLEM_TYPE], ...retry],
     body,
   };
 }

@@ -17,7 +17,9 @@ export function substitute(response: ServerResponse, outcome: ResponseOutcome): 
   response.end(outcome.body);
 }
 
-function write(response: ServerResponse, { status, headers }: ResponseOutcome): void {
+function write(response: ServerResponse, { status, headers, body }: ResponseOutcome): void {
   response.statusCode = status;
+  // What a dropped response has left behind is of another length.
+  if (response.hasHeader('Content-Length')) response.setHeader('Content-Length', body.length);
   for (const [name, value] of headers) response.setHeader(name, value as string | string[]);
 }

@@ -1,3 +1,4 @@
+import { Logger } from '@nestjs/common';
 import type { OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { HeaderList, Outcome } from '../core/record';
 import type { HeaderFilter } from '../options/idempotency.options';
@@ -48,10 +49,12 @@ export class ResponseCapture {
   /** Resolves with the outcome once the handler's side has ended the response; with undefined if it failed to. */
   readonly ended: Promise<Outcome | undefined>;
 
+  private readonly logger = new Logger('Idempotency');
   private readonly previous = new Map<string, PropertyDescriptor | undefined>();
   private readonly chunks: Buffer[] = [];
   private size = 0;
-  private headSent = false;
+  private status: number | undefined;
+  private statusMessage = '';
   private hasEnded = false;
   private passing = false;
   private resolveEnded!: (outcome: Outcome | undefined) => void;
@@ -65,9 +68,10 @@ export class ResponseCapture {
     this.override();
   }
 
-  /** Lets the held response go to the client. */
-  send(): void {
+  /** Lets the held response go to the client, with these headers beside or instead of its own. */
+  send(headers: Readonly<Record<string, string>> = {}): void {
     this.restore();
+    for (const [name, value] of Object.entries(headers)) this.response.setHeader(name, value);
     this.response.end(this.passing ? undefined : Buffer.concat(this.chunks));
   }
 
@@ -81,7 +85,10 @@ export class ResponseCapture {
       this.response.destroy();
       return false;
     }
-    for (const name of this.response.getHeaderNames()) this.response.removeHeader(name);
+    for (const name of this.response.getHeaderNames()) {
+      // Node frames a response from which this was removed in chunks; whoever writes the next one corrects it.
+      if (name !== 'content-length') this.response.removeHeader(name);
+    }
     return true;
   }
 
@@ -127,12 +134,10 @@ export class ResponseCapture {
       response.statusCode = status;
       if (typeof rest[0] === 'string') response.statusMessage = rest[0];
       for (const [name, value] of headerEntries(rest.at(-1))) setHeaders(name, value);
-      this.headSent = true;
+      this.sendHead();
       return response;
     };
-    response.flushHeaders = () => {
-      this.headSent = true;
-    };
+    response.flushHeaders = () => this.sendHead();
     response.write = (chunk: Chunk, ...rest: unknown[]) => this.write(chunk, rest);
     response.end = (...args: unknown[]) => this.end(args);
     define(response, 'headersSent', () => this.headSent);
@@ -141,6 +146,10 @@ export class ResponseCapture {
   }
 
   private restore(): void {
+    if (this.status !== undefined) {
+      this.response.statusCode = this.status;
+      this.response.statusMessage = this.statusMessage;
+    }
     for (const [name, descriptor] of this.previous) {
       if (descriptor) Object.defineProperty(this.response, name, descriptor);
       else Reflect.deleteProperty(this.response, name);
@@ -148,11 +157,26 @@ export class ResponseCapture {
     this.previous.clear();
   }
 
+  private get headSent(): boolean {
+    return this.status !== undefined;
+  }
+
+  /** From here on a status that is set comes too late, as it does on the wire. */
+  private sendHead(): void {
+    if (this.headSent) return;
+    this.status = this.response.statusCode;
+    this.statusMessage = this.response.statusMessage;
+  }
+
   private write(chunk: Chunk, rest: readonly unknown[]): boolean {
-    this.headSent = true;
-    this.keep(chunk, rest[0]);
-    if (this.size > this.maxBodySize) return this.letThrough();
     const callback = callbackIn(rest);
+    if (this.hasEnded) {
+      if (callback) process.nextTick(callback, writeAfterEndError());
+      return false;
+    }
+    this.sendHead();
+    this.keep(chunk, rest[0]);
+    if (this.size > this.maxBodySize) return this.letThrough(callback);
     if (callback) process.nextTick(callback);
     return true;
   }
@@ -163,7 +187,7 @@ export class ResponseCapture {
     if (typeof chunk === 'string' || chunk instanceof Uint8Array) this.keep(chunk, encoding);
     const callback = callbackIn(args);
     if (callback) this.response.once('finish', callback);
-    this.headSent = true;
+    this.sendHead();
     this.hasEnded = true;
     this.resolveEnded(this.outcome());
     return this.response;
@@ -179,9 +203,14 @@ export class ResponseCapture {
   }
 
   private outcome(): Outcome {
-    const status = this.response.statusCode;
+    const status = this.status ?? this.response.statusCode;
     if (this.size > this.maxBodySize) return { kind: 'tombstone', status, reason: 'too_large' };
-    return { kind: 'response', status, headers: this.headers(), body: Buffer.concat(this.chunks) };
+    try {
+      return { kind: 'response', status, headers: this.headers(), body: Buffer.concat(this.chunks) };
+    } catch (error) {
+      this.logger.error('The `replayHeaders` option failed, so the response cannot be replayed', error);
+      return { kind: 'tombstone', status, reason: 'unstorable' };
+    }
   }
 
   private headers(): HeaderList {
@@ -198,12 +227,13 @@ export class ResponseCapture {
   }
 
   /** Too long to be recorded: sends what was held, and holds only the end from now on. */
-  private letThrough(): boolean {
+  private letThrough(callback: WriteCallback | undefined): boolean {
     const { response } = this;
     this.restore();
     this.passing = true;
-    let flowing = true;
-    for (const chunk of this.chunks.splice(0)) flowing = response.write(chunk);
+    const held = this.chunks.splice(0);
+    for (const chunk of held.slice(0, -1)) response.write(chunk);
+    const flowing = response.write(held.at(-1) ?? '', callback);
     this.previous.set('end', Object.getOwnPropertyDescriptor(response, 'end'));
     response.end = (...args: unknown[]) => {
       const [chunk, encoding] = args;
@@ -250,6 +280,10 @@ function headerEntries(headers: unknown): [string, string | number | readonly st
     );
   }
   return [...joined.values()];
+}
+
+function writeAfterEndError(): Error {
+  return Object.assign(new Error('write after end'), { code: 'ERR_STREAM_WRITE_AFTER_END' });
 }
 
 function headersSentError(): Error {

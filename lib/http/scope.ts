@@ -12,6 +12,15 @@ export function httpScope(method: string, path: string, principal?: string): str
   return principal === undefined ? `${method} ${path}` : `${method} ${path} ${principal}`;
 }
 
+/** Anything else would read alike for different callers, such as "[object Object]". */
+function named(principal: unknown): string | undefined {
+  if (principal === undefined || (typeof principal === 'string' && principal !== '')) return principal;
+  if (typeof principal === 'number' || typeof principal === 'bigint') return String(principal);
+  throw new TypeError(
+    'The `scope` option has to give a non-empty string, or undefined for callers that share their keys',
+  );
+}
+
 /** Says to whom a request's key belongs. */
 export class ScopeResolver {
   private readonly logger = new Logger('Idempotency');
@@ -19,7 +28,7 @@ export class ScopeResolver {
 
   async resolve(context: ExecutionContext, options: RouteOptions): Promise<string> {
     const request = context.switchToHttp().getRequest<PlatformRequest>();
-    const principal = options.scope ? await options.scope(context) : this.principalOf(request);
+    const principal = options.scope ? named(await options.scope(context)) : this.principalOf(request);
     return httpScope(request.method, target(request).path, principal);
   }
 

@@ -15,6 +15,7 @@ export type RequestOutcome =
   | 'unprotected'
   | 'key_missing'
   | 'key_invalid'
+  | 'body_too_deep'
   | 'fingerprint_mismatch'
   | 'in_flight'
   | 'outcome_unknown'

@@ -116,7 +116,9 @@ const policyShape = {
 const routeShape = {
   ...policyShape,
   header: z
-    .union([headerName, z.array(headerName).min(1)], { error: 'a header name or a list of them' })
+    .union([headerName, z.array(headerName).min(1, { error: 'a header name or a list of them' })], {
+      error: 'a header name or a list of them',
+    })
     .optional(),
   key: callback<NonNullable<IdempotencyOptions['key']>>().optional(),
   required: boolean.optional(),
@@ -145,7 +147,7 @@ const postgresShape = {
     .optional(),
   cleanupBatchSize: integer(1, 100_000).optional(),
   timeout: duration(10, LONGEST_TIMER).optional(),
-  poolSize: integer(1, 100).optional(),
+  poolSize: integer(2, 100).optional(),
 };
 
 const disabled = z.literal(false);

@@ -1,42 +1,55 @@
 import { Logger } from '@nestjs/common';
 import { performance } from 'node:perf_hooks';
-import { StoreUnavailableError } from '../core/errors';
-import type { Claim, Outcome } from '../core/record';
-import type { IdempotencyStore } from '../core/store';
+import { setTimeout as delay } from 'node:timers/promises';
+import { IdempotencySetupError, StoreUnavailableError } from '../core/errors';
+import type { Claim, Outcome, RecordId } from '../core/record';
+import type { CompleteResult, IdempotencyStore } from '../core/store';
 import type { IdempotencyMetrics } from '../observability/metrics';
 
-interface Write {
+export interface Completion {
   readonly claim: Claim;
-  /** Undefined: the claim is to be released. */
-  readonly outcome: Outcome | undefined;
+  readonly outcome: Outcome;
+}
+
+interface Expiring<T> {
+  readonly write: T;
   readonly expiresAt: number;
 }
 
 const FIRST_RETRY = 250;
-const LONGEST_RETRY = 5_000;
-/** Bounds the memory that a long outage can take: the bytes of outcomes held for the arbiter. */
+const LONGEST_RETRY = 1_000;
+/** So many failures in a row mean that the arbiter is away, rather than that one write cannot be made. */
+const FAILURES_TO_PAUSE = 2;
+/** Bounds of the memory that a long outage can take. */
 const MAX_BYTES = 64 * 1024 * 1024;
+const MAX_RELEASES = 10_000;
 
-/** Completions and releases that the arbiter could not take: tried again, oldest first, until they land or expire. */
+/**
+ * Completions and releases that the arbiter could not take. They are tried again until they land or expire, and
+ * before their key is claimed again in this process.
+ */
 export class PendingWrites {
   private readonly logger = new Logger('Idempotency');
-  private readonly writes = new Map<string, Write>();
+  private readonly completions = new Map<string, Expiring<Completion>>();
+  private readonly releases = new Map<string, Expiring<Claim>>();
   private bytes = 0;
   private retryIn = FIRST_RETRY;
   private timer: NodeJS.Timeout | undefined;
   private stopped = false;
   private full = false;
 
+  /** @param onCompleted told what became of a completion: recorded, or lost to the record that stands instead */
   constructor(
     private readonly arbiter: Pick<IdempotencyStore, 'complete' | 'release'>,
     private readonly metrics: IdempotencyMetrics,
-    private readonly onCompleted: (claim: Claim, outcome: Outcome) => void,
+    private readonly onCompleted: (completion: Completion, result: CompleteResult) => void,
   ) {}
 
   /** @param ttl milliseconds after which the write is given up */
-  add(claim: Claim, outcome: Outcome | undefined, ttl: number): void {
-    const size = sizeOf(outcome);
-    if (this.writes.has(claim.token) || this.stopped) return;
+  complete(completion: Completion, ttl: number): void {
+    const { hash } = completion.claim.id;
+    const size = sizeOf(completion.outcome);
+    if (this.completions.has(hash) || this.stopped) return;
     if (this.bytes + size > MAX_BYTES) {
       if (!this.full)
         this.logger.error(
@@ -46,66 +59,138 @@ export class PendingWrites {
       return;
     }
     this.bytes += size;
-    this.writes.set(claim.token, { claim, outcome, expiresAt: performance.now() + ttl });
+    this.completions.set(hash, { write: completion, expiresAt: performance.now() + ttl });
     this.metrics.pendingWrite(1);
     this.schedule();
+  }
+
+  /** Releases are a courtesy (the lease lapses by itself), so only so many are kept. */
+  release(claim: Claim, ttl: number): void {
+    if (this.releases.size >= MAX_RELEASES || this.stopped) return;
+    this.releases.set(claim.token, { write: claim, expiresAt: performance.now() + ttl });
+    this.metrics.pendingWrite(1);
+    this.schedule();
+  }
+
+  /**
+   * Brings the outcome of this key, if one waits here, to the arbiter now: its handler has run.
+   * @throws StoreUnavailableError if it still cannot be brought there
+   */
+  async settle(id: RecordId): Promise<void> {
+    const waiting = this.completions.get(id.hash);
+    if (waiting) await this.land(waiting.write);
+  }
+
+  /** Drops the outcome that waits for this key. */
+  forget(id: RecordId): void {
+    this.dropCompletion(id.hash);
   }
 
   /** Tries once more what is left, for `timeout` ms at most, and gives up the rest. */
   async stop(timeout: number): Promise<void> {
     clearTimeout(this.timer);
+    const deadline = delay(timeout, undefined, { ref: false });
+    await Promise.race([this.pass(), deadline]);
     this.stopped = true;
-    const deadline = performance.now() + timeout;
-    for (const write of this.writes.values()) {
-      if (performance.now() >= deadline || !(await this.land(write))) break;
-    }
-    if (this.writes.size > 0)
+    if (this.completions.size > 0) {
       this.logger.error(
-        `${this.writes.size} outcomes could not be written to the arbiter before the shutdown`,
+        `${this.completions.size} outcomes could not be written to the arbiter before the shutdown`,
       );
-    for (const token of this.writes.keys()) this.drop(token);
+    }
+    for (const hash of this.completions.keys()) this.dropCompletion(hash);
+    for (const token of this.releases.keys()) this.dropRelease(token);
   }
 
   private schedule(): void {
-    if (this.timer || this.stopped || this.writes.size === 0) return;
+    if (this.timer || this.stopped || this.completions.size + this.releases.size === 0) return;
     this.timer = setTimeout(() => void this.flush(), this.retryIn * (0.75 + Math.random() / 2));
     this.timer.unref();
   }
 
   private async flush(): Promise<void> {
-    for (const write of this.writes.values()) {
-      if (performance.now() >= write.expiresAt) this.drop(write.claim.token);
-      else if (!(await this.land(write))) break;
-      if (this.stopped) return;
-    }
+    const landed = await this.pass();
     this.timer = undefined;
-    this.retryIn = this.writes.size > 0 ? Math.min(this.retryIn * 2, LONGEST_RETRY) : FIRST_RETRY;
+    this.retryIn = landed ? FIRST_RETRY : Math.min(this.retryIn * 2, LONGEST_RETRY);
     this.schedule();
   }
 
-  /** False if the arbiter is still unavailable. */
-  private async land({ claim, outcome }: Write): Promise<boolean> {
-    try {
-      if (!outcome) await this.arbiter.release(claim);
-      else if ((await this.arbiter.complete(claim, outcome)).recorded) this.onCompleted(claim, outcome);
-      else this.metrics.leaseLost();
-    } catch (error) {
-      if (error instanceof StoreUnavailableError) return false;
-      // The arbiter has refused this write for good; its gate has logged why.
+  /** True if every write was tried: outcomes first, then releases. */
+  private async pass(): Promise<boolean> {
+    let failures = 0;
+    const attempt = async (work: () => Promise<void>): Promise<boolean> => {
+      failures = await work().then(
+        () => 0,
+        () => failures + 1,
+      );
+      return failures < FAILURES_TO_PAUSE && !this.stopped;
+    };
+    // A copy: a write that fails goes behind those that were not tried yet.
+    for (const [hash, { write, expiresAt }] of [...this.completions]) {
+      if (performance.now() >= expiresAt) this.dropCompletion(hash);
+      else if (!(await attempt(() => this.land(write)))) return false;
     }
-    this.drop(claim.token);
+    for (const [token, { write, expiresAt }] of [...this.releases]) {
+      if (performance.now() >= expiresAt) this.dropRelease(token);
+      else if (!(await attempt(() => this.giveBack(write)))) return false;
+    }
     return true;
   }
 
-  private drop(token: string): void {
-    const write = this.writes.get(token);
-    if (!write || !this.writes.delete(token)) return;
-    this.bytes -= sizeOf(write.outcome);
+  private async land(completion: Completion): Promise<void> {
+    const { claim, outcome } = completion;
+    const { hash } = claim.id;
+    try {
+      const result = await this.arbiter.complete(claim, outcome);
+      if (!result.recorded) this.metrics.leaseLost();
+      this.onCompleted(completion, result);
+    } catch (error) {
+      if (isCurable(error)) {
+        moveToEnd(this.completions, hash);
+        throw error;
+      }
+      // The arbiter has refused this write for good; its gate has logged why.
+    }
+    this.dropCompletion(hash);
+  }
+
+  private async giveBack(claim: Claim): Promise<void> {
+    try {
+      await this.arbiter.release(claim);
+    } catch (error) {
+      if (isCurable(error)) {
+        moveToEnd(this.releases, claim.token);
+        throw error;
+      }
+    }
+    this.dropRelease(claim.token);
+  }
+
+  private dropCompletion(hash: string): void {
+    const dropped = this.completions.get(hash);
+    if (!dropped) return;
+    this.completions.delete(hash);
+    this.bytes -= sizeOf(dropped.write.outcome);
     this.full = false;
     this.metrics.pendingWrite(-1);
   }
+
+  private dropRelease(token: string): void {
+    if (this.releases.delete(token)) this.metrics.pendingWrite(-1);
+  }
 }
 
-function sizeOf(outcome: Outcome | undefined): number {
-  return outcome?.kind === 'response' ? outcome.body.length + 1024 : 512;
+/** An outage ends, and a missing table or right can be mended while the outcome waits. */
+function isCurable(error: unknown): boolean {
+  return error instanceof StoreUnavailableError || error instanceof IdempotencySetupError;
+}
+
+function moveToEnd<T>(map: Map<string, T>, key: string): void {
+  const value = map.get(key);
+  if (value === undefined) return;
+  map.delete(key);
+  map.set(key, value);
+}
+
+function sizeOf(outcome: Outcome): number {
+  return outcome.kind === 'response' ? outcome.body.length + 1024 : 1024;
 }

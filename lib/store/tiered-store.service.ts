@@ -14,8 +14,9 @@ import type { HealthReport, TierHealth } from '../observability/health';
 import { IdempotencyMetrics } from '../observability/metrics';
 import { MODULE_SETTINGS } from '../options/module-settings';
 import type { ModuleSettings } from '../options/resolve';
-import { PendingWrites } from './pending-writes';
+import { PendingWrites, type Completion } from './pending-writes';
 import { PostgresProvider } from './postgres/postgres.provider';
+import type { PostgresStore } from './postgres/postgres.store';
 import { RedisProvider } from './redis/redis.provider';
 import type { CacheEntry, RedisStore } from './redis/redis.store';
 import { TierGate } from './tier';
@@ -53,30 +54,19 @@ export class TieredStoreService implements IdempotencyStore {
 
   /** @throws IdempotencySetupError if the application lacks what an enabled tier needs */
   async open(): Promise<void> {
-    const { metrics, settings } = this;
-    const [postgres, redis] = await Promise.all([this.postgres.open(), this.redis.open()]);
-    const arbiter: IdempotencyStore | undefined = postgres ?? redis;
-    const ttl = settings.redis ? settings.redis.ttl : 0;
-    const retention = settings.postgres ? settings.postgres.retention : ttl;
-    if (!arbiter) throw new IdempotencySetupError('Redis and Postgres are both disabled.');
-    const name = postgres ? 'postgres' : 'redis';
-    const gate = new TierGate(name, metrics);
-    const gated = {
-      complete: (claim: Claim, outcome: Outcome) =>
-        gate.ask('complete', () => arbiter.complete(claim, outcome)),
-      release: (claim: Claim) => gate.ask('release', () => arbiter.release(claim)),
-    };
-    const pending = new PendingWrites(gated, metrics, (claim, outcome) =>
-      this.rememberOutcome(claim, outcome),
-    );
-    const cache = postgres && redis && { store: redis, gate: new TierGate('redis', metrics), ttl };
-    this.tiers = { name, arbiter, gate, cache, retention, pending };
+    try {
+      const [postgres, redis] = await Promise.all([this.postgres.open(), this.redis.open()]);
+      this.tiers = this.arrange(postgres, redis);
+    } catch (error) {
+      await this.closeTiers();
+      throw error;
+    }
   }
 
   /** Gives the background writes a last try of `timeout` ms, then closes what the module opened. */
   async close(timeout: number): Promise<void> {
-    await this.tiers.pending.stop(timeout);
-    await Promise.all([this.redis.close(), this.postgres.close()]);
+    await (this.tiers as Tiers | undefined)?.pending.stop(timeout);
+    await this.closeTiers();
   }
 
   async claim(request: ClaimRequest): Promise<ClaimResult> {
@@ -86,6 +76,7 @@ export class TieredStoreService implements IdempotencyStore {
 
     let result: ClaimResult;
     try {
+      await this.tiers.pending.settle(request.id);
       result = await this.askArbiter('claim', () =>
         this.tiers.arbiter.claim({ ...request, takeOver: false }),
       );
@@ -95,26 +86,33 @@ export class TieredStoreService implements IdempotencyStore {
     } catch (error) {
       if (!(error instanceof StoreUnavailableError)) throw error;
       // The claim may have landed although its reply was lost: nobody will run under it, so it goes back.
-      this.tiers.pending.add({ ...request, fence: 0, attempt: 0 }, undefined, this.tiers.retention);
+      if (error.operation === 'claim' && error.sent) {
+        this.tiers.pending.release({ ...request, fence: 0, attempt: 0 }, this.tiers.retention);
+      }
       const late = await cached;
       if (late && this.answers(late, request)) return { claimed: false, record: late };
       throw error;
     }
-    this.refill(result, request.lease);
+    if (result.claimed) void this.write({ claim: result.claim, state: 'in_progress', lease: request.lease });
+    else this.refill(result.record);
     return result;
   }
 
-  async complete(claim: Claim, outcome: Outcome): Promise<CompleteResult> {
+  /**
+   * The handler has run: whatever the arbiter fails with, its outcome is kept here and tried again. While the lease
+   * holds, Redis may vouch for it meanwhile; after that, another request may own the key.
+   */
+  async complete(claim: Claim, outcome: Outcome, lapsed = (): boolean => false): Promise<CompleteResult> {
+    const completion = { claim, outcome };
     try {
       const result = await this.askArbiter('complete', () => this.tiers.arbiter.complete(claim, outcome));
-      if (result.recorded) this.rememberOutcome(claim, outcome);
-      else this.refill({ claimed: false, record: result.record }, 0);
+      this.afterCompletion(completion, result);
       return result;
     } catch (error) {
-      if (!(error instanceof StoreUnavailableError)) throw error;
-      this.tiers.pending.add(claim, outcome, this.tiers.retention);
-      if (await this.rememberPending(claim, outcome)) return { recorded: true };
-      throw error;
+      this.tiers.pending.complete(completion, this.tiers.retention);
+      if (!lapsed() && (await this.rememberPending(completion)) && !lapsed()) return { recorded: true };
+      if (error instanceof StoreUnavailableError) throw error;
+      throw new StoreUnavailableError(this.tiers.name, 'complete', error);
     }
   }
 
@@ -124,8 +122,7 @@ export class TieredStoreService implements IdempotencyStore {
       await this.write({ claim, state: 'removed' });
       return released;
     } catch (error) {
-      if (error instanceof StoreUnavailableError)
-        this.tiers.pending.add(claim, undefined, this.tiers.retention);
+      if (error instanceof StoreUnavailableError) this.tiers.pending.release(claim, this.tiers.retention);
       throw error;
     }
   }
@@ -139,7 +136,7 @@ export class TieredStoreService implements IdempotencyStore {
     if (cached?.state === 'completed') return cached;
     try {
       const record = await this.askArbiter('find', () => this.tiers.arbiter.find(id));
-      if (record?.state === 'completed') this.refill({ claimed: false, record }, 0);
+      if (record) this.refill(record);
       return record;
     } catch (error) {
       if (cached && error instanceof StoreUnavailableError) return cached;
@@ -151,12 +148,11 @@ export class TieredStoreService implements IdempotencyStore {
    * Redis is told first, so that no copy outlives the record.
    * @throws StoreUnavailableError also if only Redis cannot be told, and then nothing is deleted
    */
-  async forget(id: RecordId): Promise<boolean> {
-    const cached = await this.askCache('find', (store) => store.find(id));
-    const record = (await this.askArbiter('find', () => this.tiers.arbiter.find(id))) ?? cached;
-    if (!record || (record.state === 'in_progress' && record.leaseRemaining > 0)) return false;
-    await this.askCache('remember', (store) => store.remember({ claim: record, state: 'removed' }));
-    return (await this.askArbiter('forget', () => this.tiers.arbiter.forget(id))) || cached !== undefined;
+  async forget(claim: Claim): Promise<boolean> {
+    const told = await this.askCache('remember', (store) => store.remember({ claim, state: 'removed' }));
+    this.tiers.pending.forget(claim.id);
+    const forgotten = await this.askArbiter('forget', () => this.tiers.arbiter.forget(claim));
+    return forgotten || told === true;
   }
 
   /** Asks each tier over the path that requests take. */
@@ -173,11 +169,35 @@ export class TieredStoreService implements IdempotencyStore {
     return { redis: (await cache) ?? 'disabled', postgres: await arbiter };
   }
 
+  private arrange(postgres: PostgresStore | undefined, redis: RedisStore | undefined): Tiers {
+    const { metrics, settings } = this;
+    const arbiter: IdempotencyStore | undefined = postgres ?? redis;
+    if (!arbiter) throw new IdempotencySetupError('Redis and Postgres are both disabled.');
+    const name = postgres ? 'postgres' : 'redis';
+    const gate = new TierGate(name, metrics);
+    const ttl = settings.redis ? settings.redis.ttl : 0;
+    const retention = settings.postgres ? settings.postgres.retention : ttl;
+    const gated = {
+      complete: (claim: Claim, outcome: Outcome) =>
+        gate.ask('complete', () => arbiter.complete(claim, outcome)),
+      release: (claim: Claim) => gate.ask('release', () => arbiter.release(claim)),
+    };
+    const pending = new PendingWrites(gated, metrics, (completion, result) =>
+      this.afterCompletion(completion, result),
+    );
+    const cache = postgres && redis && { store: redis, gate: new TierGate('redis', metrics), ttl };
+    return { name, arbiter, gate, cache, retention, pending };
+  }
+
+  private async closeTiers(): Promise<void> {
+    await Promise.all([this.redis.close(), this.postgres.close()]);
+  }
+
   /** A finished record, or a hint that this very request is in flight, needs no arbiter. */
   private answers(record: IdempotencyRecord, request: ClaimRequest): boolean {
     if (record.state === 'completed') return true;
     // The arbiter decides about another fingerprint: the hint may be of a claim that has been given back since.
-    return record.leaseRemaining > 0 && record.fingerprint === request.fingerprint;
+    return !request.fresh && record.leaseRemaining > 0 && record.fingerprint === request.fingerprint;
   }
 
   private async takeOver(request: ClaimRequest, orphan: IdempotencyRecord): Promise<ClaimResult> {
@@ -191,17 +211,24 @@ export class TieredStoreService implements IdempotencyStore {
   /** What Redis knows; undefined if it knows nothing, failed, or is bypassed. Never rejects. */
   private async recall(id: RecordId): Promise<IdempotencyRecord | undefined> {
     const record = await this.askCache('find', (store) => store.find(id)).catch(() => undefined);
-    if (record?.state === 'completed' && record.pending)
-      this.tiers.pending.add(record, record.outcome, this.tiers.retention);
+    // Whoever made this outcome could not bring it to Postgres, and may be gone.
+    if (record?.state === 'completed' && record.pending) {
+      this.tiers.pending.complete({ claim: record, outcome: record.outcome }, this.tiers.retention);
+    }
     return record;
   }
 
-  private refill(result: ClaimResult, lease: number): void {
-    if (result.claimed) {
-      void this.write({ claim: result.claim, state: 'in_progress', lease });
-    } else if (result.record.state === 'completed') {
-      if (result.record.tier === 'redis') return;
-      this.rememberOutcome(result.record, result.record.outcome, result.record.expiresIn);
+  private afterCompletion({ claim, outcome }: Completion, result: CompleteResult): void {
+    if (result.recorded) this.rememberOutcome(claim, outcome);
+    else this.refill(result.record);
+  }
+
+  /** Makes Redis agree with what the arbiter holds. */
+  private refill(record: IdempotencyRecord): void {
+    if (record.tier === 'redis') return;
+    if (record.state === 'completed') this.rememberOutcome(record, record.outcome, record.expiresIn);
+    else if (record.leaseRemaining > 0) {
+      void this.write({ claim: record, state: 'in_progress', lease: Math.ceil(record.leaseRemaining) });
     }
   }
 
@@ -210,16 +237,15 @@ export class TieredStoreService implements IdempotencyStore {
     if (ttl > 0) void this.write({ claim, state: 'completed', outcome, pending: false, ttl });
   }
 
-  /** True once Redis has the outcome that Postgres could not take. */
-  private async rememberPending(claim: Claim, outcome: Outcome): Promise<boolean> {
-    if (!this.tiers.cache) return false;
-    return this.write({ claim, state: 'completed', outcome, pending: true, ttl: this.tiers.cache.ttl });
+  /** True once Redis has the outcome that Postgres could not take; it may be the only copy, so it stays for long. */
+  private rememberPending({ claim, outcome }: Completion): Promise<boolean> {
+    return this.write({ claim, state: 'completed', outcome, pending: true, ttl: this.tiers.retention });
   }
 
-  /** False if Redis did not take it; that costs a read of Postgres later, nothing else. */
+  /** False if Redis did not take it; but for a pending outcome that costs a read of Postgres later, nothing else. */
   private async write(entry: CacheEntry): Promise<boolean> {
     return this.askCache('remember', (store) => store.remember(entry)).then(
-      () => true,
+      (stands) => stands === true,
       () => false,
     );
   }
@@ -235,7 +261,7 @@ export class TieredStoreService implements IdempotencyStore {
     const { cache } = this.tiers;
     if (!cache) return undefined;
     if (!cache.store.available) {
-      throw new StoreUnavailableError('redis', operation, 'it is bypassed until it answers a probe');
+      throw new StoreUnavailableError('redis', operation, 'it is bypassed until it answers a probe', false);
     }
     return cache.gate.ask(operation, () => call(cache.store));
   }

@@ -59,6 +59,7 @@ export function storeContract(
       token: randomUUID(),
       lease: 30_000,
       takeOver: false,
+      fresh: false,
       durability: 'durable',
       ...more,
     });
@@ -246,6 +247,15 @@ export function storeContract(
         expect(await store.find(id)).toBeUndefined();
       });
 
+      it('leaves an orphan an orphan where the reply to its takeover was lost: its handler may have run', async () => {
+        await orphan();
+        const lost = await claim({ takeOver: true });
+        expect(await store.release({ ...lost, fence: 0, attempt: 0 })).toBe(true);
+        const left = await another.find(id);
+        expect(inProgress(left).leaseRemaining).toBeLessThanOrEqual(0);
+        expect((await claim({ takeOver: true })).attempt).toBeGreaterThan(2);
+      });
+
       it('harms nobody after a takeover', async () => {
         const old = await orphan();
         const winner = await claim({ takeOver: true });
@@ -290,27 +300,37 @@ export function storeContract(
     describe('find and forget', () => {
       it('finds nothing under an absent key', async () => {
         expect(await store.find(id)).toBeUndefined();
-        expect(await store.forget(id)).toBe(false);
+        expect(
+          await store.forget({ id, fingerprint: FINGERPRINT, token: randomUUID(), fence: 1, attempt: 1 }),
+        ).toBe(false);
       });
 
       it('refuses to forget a claim whose owner is alive', async () => {
         const mine = await claim();
-        expect(await store.forget(id)).toBe(false);
+        expect(await store.forget(mine)).toBe(false);
         expect(await store.find(id)).toMatchObject({ token: mine.token });
       });
 
       it('forgets an outcome, and the next fence is higher', async () => {
         const mine = await claim();
         await store.complete(mine, created);
-        expect(await another.forget(id)).toBe(true);
+        expect(await another.forget(mine)).toBe(true);
         expect(await store.find(id)).toBeUndefined();
         expect((await claim()).fence).toBeGreaterThan(mine.fence);
       });
 
       it('forgets an orphan', async () => {
-        await orphan();
-        expect(await store.forget(id)).toBe(true);
+        const old = await orphan();
+        expect(await store.forget(old)).toBe(true);
         expect(await another.find(id)).toBeUndefined();
+      });
+
+      it('does not forget the claim that came after the one it was told of', async () => {
+        const old = await orphan();
+        const winner = await claim({ takeOver: true });
+        await store.complete(winner, created);
+        expect(await store.forget(old)).toBe(false);
+        expect(await store.find(id)).toMatchObject({ token: winner.token });
       });
     });
 
@@ -334,6 +354,13 @@ export function storeContract(
         expect(winners).toHaveLength(1);
         expect(won(winners[0])).toMatchObject({ attempt: 1, fingerprint: OTHER_FINGERPRINT });
         expect(won(winners[0]).fence).toBeGreaterThan(old.fence);
+      });
+
+      it('is never a claim whose lease lives, however short the retention', async () => {
+        const mine = won(await brief.store.claim(request({ lease: 2_000 })));
+        await new Promise((resolve) => setTimeout(resolve, 200)); // longer than the retention: nothing may happen
+        expect((await brief.another.claim(request({ takeOver: true }))).claimed).toBe(false);
+        expect(await brief.store.find(id)).toMatchObject({ token: mine.token });
       });
 
       it('does not expire while its lease is renewed', async () => {

@@ -258,8 +258,8 @@ describe('with two tiers', () => {
     });
 
     it('an outcome survives the process that made it: whoever reads it in Redis brings it to Postgres', async () => {
-      const app = await start({ lease: 500 });
-      const other = await start({ lease: 500 });
+      const app = await start();
+      const other = await start();
       held = gate();
       const sending = post(app);
       await held.reached();

@@ -61,17 +61,19 @@ export class PostgresConnection {
   operation(name: string, timeout = this.timeout): Run {
     const deadline = performance.now() + timeout;
     return async <Row>(text: string, values: readonly unknown[]) => {
+      let everSent = false;
       for (let transients = 0; ;) {
         const attempt = await this.attempt<Row>(text, values, deadline, timeout);
         if ('rows' in attempt) return attempt.rows;
 
-        const { error, failure, worthAnother } = attempt;
+        const { error, failure, worthAnother, sent } = attempt;
+        everSent ||= sent;
         if (failure === 'refused') throw error;
         if (failure === 'setup') throw setupError(error);
         if (failure === 'transient' && ++transients <= TRANSIENT_RETRIES) {
           await delay(Math.random() * 5 * transients);
         } else if (!worthAnother || this.closing || performance.now() >= deadline) {
-          throw new StoreUnavailableError('postgres', name, error);
+          throw new StoreUnavailableError('postgres', name, error, everSent);
         }
       }
     };
@@ -92,7 +94,8 @@ export class PostgresConnection {
     try {
       client = await this.checkOut(deadline, timeout);
     } catch (error) {
-      return { error, failure: isProgrammingMistake(error) ? 'refused' : 'unavailable', worthAnother: false };
+      const failure = isProgrammingMistake(error) ? 'refused' : 'unavailable';
+      return { error, failure, worthAnother: false, sent: false };
     }
     try {
       const result = await within<QueryResult>(
@@ -108,13 +111,14 @@ export class PostgresConnection {
       const failure = failureOf(error);
       if (failure !== 'connection') {
         client.release();
-        return { error, failure, worthAnother: failure === 'transient' };
+        // Postgres has said no, so the statement had no effect.
+        return { error, failure, worthAnother: failure === 'transient', sent: false };
       }
       if (error instanceof DeadlineError) cancelStatement(client);
       // A server that was restarted leaves dead connections in the pool; all verbs may be sent twice.
       const worthAnother = this.proven.has(client) && !(error instanceof DeadlineError);
       destroy(client, error);
-      return { error, failure, worthAnother };
+      return { error, failure, worthAnother, sent: true };
     }
   }
 
@@ -182,6 +186,8 @@ type Attempt<Row> =
       readonly failure: ReturnType<typeof failureOf>;
       /** The same statement may well succeed at once. */
       readonly worthAnother: boolean;
+      /** The statement may have taken effect. */
+      readonly sent: boolean;
     };
 
 /** What pg takes, including what its types do not know yet. */

@@ -74,11 +74,14 @@ export class PostgresStore implements IdempotencyStore {
     throw contended('complete');
   }
 
-  /** A claim with fence 0, whose reply was lost, is released by its token alone. */
   async release(claim: Claim): Promise<boolean> {
     const run = this.connection.operation('release');
-    const values = [bytes(claim.id.hash), claim.token, claim.fence];
-    return (await run(statements.release(this.table), values)).length > 0;
+    const named = [bytes(claim.id.hash), claim.token];
+    const rows =
+      claim.fence === 0
+        ? await run(statements.abandon(this.table), named)
+        : await run(statements.release(this.table), [...named, claim.fence]);
+    return rows.length > 0;
   }
 
   async renew(claims: readonly Claim[], lease: number): Promise<ReadonlySet<string>> {
@@ -91,9 +94,13 @@ export class PostgresStore implements IdempotencyStore {
     return row && !row.expired ? this.record(id, row) : undefined;
   }
 
-  async forget(id: RecordId): Promise<boolean> {
+  async forget({ id, token, fence }: Claim): Promise<boolean> {
     const run = this.connection.operation('forget');
-    const [row] = await run<{ existed: boolean }>(statements.forget(this.table), [bytes(id.hash)]);
+    const [row] = await run<{ existed: boolean }>(statements.forget(this.table), [
+      bytes(id.hash),
+      token,
+      fence,
+    ]);
     return row?.existed ?? false;
   }
 

@@ -22,7 +22,7 @@ function path(schema: string | undefined, name: string): string {
 /** What the store reads of a row. Times are left to Postgres' clock: only what remains of them comes back, in ms. */
 const RECORD = `
   state, fence, attempt, token, encode(fingerprint, 'hex') AS fingerprint, status, tombstone, headers, body,
-  expires_at <= now() AS expired,
+  expires_at <= now() AND (state = 'completed' OR lease_until <= now()) AS expired,
   extract(epoch FROM lease_until - now())::float8 * 1000 AS lease_remaining,
   extract(epoch FROM expires_at - now())::float8 * 1000 AS expires_in`;
 
@@ -52,7 +52,7 @@ export function claimOrRead(table: string, durability: Durability): string {
   return `
     WITH inserted AS (
       INSERT INTO ${table} (id, token, fingerprint, lease_until, expires_at, scope, key, state)
-      SELECT $1, $2::uuid, $3, ${after('$4')}, ${after('$5')}, $6, $7, 'in_progress' ${from && `FROM ${from}`}
+      SELECT $1, $2::uuid, $3, ${after('$4')}, ${after('greatest($4, $5)')}, $6, $7, 'in_progress' ${from && `FROM ${from}`}
       ON CONFLICT (id) DO NOTHING
       RETURNING *
     )
@@ -81,14 +81,19 @@ export function reclaimExpired(table: string, durability: Durability): string {
   const anew = `
     attempt = 1, fingerprint = $3, state = 'in_progress', created_at = now(),
     completed_at = NULL, status = NULL, tombstone = NULL, headers = NULL, body = NULL`;
-  return reassign(table, durability, anew, 'expires_at <= now()');
+  return reassign(
+    table,
+    durability,
+    anew,
+    `expires_at <= now() AND (state = 'completed' OR lease_until <= now())`,
+  );
 }
 
 function reassign(table: string, durability: Durability, set: string, where: string): string {
   const from = unflushed(durability);
   return `
     UPDATE ${table} SET
-      token = $2::uuid, fence = ${nextFence(table)}, lease_until = ${after('$4')}, expires_at = ${after('$5')}, ${set}
+      token = $2::uuid, fence = ${nextFence(table)}, lease_until = ${after('$4')}, expires_at = ${after('greatest($4, $5)')}, ${set}
     ${from && `FROM ${from}`}
     WHERE id = $1 AND token = $6::uuid AND fence = $7 AND ${where}
     RETURNING fence, attempt`;
@@ -122,15 +127,29 @@ export function insertCompleted(table: string): string {
 
 /** id */
 export function deleteExpired(table: string): string {
-  return `DELETE FROM ${table} WHERE id = $1 AND expires_at <= now()`;
+  return `DELETE FROM ${table} WHERE id = $1 AND expires_at <= now() AND (state = 'completed' OR lease_until <= now())`;
 }
 
-/** id, token, fence (0: the claim's reply was lost, so its token alone names it) */
+/** id, token, fence */
 export function release(table: string): string {
   return `
-    DELETE FROM ${table}
-    WHERE id = $1 AND token = $2::uuid AND ($3::bigint = 0 OR fence = $3) AND state = 'in_progress'
+    DELETE FROM ${table} WHERE id = $1 AND token = $2::uuid AND fence = $3 AND state = 'in_progress'
     RETURNING true`;
+}
+
+/**
+ * A claim whose reply was lost, so that its fence is not known and no handler ran under it. If it took an orphan over,
+ * that one's handler may have run: it is left an orphan. id, token
+ */
+export function abandon(table: string): string {
+  const claim = `id = $1 AND token = $2::uuid AND state = 'in_progress'`;
+  return `
+    WITH orphaned AS (
+      UPDATE ${table} SET lease_until = now() WHERE ${claim} AND attempt > 1 RETURNING true
+    ), deleted AS (
+      DELETE FROM ${table} WHERE ${claim} AND attempt = 1 RETURNING true
+    )
+    SELECT * FROM orphaned UNION ALL SELECT * FROM deleted`;
 }
 
 /** All claims of a process in one statement, locked in one order so that no two deadlock. ids, tokens, fences, lease */
@@ -150,10 +169,10 @@ export function renew(table: string): string {
     RETURNING record.token`;
 }
 
-/** id */
+/** id, token, fence */
 export function forget(table: string): string {
   return `
-    DELETE FROM ${table} WHERE id = $1 AND (state = 'completed' OR lease_until <= now())
+    DELETE FROM ${table} WHERE id = $1 AND token = $2::uuid AND fence = $3 AND (state = 'completed' OR lease_until <= now())
     RETURNING expires_at > now() AS existed`;
 }
 

@@ -80,7 +80,7 @@ export class RedisConnection {
    */
   async run<T>(operation: string, command: (client: Redis | Cluster) => Promise<T>): Promise<T> {
     if (!this.available)
-      throw new StoreUnavailableError('redis', operation, 'it is bypassed until it answers a probe');
+      throw new StoreUnavailableError('redis', operation, 'it is bypassed until it answers a probe', false);
     try {
       return await this.breaker.execute(() => command(this.client));
     } catch (error) {

@@ -85,20 +85,21 @@ export class RedisStore implements IdempotencyStore {
     const value = await this.connection.run('find', (client) => client.getBuffer(this.keyOf(id)));
     if (!value) return undefined;
     const stored = this.decoded(id, value);
+    if (!stored) throw new StoreUnavailableError('redis', 'find', new ForeignValueError());
     // Only a lease needs Redis' clock, so a replay stays a plain GET.
-    if (stored?.kind !== 'in_progress') return stored && toRecord(stored, 0, this.options.ttl);
+    if (stored.kind !== 'in_progress') return toRecord(stored, 0, this.options.ttl);
     return this.recordIn(id, await this.evaluate<Reply>('find', INSPECT, id, []));
   }
 
-  async forget(id: RecordId): Promise<boolean> {
-    return (await this.evaluate('forget', FORGET, id, [REMOVED_TTL])) === 1;
+  async forget({ id, fence, token }: Claim): Promise<boolean> {
+    return (await this.evaluate('forget', FORGET, id, [fence, token, REMOVED_TTL])) === 1;
   }
 
-  /** Writes a copy unless a greater (fence, state) stands. */
-  async remember(entry: CacheEntry): Promise<void> {
+  /** Writes a copy unless another claim with a greater fence, or the mark of its own removal, stands: false then. */
+  async remember(entry: CacheEntry): Promise<boolean> {
     const { claim } = entry;
     const { rank, lease, ttl, rest } = written(entry);
-    await this.evaluate('remember', REMEMBER, claim.id, [rank, claim.fence, lease, ttl, rest]);
+    return (await this.evaluate('remember', REMEMBER, claim.id, [rank, claim.fence, lease, ttl, rest])) === 1;
   }
 
   /** @throws StoreUnavailableError for a foreign value: taken for absent, it could let a handler run twice */

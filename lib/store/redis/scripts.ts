@@ -44,14 +44,17 @@ function script(body: string): Script {
 
 /**
  * Keeps the greater of (fence, rank), so that late, repeated and reordered writes are harmless.
- * ARGV: rank, fence, lease (ms), ttl (ms), rest. Returns 1 if it wrote.
+ * ARGV: rank, fence, lease (ms), ttl (ms), rest. Returns 1 if the entry, or a later state of the same claim, stands.
  */
 export const REMEMBER = script(`
 local rank, fence = tonumber(ARGV[1]), tonumber(ARGV[2])
 local old = redis.pcall('GETRANGE', key, 0, 63)
 if type(old) == 'string' then
   local oldRank, oldFence = head(old)
-  if oldRank and (oldFence > fence or (oldFence == fence and oldRank >= rank)) then return 0 end
+  if oldRank and oldFence > fence then return 0 end
+  if oldRank and oldFence == fence and oldRank >= rank then
+    return (oldRank == rank or oldRank < 3) and 1 or 0
+  end
 end
 write(rank, fence, now + ARGV[3], ARGV[5], ARGV[4])
 return 1
@@ -84,7 +87,7 @@ end
 -- Microseconds, so that a fence rises even over a record that Redis has forgotten.
 local fence = math.max(last + 1, time[1] * 1000000 + time[2])
 local rest = cjson.encode({ token = ARGV[1], fingerprint = ARGV[2], attempt = attempt }) .. '\\n'
-write(0, fence, now + ARGV[3], rest, ARGV[4])
+write(0, fence, now + ARGV[3], rest, math.max(ARGV[4], ARGV[3]))
 return { redis.call('GET', key), 0, text(now) }
 `);
 
@@ -107,13 +110,21 @@ write(2, fence, 0, ARGV[4], ARGV[3])
 return false
 `);
 
-/** Gives an unfinished claim back. ARGV: fence (0: by token alone), token, ttl (ms) of the mark it leaves. Returns 1 if it did. */
+/**
+ * Gives an unfinished claim back. ARGV: fence (0: its reply was lost, its token names it), token, ttl (ms) of the mark it
+ * leaves. Returns 1 if it did.
+ */
 export const RELEASE = script(`
 local value, foreign = read()
 if not value or foreign then return 0 end
 local rank, fence = head(value)
 if rank ~= 0 or (ARGV[1] ~= '0' and fence ~= tonumber(ARGV[1])) or meta(value).token ~= ARGV[2] then return 0 end
-write(3, fence, 0, '', ARGV[3])
+if ARGV[1] == '0' and meta(value).attempt > 1 then
+  -- It took an orphan over, and no handler ran under it: an orphan it is again.
+  write(0, fence, 0, string.match(value, '^[^\\n]*\\n(.*)$'), redis.call('PTTL', key))
+else
+  write(3, fence, 0, '', ARGV[3])
+end
 return 1
 `);
 
@@ -127,13 +138,14 @@ write(0, fence, now + ARGV[3], string.match(value, '^[^\\n]*\\n(.*)$'), ARGV[4])
 return 1
 `);
 
-/** Deletes a record without a live lease. ARGV: ttl (ms) of the mark it leaves. Returns 1 if it did. */
+/** Deletes the record of a claim without a live lease. ARGV: fence, token, ttl (ms) of the mark it leaves. Returns 1 if it did. */
 export const FORGET = script(`
 local value, foreign = read()
 if not value or foreign then return 0 end
 local rank, fence, lease = head(value)
 if rank == 3 or (rank == 0 and lease > now) then return 0 end
-write(3, fence, 0, '', ARGV[1])
+if fence ~= tonumber(ARGV[1]) or meta(value).token ~= ARGV[2] then return 0 end
+write(3, fence, 0, '', ARGV[3])
 return 1
 `);
 

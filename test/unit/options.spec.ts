@@ -1,0 +1,127 @@
+import { Idempotent, IdempotencyModule, type IdempotencyModuleOptions } from '../../lib';
+import { resolveModuleOptions, resolveRouteOptions } from '../../lib/options/resolve';
+import { withSwitches } from '../../lib/options/switches';
+
+describe('options', () => {
+  it('have the documented defaults', () => {
+    const route = resolveRouteOptions('test', {});
+    expect(route).toMatchObject({
+      headers: ['Idempotency-Key', 'X-Idempotency-Key'],
+      required: false,
+      policy: {
+        inFlight: 'wait',
+        waitTimeout: 10_000,
+        lease: 30_000,
+        onOrphan: 'retry',
+        onOutage: 'reject',
+        durability: 'durable',
+        maxKeyLength: 255,
+        maxBodySize: 1_048_576,
+      },
+    });
+    expect(resolveModuleOptions()).toMatchObject({
+      redis: { ttl: 86_400_000, timeout: 250, keyPrefix: 'idempotency:' },
+      postgres: {
+        retention: 2_592_000_000,
+        cleanupInterval: 3_600_000,
+        cleanupBatchSize: 1_000,
+        timeout: 2_000,
+        poolSize: 4,
+      },
+    });
+  });
+
+  it.each<[number, boolean]>([
+    [200, true],
+    [204, true],
+    [302, true],
+    [404, true],
+    [409, true],
+    ...[400, 401, 403, 408, 422, 423, 425, 429, 500, 503].map(
+      (status) => [status, false] as [number, boolean],
+    ),
+  ])('record %i by default: %s', (status, recorded) => {
+    expect(resolveRouteOptions('test', {}).records(status)).toBe(recorded);
+  });
+
+  it('are merged one by one, the nearest layer first, and undefined hides nothing', () => {
+    const route = resolveRouteOptions(
+      'test',
+      { lease: '1s', inFlight: undefined },
+      { inFlight: 'reject', lease: '2s' },
+      { waitTimeout: 5, required: true },
+    );
+    expect(route).toMatchObject({
+      required: true,
+      policy: { lease: 1_000, inFlight: 'reject', waitTimeout: 5 },
+    });
+  });
+
+  it('take false and 0 for values', () => {
+    const route = resolveRouteOptions(
+      'test',
+      { required: false, waitTimeout: 0 },
+      { required: true, waitTimeout: '1s' },
+    );
+    expect(route).toMatchObject({ required: false, policy: { waitTimeout: 0 } });
+  });
+
+  it('read durations as milliseconds or text', () => {
+    expect(resolveRouteOptions('test', { lease: '90s', waitTimeout: 250 }).policy).toMatchObject({
+      lease: 90_000,
+      waitTimeout: 250,
+    });
+  });
+
+  it.each<[string, unknown, RegExp]>([
+    ['an unknown option', { lese: 1 }, /option "lese" is unknown/],
+    ['an unknown option of a tier', { redis: { tll: 1 } }, /option "redis\.tll" is unknown/],
+    ['a negative duration', { lease: -5 }, /option "lease" is -5, but must be a duration/],
+    [
+      'a duration that is none',
+      { waitTimeout: 'soon' },
+      /option "waitTimeout" is 'soon', but must be a duration/,
+    ],
+    ['an empty duration', { lease: '' }, /option "lease" is ''/],
+    ['NaN', { lease: NaN }, /option "lease" is NaN/],
+    ['a duration longer than a timer', { waitTimeout: '30d' }, /option "waitTimeout" is '30d'/],
+    [
+      'a value that is not in the list',
+      { inFlight: 'queue' },
+      /"inFlight" is 'queue', but must be one of 'wait', 'reject'/,
+    ],
+    [
+      'a header name with a space',
+      { header: 'Idempotency Key' },
+      /"header" is 'Idempotency Key', but must be a header name/,
+    ],
+    ['no header at all', { header: [] }, /"header" is \[\]/],
+    ['a fraction of a byte', { maxBodySize: 1.5 }, /"maxBodySize" is 1\.5, but must be a whole number/],
+    ['something else than a function', { key: 'id' }, /"key" is 'id', but must be a function/],
+    ['a bad value inside a tier', { postgres: { cleanupBatchSize: 0 } }, /"postgres\.cleanupBatchSize" is 0/],
+    ['true for a tier', { redis: true }, /"redis" is true/],
+    ['no tier at all', { redis: false, postgres: false }, /both disabled/],
+    ['null', null, /must be an object, not null/],
+  ])('of forRoot are refused at once: %s', (_, options, message) => {
+    expect(() => IdempotencyModule.forRoot(options as IdempotencyModuleOptions)).toThrow(message);
+  });
+
+  it('of the decorator are refused where it stands', () => {
+    expect(() => Idempotent({ onOrphan: 'never' as 'retry' })).toThrow(
+      /@Idempotent\(\) options: option "onOrphan" is 'never', but must be one of 'retry', 'reject'/,
+    );
+    expect(() => Idempotent({ redis: false } as object)).toThrow(/option "redis" is unknown/);
+  });
+
+  it.each([
+    ['true', false],
+    ['TRUE', false],
+    ['false', {}],
+    ['', {}],
+    [undefined, {}],
+  ])('DISABLE_DB_IDEMPOTENCY_FALLBACK=%s', (value, postgres) => {
+    expect(withSwitches({ postgres: {} }, { DISABLE_DB_IDEMPOTENCY_FALLBACK: value }).postgres).toEqual(
+      postgres,
+    );
+  });
+});
