@@ -75,7 +75,7 @@ export class IdempotencyService {
       },
     );
     if (unstored) return unstored.value;
-    return valueOf<T>(result.outcome);
+    return valueOf(result.outcome) as T;
   }
 
   /**
@@ -147,14 +147,14 @@ function jsonOf(value: unknown): Buffer | undefined {
   }
 }
 
-function valueOf<T>(outcome: Outcome | undefined): T {
+function valueOf(outcome: Outcome | undefined): unknown {
   if (outcome?.kind !== 'response') {
     throw new IdempotencyError(
       'outcome_not_stored',
       'The work was executed before, but its result could not be stored, so it cannot be returned again.',
     );
   }
-  return (outcome.body.length === 0 ? undefined : JSON.parse(outcome.body.toString())) as T;
+  return outcome.body.length === 0 ? undefined : JSON.parse(outcome.body.toString());
 }
 
 function sha256(text: string): string {

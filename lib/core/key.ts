@@ -1,6 +1,5 @@
 import { IdempotencyError } from './errors';
 
-// eslint-disable-next-line no-control-regex -- control characters are what is refused
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
 
 /**

@@ -15,7 +15,7 @@ export interface HeldLease {
   /** Aborts with {@link LeaseLostError} once the claim no longer stands, or could not be renewed in time. */
   readonly signal: AbortSignal;
   /** Whether the lease may have lapsed: another request may own the key by now. */
-  lapsed(): boolean;
+  readonly lapsed: () => boolean;
   /** Ends the renewals. The claim itself is completed or released by its owner. */
   drop(): void;
 }

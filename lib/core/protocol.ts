@@ -123,7 +123,7 @@ export class Protocol {
       if (isOrphaned(record) && policy.onOrphan === 'reject') throw outcomeUnknown();
 
       const landed = await this.waitFor(request.id, deadline);
-      if (landed && landed.fingerprint === request.fingerprint) return this.replay(landed);
+      if (landed?.fingerprint === request.fingerprint) return this.replay(landed);
       if (performance.now() >= deadline || this.closing.signal.aborted) throw inFlight(policy, record);
     }
   }

@@ -32,11 +32,9 @@ function keyInHeaders(request: IncomingMessage, names: readonly string[]): strin
 }
 
 /** Node joins repeated headers in `headers`; only `headersDistinct` tells them apart (injected test requests lack it). */
-function valuesOf(
-  request: Partial<Pick<IncomingMessage, 'headersDistinct'>> & IncomingMessage,
-  name: string,
-): string[] {
-  return request.headersDistinct?.[name] ?? [request.headers[name] ?? []].flat();
+function valuesOf(request: IncomingMessage, name: string): string[] {
+  const { headersDistinct } = request as Partial<IncomingMessage>;
+  return headersDistinct?.[name] ?? [request.headers[name] ?? []].flat();
 }
 
 /**
@@ -53,7 +51,7 @@ function parseKey(value: string): string {
   }
   let parsed: unknown;
   try {
-    [parsed] = parseItem(value);
+    [parsed] = parseItem(value) as readonly unknown[];
   } catch {
     throw invalidKey('it begins with a quote, but is no structured-field string (RFC 9651)');
   }

@@ -11,7 +11,7 @@ export function replay(response: ServerResponse, outcome: ResponseOutcome): void
   response.end(outcome.body);
 }
 
-/** Writes a response in place of one that was held back. */
+/** Writes a response that tells why the one that was held back cannot be sent. */
 export function substitute(response: ServerResponse, outcome: ResponseOutcome): void {
   write(response, outcome);
   response.end(outcome.body);
@@ -19,7 +19,9 @@ export function substitute(response: ServerResponse, outcome: ResponseOutcome): 
 
 function write(response: ServerResponse, { status, headers, body }: ResponseOutcome): void {
   response.statusCode = status;
-  // What a dropped response has left behind is of another length.
-  if (response.hasHeader('Content-Length')) response.setHeader('Content-Length', body.length);
-  for (const [name, value] of headers) response.setHeader(name, value as string | string[]);
+  // A response that was held and dropped has lost its length, and Node would send this one in chunks.
+  const dropped = response.hasHeader('Content-Length');
+  if (dropped) response.removeHeader('Content-Length');
+  for (const [name, value] of headers) response.setHeader(name, value);
+  if (dropped && !response.hasHeader('Content-Length')) response.setHeader('Content-Length', body.length);
 }

@@ -86,7 +86,7 @@ export class ResponseCapture {
       return false;
     }
     for (const name of this.response.getHeaderNames()) {
-      // Node frames a response from which this was removed in chunks; whoever writes the next one corrects it.
+      // Left for whoever writes the next one: once it was removed, Node sets none by itself.
       if (name !== 'content-length') this.response.removeHeader(name);
     }
     return true;
@@ -122,12 +122,12 @@ export class ResponseCapture {
       <A extends unknown[], R>(call: (...args: A) => R) =>
       (...args: A): R => {
         if (this.headSent) throw headersSentError();
-        return call.apply(response, args);
+        return call(...args);
       };
     response.setHeader = guarded(setHeaders);
-    response.setHeaders = guarded(response.setHeaders);
-    response.appendHeader = guarded(response.appendHeader);
-    response.removeHeader = guarded(response.removeHeader);
+    response.setHeaders = guarded(response.setHeaders.bind(response));
+    response.appendHeader = guarded(response.appendHeader.bind(response));
+    response.removeHeader = guarded(response.removeHeader.bind(response));
 
     response.writeHead = (status: number, ...rest: unknown[]) => {
       if (this.headSent) throw headersSentError();

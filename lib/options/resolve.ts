@@ -254,7 +254,7 @@ function merge(layers: readonly IdempotencyOptions[]): IdempotencyOptions {
       if (value !== undefined) merged[option] ??= value as unknown;
     }
   }
-  return merged as IdempotencyOptions;
+  return merged;
 }
 
 function check<S extends z.ZodType>(schema: S, value: unknown, where: string): z.output<S> {

@@ -1,8 +1,5 @@
-import { IdempotencyCache } from '../../lib/store/postgres/idempotency-cache.entity';
-import { PostgresConnection } from '../../lib/store/postgres/postgres.connection';
-import { PostgresStore } from '../../lib/store/postgres/postgres.store';
 import { startPostgres, type RunningPostgres } from '../../servers';
-import { migrated } from '../support/database';
+import { migrate, openInstance, type Instance } from '../unit/postgres/harness';
 import { storeContract } from './store.contract';
 
 let postgres: RunningPostgres;
@@ -11,19 +8,21 @@ beforeAll(async () => {
 });
 afterAll(() => postgres.stop());
 
-storeContract('Postgres store', async ({ retention }) => {
-  const dataSource = await migrated(await postgres.createDatabase());
-  const { metadata } = dataSource.getRepository(IdempotencyCache);
-  const connections = [1, 2].map(() => new PostgresConnection(dataSource, { timeout: 5_000, poolSize: 4 }));
-  const [store, another] = connections.map(
-    (connection) => new PostgresStore(connection, metadata, { retention }),
-  );
+storeContract('Postgres', async ({ retention }) => {
+  const url = await postgres.createDatabase();
+  await migrate(url);
+  const instances: Instance[] = [];
+  const open = async () => {
+    // A generous time-out: on a busy machine these tests are about answers, not about speed.
+    const instance = await openInstance(url, { retention, timeout: 10_000 });
+    instances.push(instance);
+    return instance.store;
+  };
   return {
-    store: store!,
-    another: another!,
+    store: await open(),
+    another: await open(),
     close: async () => {
-      await Promise.all(connections.map((connection) => connection.close()));
-      await dataSource.destroy();
+      await Promise.all(instances.map((instance) => instance.close()));
     },
   };
 });

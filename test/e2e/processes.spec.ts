@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { DataSource } from 'typeorm';
+import type { DataSource } from 'typeorm';
 import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
 import { migrated } from '../support/database';
 import { eventually } from '../support/eventually';

@@ -2,7 +2,7 @@ import { RedisModule } from '@nestjs-modules/ioredis';
 import { Injectable, Module, type DynamicModule } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { TypeOrmModule, type TypeOrmModuleOptions } from '@nestjs/typeorm';
-import { DataSource, type DataSourceOptions } from 'typeorm';
+import { DataSource } from 'typeorm';
 import {
   CreateIdempotencyCache1764000000015,
   IdempotencyCache,
@@ -59,7 +59,7 @@ describe('the set-up', () => {
         }) as TypeOrmModuleOptions,
       // Nest closes nothing of an application that failed to start.
       dataSourceFactory: async (options) => {
-        const dataSource = await new DataSource(options as DataSourceOptions).initialize();
+        const dataSource = await new DataSource(options!).initialize();
         open.push(dataSource);
         return dataSource;
       },

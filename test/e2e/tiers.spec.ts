@@ -201,7 +201,7 @@ describe('with two tiers', () => {
     await redis.restart();
     await isUp('redis', 'up');
     spies.forEach((spy) => spy.mockRestore());
-    expect(lines.filter((line) => /Redis/.test(line))).toHaveLength(2);
+    expect(lines.filter((line) => line.includes('Redis'))).toHaveLength(2);
     expect(lines.join()).not.toContain(key);
   });
 

@@ -1,7 +1,7 @@
 import { Logger } from '@nestjs/common';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { PostgresConnection } from './postgres.connection';
-import { cleanUp, cleanupFunctionPath, tablePath, type TableLocation } from './statements';
+import { cleanUp, type TableNames } from './statements';
 
 export interface ExpiredRecordCleanupOptions {
   /** Milliseconds between two passes. */
@@ -25,13 +25,12 @@ export class ExpiredRecordCleanup {
   private stopped = true;
   private failing = false;
 
-  /** @param location of the table: the metadata of the `IdempotencyCache` repository */
   constructor(
     private readonly connection: PostgresConnection,
-    location: TableLocation,
+    names: TableNames,
     private readonly options: ExpiredRecordCleanupOptions,
   ) {
-    this.statement = cleanUp(tablePath(location), cleanupFunctionPath(location));
+    this.statement = cleanUp(names);
   }
 
   /** Starts the passes; the timer keeps no process alive. */

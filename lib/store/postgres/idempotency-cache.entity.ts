@@ -1,22 +1,86 @@
 import { Check, Column, Entity, Generated, Index, PrimaryColumn } from 'typeorm';
 
 /**
- * A row of the table that `migrations/015_idempotency_cache.sql` makes. It registers the table with the
- * application's DataSource and holds its name and schema; the statements on it are the Postgres store's own.
- * It is kept in step with the migration, so that neither `synchronize` nor `migration:generate` finds a difference.
+ * The table `idempotency_cache`, exactly as `migrations/015_idempotency_cache.sql` makes it, so that neither
+ * `synchronize` nor `migration:generate` finds anything to change. Its rows are written by the module alone; read
+ * them as you like.
  */
-@Entity('idempotency_cache', {
+@Entity({
+  name: 'idempotency_cache',
   comment:
-    "Claims and outcomes of idempotent requests; a row that carries a request's token lets its handler run",
+    'Claims and outcomes of idempotency keys; the arbiter of who may run a handler (nestjs-idempotency)',
 })
+@Check('idempotency_cache_hashes_check', `octet_length(id) = 32 AND octet_length(fingerprint) = 32`)
+@Check('idempotency_cache_numbers_check', `fence > 0 AND attempt > 0 AND status BETWEEN 100 AND 999`)
 @Check('idempotency_cache_state_check', `state IN ('in_progress', 'completed')`)
+@Check('idempotency_cache_tombstone_check', `tombstone IN ('too_large', 'unstorable')`)
+@Check('idempotency_cache_headers_check', `json_typeof(headers) = 'array'`)
 @Check(
-  'idempotency_cache_outcome_check',
-  `CASE state WHEN 'completed' THEN status IS NOT NULL AND completed_at IS NOT NULL AND (tombstone IS NULL) = (body IS NOT NULL) AND (tombstone IS NULL) = (headers IS NOT NULL) ELSE num_nonnulls(status, completed_at, tombstone, headers, body) = 0 END`,
+  'idempotency_cache_in_progress_check',
+  `state <> 'in_progress' OR (lease_until IS NOT NULL AND expires_at >= lease_until ` +
+    `AND num_nonnulls(completed_at, status, tombstone, headers, body) = 0)`,
 )
-@Index('idempotency_cache_expires_at_idx', ['expiresAt'])
+@Check(
+  'idempotency_cache_completed_check',
+  `state <> 'completed' OR (lease_until IS NULL AND num_nulls(completed_at, status) = 0 ` +
+    `AND num_nonnulls(headers, body) = CASE WHEN tombstone IS NULL THEN 2 ELSE 0 END)`,
+)
 export class IdempotencyCache {
+  /** A bigint, which TypeORM gives as a string. */
+  @Column({
+    name: 'fence',
+    type: 'bigint',
+    comment: 'Rises strictly with each claim of a key, and tells a late writer from the present owner',
+  })
+  @Generated('increment')
+  fence!: string;
+
+  @Column({
+    name: 'lease_until',
+    type: 'timestamptz',
+    nullable: true,
+    comment: 'While in progress: when the claim lapses unless its owner renews it',
+  })
+  leaseUntil!: Date | null;
+
+  @Column({ name: 'created_at', type: 'timestamptz', comment: 'When the key was first claimed' })
+  createdAt!: Date;
+
+  @Index('idempotency_cache_expires_at_idx')
+  @Column({
+    name: 'expires_at',
+    type: 'timestamptz',
+    comment: 'From then on the row counts as absent, and the cleanup deletes it',
+  })
+  expiresAt!: Date;
+
+  @Column({
+    name: 'completed_at',
+    type: 'timestamptz',
+    nullable: true,
+    comment: 'When the outcome was recorded',
+  })
+  completedAt!: Date | null;
+
+  @Column({
+    name: 'attempt',
+    type: 'integer',
+    comment: '1, and one more each time a lapsed claim was taken over',
+  })
+  attempt!: number;
+
+  @Column({ name: 'status', type: 'smallint', nullable: true, comment: 'HTTP status of the outcome' })
+  status!: number | null;
+
+  @Column({
+    name: 'token',
+    type: 'uuid',
+    comment: 'UUID that the claimant chose; only its holder completes, renews or releases the claim',
+  })
+  token!: string;
+
   @PrimaryColumn({
+    name: 'id',
     type: 'bytea',
     primaryKeyConstraintName: 'idempotency_cache_pkey',
     comment: 'SHA-256 of scope and key',
@@ -24,87 +88,45 @@ export class IdempotencyCache {
   id!: Buffer;
 
   @Column({
-    type: 'bigint',
-    comment: 'Rises with each claim, so that a late writer can be told from the present owner',
-  })
-  @Generated('increment')
-  fence!: string;
-
-  @Column({
-    type: 'timestamptz',
-    name: 'created_at',
-    default: () => 'now()',
-    comment: 'When the key was first claimed',
-  })
-  createdAt!: Date;
-
-  @Column({
-    type: 'timestamptz',
-    name: 'lease_until',
-    comment: 'Until when the claim is held without renewal',
-  })
-  leaseUntil!: Date;
-
-  @Column({
-    type: 'timestamptz',
-    name: 'expires_at',
-    comment: 'From when on the row counts as absent and may be deleted',
-  })
-  expiresAt!: Date;
-
-  @Column({
-    type: 'timestamptz',
-    name: 'completed_at',
-    nullable: true,
-    comment: 'When the outcome was recorded',
-  })
-  completedAt!: Date | null;
-
-  @Column({ type: 'uuid', comment: 'UUID of the claim; only its owner may complete, renew or release it' })
-  token!: string;
-
-  @Column({
-    type: 'integer',
-    default: 1,
-    comment: '1, and one more each time a lapsed claim was taken over',
-  })
-  attempt!: number;
-
-  @Column({ type: 'integer', nullable: true, comment: 'HTTP status of the response' })
-  status!: number | null;
-
-  @Column({ type: 'text', comment: 'in_progress or completed' })
-  state!: 'in_progress' | 'completed';
-
-  @Column({
+    name: 'fingerprint',
     type: 'bytea',
-    comment: 'SHA-256 of the request: another request under the same key is refused',
+    comment: 'SHA-256 of the request: tells a retry from another request under the same key',
   })
   fingerprint!: Buffer;
 
+  @Column({ name: 'state', type: 'text', comment: 'in_progress or completed' })
+  state!: 'in_progress' | 'completed';
+
   @Column({
+    name: 'scope',
     type: 'text',
-    comment: 'What the key belongs to: method, path and principal, or the name of a job',
+    comment: 'Method, path and principal, for operators; never searched by the module',
   })
   scope!: string;
 
-  @Column({ type: 'text', comment: 'Idempotency key as the client sent it' })
+  @Column({
+    name: 'key',
+    type: 'text',
+    comment: 'The key as the client sent it, for operators; never searched by the module',
+  })
   key!: string;
 
   @Column({
+    name: 'tombstone',
     type: 'text',
     nullable: true,
-    comment: 'Why the response is not kept: too_large or unstorable',
+    comment: 'Why a finished response is not kept: too_large or unstorable',
   })
   tombstone!: 'too_large' | 'unstorable' | null;
 
   @Column({
-    type: 'text',
+    name: 'headers',
+    type: 'json',
     nullable: true,
-    comment: 'Response headers as a JSON list of names and values, in the order they were sent',
+    comment: 'Response headers, [[name, value or list of values], ...], in the order first sent',
   })
-  headers!: string | null;
+  headers!: [name: string, value: string | string[]][] | null;
 
-  @Column({ type: 'bytea', nullable: true, comment: 'Response body, byte for byte' })
+  @Column({ name: 'body', type: 'bytea', nullable: true, comment: 'Response body, byte for byte' })
   body!: Buffer | null;
 }

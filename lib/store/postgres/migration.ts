@@ -1,86 +1,107 @@
-import type { MigrationInterface, QueryRunner } from 'typeorm';
+import type { DataSource, MigrationInterface, QueryRunner } from 'typeorm';
 
 /**
  * Makes the schema of `migrations/015_idempotency_cache.sql`, for `migrations: [CreateIdempotencyCache1764000000015]`
- * in the DataSource. Like the SQL file it may meet an existing table. Reverting forgets every recorded response.
+ * in the DataSource, in the DataSource's `schema` if it has one. Like the file it may be run where the table is
+ * there already. Reverting it forgets every recorded response.
  */
 export class CreateIdempotencyCache1764000000015 implements MigrationInterface {
+  /** Also where a bundler shortens the names of classes: TypeORM takes the order from it. */
   readonly name = 'CreateIdempotencyCache1764000000015';
 
   async up(runner: QueryRunner): Promise<void> {
-    await runner.query(SCHEMA);
+    await runner.query(creation(schemaPrefix(runner)));
   }
 
   async down(runner: QueryRunner): Promise<void> {
-    await runner.query('DROP FUNCTION IF EXISTS cleanup_idempotency_cache(integer)');
-    await runner.query('DROP TABLE IF EXISTS idempotency_cache');
+    const prefix = schemaPrefix(runner);
+    await runner.query(`DROP FUNCTION IF EXISTS ${prefix}cleanup_idempotency_cache(integer)`);
+    await runner.query(`DROP TABLE IF EXISTS ${prefix}idempotency_cache`);
   }
 }
 
-const SCHEMA = `
-CREATE TABLE IF NOT EXISTS idempotency_cache (
-  id bytea NOT NULL,
-  fence bigserial NOT NULL,
-  created_at timestamptz NOT NULL DEFAULT now(),
-  lease_until timestamptz NOT NULL,
-  expires_at timestamptz NOT NULL,
+function schemaPrefix(runner: QueryRunner): string {
+  // TypeORM 0.3 knows the DataSource as `connection` only, and a later one may drop that name.
+  const { dataSource, connection } = runner as { dataSource?: DataSource; connection?: DataSource };
+  const { schema } = ((dataSource ?? connection)?.options ?? {}) as { schema?: string };
+  return schema ? `"${schema.replaceAll('"', '""')}".` : '';
+}
+
+/** Kept as it was released, whatever becomes of the entity: a migration that others have run never changes. */
+const creation = (prefix: string): string => `
+-- CREATE ... IF NOT EXISTS alone fails when two run it at the same moment.
+DO $$ BEGIN PERFORM pg_advisory_xact_lock(hashtext('idempotency_cache migration')); END $$;
+
+CREATE TABLE IF NOT EXISTS ${prefix}idempotency_cache (
+  fence        bigserial   NOT NULL,
+  lease_until  timestamptz,
+  created_at   timestamptz NOT NULL,
+  expires_at   timestamptz NOT NULL,
   completed_at timestamptz,
-  token uuid NOT NULL,
-  attempt integer NOT NULL DEFAULT 1,
-  status integer,
-  state text NOT NULL,
-  fingerprint bytea NOT NULL,
-  scope text NOT NULL,
-  key text NOT NULL,
-  tombstone text,
-  headers text,
-  body bytea,
+  attempt      integer     NOT NULL,
+  status       smallint,
+  token        uuid        NOT NULL,
+  id           bytea       NOT NULL,
+  fingerprint  bytea       NOT NULL,
+  state        text        NOT NULL,
+  scope        text        NOT NULL,
+  key          text        NOT NULL,
+  tombstone    text,
+  headers      json,
+  body         bytea,
   CONSTRAINT idempotency_cache_pkey PRIMARY KEY (id),
+  CONSTRAINT idempotency_cache_hashes_check CHECK (octet_length(id) = 32 AND octet_length(fingerprint) = 32),
+  CONSTRAINT idempotency_cache_numbers_check CHECK (fence > 0 AND attempt > 0 AND status BETWEEN 100 AND 999),
   CONSTRAINT idempotency_cache_state_check CHECK (state IN ('in_progress', 'completed')),
-  CONSTRAINT idempotency_cache_outcome_check CHECK (
-    CASE state
-      WHEN 'completed' THEN
-        status IS NOT NULL AND completed_at IS NOT NULL
-        AND (tombstone IS NULL) = (body IS NOT NULL) AND (tombstone IS NULL) = (headers IS NOT NULL)
-      ELSE num_nonnulls(status, completed_at, tombstone, headers, body) = 0
-    END
+  CONSTRAINT idempotency_cache_tombstone_check CHECK (tombstone IN ('too_large', 'unstorable')),
+  CONSTRAINT idempotency_cache_headers_check CHECK (json_typeof(headers) = 'array'),
+  CONSTRAINT idempotency_cache_in_progress_check CHECK (
+    state <> 'in_progress'
+    OR (lease_until IS NOT NULL AND expires_at >= lease_until
+      AND num_nonnulls(completed_at, status, tombstone, headers, body) = 0)
+  ),
+  CONSTRAINT idempotency_cache_completed_check CHECK (
+    state <> 'completed'
+    OR (lease_until IS NULL AND num_nulls(completed_at, status) = 0
+      AND num_nonnulls(headers, body) = CASE WHEN tombstone IS NULL THEN 2 ELSE 0 END)
   )
 );
 
-CREATE INDEX IF NOT EXISTS idempotency_cache_expires_at_idx ON idempotency_cache (expires_at);
+CREATE INDEX IF NOT EXISTS idempotency_cache_expires_at_idx ON ${prefix}idempotency_cache (expires_at);
 
-COMMENT ON TABLE idempotency_cache IS 'Claims and outcomes of idempotent requests; a row that carries a request''s token lets its handler run';
-COMMENT ON COLUMN idempotency_cache.id IS 'SHA-256 of scope and key';
-COMMENT ON COLUMN idempotency_cache.fence IS 'Rises with each claim, so that a late writer can be told from the present owner';
-COMMENT ON COLUMN idempotency_cache.created_at IS 'When the key was first claimed';
-COMMENT ON COLUMN idempotency_cache.lease_until IS 'Until when the claim is held without renewal';
-COMMENT ON COLUMN idempotency_cache.expires_at IS 'From when on the row counts as absent and may be deleted';
-COMMENT ON COLUMN idempotency_cache.completed_at IS 'When the outcome was recorded';
-COMMENT ON COLUMN idempotency_cache.token IS 'UUID of the claim; only its owner may complete, renew or release it';
-COMMENT ON COLUMN idempotency_cache.attempt IS '1, and one more each time a lapsed claim was taken over';
-COMMENT ON COLUMN idempotency_cache.status IS 'HTTP status of the response';
-COMMENT ON COLUMN idempotency_cache.state IS 'in_progress or completed';
-COMMENT ON COLUMN idempotency_cache.fingerprint IS 'SHA-256 of the request: another request under the same key is refused';
-COMMENT ON COLUMN idempotency_cache.scope IS 'What the key belongs to: method, path and principal, or the name of a job';
-COMMENT ON COLUMN idempotency_cache.key IS 'Idempotency key as the client sent it';
-COMMENT ON COLUMN idempotency_cache.tombstone IS 'Why the response is not kept: too_large or unstorable';
-COMMENT ON COLUMN idempotency_cache.headers IS 'Response headers as a JSON list of names and values, in the order they were sent';
-COMMENT ON COLUMN idempotency_cache.body IS 'Response body, byte for byte';
+COMMENT ON TABLE ${prefix}idempotency_cache IS 'Claims and outcomes of idempotency keys; the arbiter of who may run a handler (nestjs-idempotency)';
+COMMENT ON COLUMN ${prefix}idempotency_cache.fence IS 'Rises strictly with each claim of a key, and tells a late writer from the present owner';
+COMMENT ON COLUMN ${prefix}idempotency_cache.lease_until IS 'While in progress: when the claim lapses unless its owner renews it';
+COMMENT ON COLUMN ${prefix}idempotency_cache.created_at IS 'When the key was first claimed';
+COMMENT ON COLUMN ${prefix}idempotency_cache.expires_at IS 'From then on the row counts as absent, and the cleanup deletes it';
+COMMENT ON COLUMN ${prefix}idempotency_cache.completed_at IS 'When the outcome was recorded';
+COMMENT ON COLUMN ${prefix}idempotency_cache.attempt IS '1, and one more each time a lapsed claim was taken over';
+COMMENT ON COLUMN ${prefix}idempotency_cache.status IS 'HTTP status of the outcome';
+COMMENT ON COLUMN ${prefix}idempotency_cache.token IS 'UUID that the claimant chose; only its holder completes, renews or releases the claim';
+COMMENT ON COLUMN ${prefix}idempotency_cache.id IS 'SHA-256 of scope and key';
+COMMENT ON COLUMN ${prefix}idempotency_cache.fingerprint IS 'SHA-256 of the request: tells a retry from another request under the same key';
+COMMENT ON COLUMN ${prefix}idempotency_cache.state IS 'in_progress or completed';
+COMMENT ON COLUMN ${prefix}idempotency_cache.scope IS 'Method, path and principal, for operators; never searched by the module';
+COMMENT ON COLUMN ${prefix}idempotency_cache.key IS 'The key as the client sent it, for operators; never searched by the module';
+COMMENT ON COLUMN ${prefix}idempotency_cache.tombstone IS 'Why a finished response is not kept: too_large or unstorable';
+COMMENT ON COLUMN ${prefix}idempotency_cache.headers IS 'Response headers, [[name, value or list of values], ...], in the order first sent';
+COMMENT ON COLUMN ${prefix}idempotency_cache.body IS 'Response body, byte for byte';
 
-CREATE OR REPLACE FUNCTION cleanup_idempotency_cache(batch_size integer DEFAULT 1000) RETURNS integer
-LANGUAGE sql
+CREATE OR REPLACE FUNCTION ${prefix}cleanup_idempotency_cache(batch_size integer DEFAULT 1000) RETURNS integer
+LANGUAGE sql VOLATILE SET search_path FROM CURRENT
 AS $$
-  WITH expired AS (
-    SELECT id FROM idempotency_cache
-    WHERE expires_at <= now() AND (state = 'completed' OR lease_until <= now())
+  WITH expired AS MATERIALIZED (
+    SELECT id FROM ${prefix}idempotency_cache
+    WHERE expires_at <= now() AND (lease_until IS NULL OR lease_until <= now())
     ORDER BY expires_at
-    LIMIT batch_size
+    LIMIT greatest(batch_size, 0)
     FOR UPDATE SKIP LOCKED
   ), deleted AS (
-    DELETE FROM idempotency_cache USING expired WHERE idempotency_cache.id = expired.id RETURNING 1
+    DELETE FROM ${prefix}idempotency_cache AS c USING expired WHERE c.id = expired.id
+    RETURNING 1
   )
-  SELECT count(*)::integer FROM deleted
+  SELECT count(*)::integer FROM deleted;
 $$;
 
-COMMENT ON FUNCTION cleanup_idempotency_cache(integer) IS 'Deletes up to batch_size expired rows, without waiting for locked ones, and returns how many';
+COMMENT ON FUNCTION ${prefix}cleanup_idempotency_cache(integer) IS 'Deletes at most batch_size expired rows of idempotency_cache and returns how many it deleted';
 `;

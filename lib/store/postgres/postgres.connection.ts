@@ -5,7 +5,7 @@ import type { Client, Pool, PoolClient, PoolConfig, QueryResult } from 'pg';
 import type { DataSource } from 'typeorm';
 import { IdempotencySetupError, StoreUnavailableError } from '../../core/errors';
 import { cancelStatement } from './cancel';
-import { DeadlineError, failureOf, setupError } from './failures';
+import { DeadlineError, failureOf, setupError, type Failure } from './failures';
 
 export interface PostgresConnectionOptions {
   /** Milliseconds that one operation may take: the wait for a connection, connecting, and all its statements. */
@@ -16,13 +16,12 @@ export interface PostgresConnectionOptions {
 
 /**
  * Sends the statements of one operation, all under one deadline.
- * Numbers come as `number`, booleans as `boolean`, bytes as `Buffer`, everything else as the text that Postgres sent.
+ * Numbers come as `number`, booleans as `boolean`, everything else as the text that Postgres sent.
  */
 export type Run = <Row>(text: string, values: readonly unknown[]) => Promise<Row[]>;
 
 const TRANSIENT_RETRIES = 5;
 const CLOSE_TIMEOUT = 1_000;
-const IDLE_TIMEOUT = 30_000;
 
 /**
  * The module's own small pool of connections, with the settings of the DataSource's. It is apart from the
@@ -39,6 +38,8 @@ export class PostgresConnection {
   private readonly clients = new Set<Client>();
   /** Clients that have answered before: if one turns out dead, Postgres itself need not be. */
   private readonly proven = new WeakSet<Client>();
+  /** Whoever waits for Postgres: a pool that is ended leaves those in its queue without an answer. */
+  private readonly waiting = new Set<(error: Error) => void>();
   private closing: Promise<void> | undefined;
 
   /** @throws IdempotencySetupError if the DataSource is not connected yet */
@@ -94,11 +95,10 @@ export class PostgresConnection {
     try {
       client = await this.checkOut(deadline, timeout);
     } catch (error) {
-      const failure = isProgrammingMistake(error) ? 'refused' : 'unavailable';
-      return { error, failure, worthAnother: false, sent: false };
+      return { error, failure: 'unavailable', worthAnother: false, sent: false };
     }
     try {
-      const result = await within<QueryResult>(
+      const result = await this.within<QueryResult>(
         client.query(text, [...values]),
         deadline,
         'the statement',
@@ -112,7 +112,7 @@ export class PostgresConnection {
       if (failure !== 'connection') {
         client.release();
         // Postgres has said no, so the statement had no effect.
-        return { error, failure, worthAnother: failure === 'transient', sent: false };
+        return { error, failure, worthAnother: false, sent: false };
       }
       if (error instanceof DeadlineError) cancelStatement(client);
       // A server that was restarted leaves dead connections in the pool; all verbs may be sent twice.
@@ -125,14 +125,13 @@ export class PostgresConnection {
   private async checkOut(deadline: number, timeout: number): Promise<PoolClient> {
     const pending = this.pool.connect();
     try {
-      return await within(pending, deadline, 'the wait for a connection', timeout);
+      return await this.within(pending, deadline, 'the wait for a connection', timeout);
     } catch (error) {
-      if (error instanceof DeadlineError) {
-        pending.then(
-          (late) => late.release(),
-          () => undefined,
-        );
-      }
+      // Given up, but the pool does not know: it may still hand over a client.
+      pending.then(
+        (late) => late.release(),
+        () => undefined,
+      );
       throw error;
     }
   }
@@ -151,14 +150,12 @@ export class PostgresConnection {
     const Pool = original.constructor as new (options: DuplicateConfig) => Pool;
     return new Pool({
       ...options,
-      allowExitOnIdle: true,
       password: options.password, // not enumerable in a pool's options
       application_name: `${options.application_name ?? ''} idempotency`.trim(),
       Client: TrackedClient,
       max,
       min: 0,
-      connectionTimeoutMillis: Math.min(options.connectionTimeoutMillis || this.timeout, this.timeout),
-      idleTimeoutMillis: options.idleTimeoutMillis ?? IDLE_TIMEOUT,
+      connectionTimeoutMillis: this.timeout, // also bounds the wait in the pool's queue
       query_timeout: 0, // ours covers more
       keepAlive: true,
       types: { getTypeParser },
@@ -176,6 +173,27 @@ export class PostgresConnection {
     );
     timer.abort();
     for (const client of this.clients) destroySocket(client);
+    for (const reject of this.waiting) reject(new Error('the connection is closed'));
+  }
+
+  /** Settles as `promise` does, or rejects at the deadline, or when the connection is closed. */
+  private async within<T>(promise: Promise<T>, deadline: number, what: string, timeout: number): Promise<T> {
+    let timer: NodeJS.Timeout | undefined;
+    let giveUp!: (error: Error) => void;
+    const expired = new Promise<never>((_, reject) => {
+      giveUp = reject;
+      timer = setTimeout(
+        () => reject(new DeadlineError(what, timeout)),
+        Math.max(0, deadline - performance.now()),
+      );
+    });
+    this.waiting.add(giveUp);
+    try {
+      return await Promise.race([promise, expired]);
+    } finally {
+      clearTimeout(timer);
+      this.waiting.delete(giveUp);
+    }
   }
 }
 
@@ -183,8 +201,8 @@ type Attempt<Row> =
   | { readonly rows: Row[] }
   | {
       readonly error: unknown;
-      readonly failure: ReturnType<typeof failureOf>;
-      /** The same statement may well succeed at once. */
+      readonly failure: Failure;
+      /** Only this one connection was found dead. */
       readonly worthAnother: boolean;
       /** The statement may have taken effect. */
       readonly sent: boolean;
@@ -214,8 +232,6 @@ function getTypeParser(oid: number): (text: string) => unknown {
   switch (oid) {
     case 16: // boolean
       return (text) => text === 't';
-    case 17: // bytea, as \x and hexadecimal
-      return (text) => Buffer.from(text.slice(2), 'hex');
     case 20: // bigint
     case 21: // smallint
     case 23: // integer
@@ -223,22 +239,6 @@ function getTypeParser(oid: number): (text: string) => unknown {
       return Number;
     default:
       return (text) => text;
-  }
-}
-
-/** Settles as `promise` does, or rejects with DeadlineError at the deadline. */
-async function within<T>(promise: Promise<T>, deadline: number, what: string, timeout: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const expired = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new DeadlineError(what, timeout)),
-      Math.max(0, deadline - performance.now()),
-    );
-  });
-  try {
-    return await Promise.race([promise, expired]);
-  } finally {
-    clearTimeout(timer);
   }
 }
 
@@ -250,8 +250,4 @@ function destroy(client: PoolClient, error: unknown): void {
 
 function destroySocket(client: Client | PoolClient): void {
   (client as { connection?: { stream?: { destroy(): void } } }).connection?.stream?.destroy();
-}
-
-function isProgrammingMistake(error: unknown): boolean {
-  return error instanceof TypeError || error instanceof ReferenceError;
 }

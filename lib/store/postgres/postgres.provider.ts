@@ -11,6 +11,7 @@ import { IdempotencyCache } from './idempotency-cache.entity';
 import { PostgresConnection } from './postgres.connection';
 import { PostgresStore } from './postgres.store';
 import { assertMigrated, assertUsable } from './setup';
+import { tableNames } from './statements';
 
 /** Opens the Postgres store over the TypeORM repository of its entity, and cleans up expired records. */
 @Injectable()
@@ -37,17 +38,17 @@ export class PostgresProvider {
     const { retention, timeout, poolSize, cleanupInterval, cleanupBatchSize } = postgres;
     const dataSource = this.applicationDataSource(postgres.dataSource);
     assertUsable(dataSource);
-    const { metadata } = dataSource.getRepository(IdempotencyCache);
+    const names = tableNames(dataSource.getRepository(IdempotencyCache).metadata);
     this.connection = new PostgresConnection(dataSource, { timeout, poolSize });
-    await assertMigrated(this.connection, metadata);
+    await assertMigrated(this.connection, names);
     if (cleanupInterval !== false) {
-      this.cleanup = new ExpiredRecordCleanup(this.connection, metadata, {
+      this.cleanup = new ExpiredRecordCleanup(this.connection, names, {
         interval: cleanupInterval,
         batchSize: cleanupBatchSize,
       });
       this.cleanup.start();
     }
-    return new PostgresStore(this.connection, metadata, { retention });
+    return new PostgresStore(this.connection, names, { retention });
   }
 
   /** Ends the cleanup and closes our own pool; the application's stays as it is. */
@@ -58,7 +59,7 @@ export class PostgresProvider {
 
   private applicationDataSource(name: string | undefined): DataSource {
     try {
-      return this.moduleRef.get<DataSource>(getDataSourceToken(name) as string, { strict: false });
+      return this.moduleRef.get<DataSource>(getDataSourceToken(name), { strict: false });
     } catch (cause) {
       const which = name ? `DataSource named "${name}"` : 'default DataSource';
       throw new IdempotencySetupError(

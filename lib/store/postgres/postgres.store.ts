@@ -22,13 +22,12 @@ export class PostgresStore implements IdempotencyStore {
   private readonly retention: number;
   private readonly reported = new Set<string>();
 
-  /** @param location of the table: the metadata of the `IdempotencyCache` repository */
   constructor(
     private readonly connection: PostgresConnection,
-    location: statements.TableLocation,
+    { table }: statements.TableNames,
     { retention }: PostgresStoreOptions,
   ) {
-    this.table = statements.tablePath(location);
+    this.table = table;
     this.retention = retention;
   }
 
@@ -125,7 +124,7 @@ export class PostgresStore implements IdempotencyStore {
   /** An earlier try of this very claim landed, and its reply was lost. Its lease starts anew, as the caller's does. */
   private async resume(run: Run, request: ClaimRequest, record: IdempotencyRecord): Promise<Retaken> {
     const held = await this.renewed(run, [record], request.lease);
-    return held.has(record.token) ? claimFrom(record) : 'changed';
+    return held.has(record.token) ? claimOf(record.id, record) : 'changed';
   }
 
   private async retake(
@@ -134,14 +133,12 @@ export class PostgresStore implements IdempotencyStore {
     seen: IdempotencyRecord,
     statement: typeof statements.takeOver,
   ): Promise<Retaken> {
-    const [row] = await run<Pick<RecordRow, 'fence' | 'attempt'>>(statement(this.table, request.durability), [
+    const [row] = await run<Pick<Claim, 'fence' | 'attempt'>>(statement(this.table, request.durability), [
       ...this.claimValues(request),
       seen.token,
       seen.fence,
     ]);
-    if (!row) return 'changed';
-    const { id, fingerprint, token } = request;
-    return { id, fingerprint, token, fence: row.fence, attempt: row.attempt };
+    return row ? claimOf(request.id, { ...request, ...row }) : 'changed';
   }
 
   private async insertCompleted(run: Run, claim: Claim, outcome: readonly unknown[]): Promise<boolean> {
@@ -186,10 +183,6 @@ type Retaken = Claim | 'stands' | 'changed';
 
 function isSameClaim(record: IdempotencyRecord, claim: Claim): boolean {
   return record.token === claim.token.toLowerCase() && record.fence === claim.fence;
-}
-
-function claimFrom({ id, fingerprint, token, fence, attempt }: IdempotencyRecord): Claim {
-  return { id, fingerprint, token, fence, attempt };
 }
 
 /** @throws TypeError unless it is a SHA-256 in hexadecimal: Buffer.from drops what it cannot read without a word */

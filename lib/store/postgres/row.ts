@@ -17,13 +17,14 @@ export interface RecordRow {
   /** Hexadecimal. */
   readonly fingerprint: string;
   readonly expired: boolean;
-  readonly lease_remaining: number;
+  readonly lease_remaining: number | null;
   readonly expires_in: number;
   readonly status: number | null;
   readonly tombstone: string | null;
   /** JSON. */
   readonly headers: string | null;
-  readonly body: Buffer | null;
+  /** Base64. */
+  readonly body: string | null;
 }
 
 /** Raised to the caller's knowledge through `report`; the row itself reads as a tombstone. */
@@ -35,7 +36,7 @@ export type Report = (id: RecordId, problem: string) => void;
  */
 export function recordOf(id: RecordId, row: RecordRow, report: Report): IdempotencyRecord {
   const claim = claimOf(id, row);
-  if (row.state === 'in_progress') {
+  if (row.state === 'in_progress' && row.lease_remaining !== null) {
     return { ...claim, state: 'in_progress', leaseRemaining: row.lease_remaining, tier: 'postgres' };
   }
   return {
@@ -47,8 +48,7 @@ export function recordOf(id: RecordId, row: RecordRow, report: Report): Idempote
   };
 }
 
-export function claimOf(id: RecordId, row: RecordRow): Claim {
-  const { fingerprint, token, fence, attempt } = row;
+export function claimOf(id: RecordId, { fingerprint, token, fence, attempt }: Omit<Claim, 'id'>): Claim {
   return { id, fingerprint, token, fence, attempt };
 }
 
@@ -84,7 +84,7 @@ function outcomeOf(row: RecordRow, report: (problem: string) => void): Outcome {
   if (body === null) return unreadable('it has no body');
   const list = headerList(headers);
   if (!list) return unreadable('its headers are not a list of names and values');
-  return { kind: 'response', status, headers: list, body };
+  return { kind: 'response', status, headers: list, body: Buffer.from(body, 'base64') };
 }
 
 function headerList(json: string | null): HeaderList | undefined {

@@ -1,186 +1,214 @@
-import type { EntityMetadata } from 'typeorm';
 import type { Durability } from '../../options/idempotency.options';
 
-/** Where TypeORM has the table, so that a `schema` of the DataSource is followed. */
-export type TableLocation = Pick<EntityMetadata, 'schema' | 'tableName'>;
-
-/** The table's name, quoted and with its schema. */
-export function tablePath({ schema, tableName }: TableLocation): string {
-  return path(schema, tableName);
+/** The names of the table and of its cleanup function, quoted and with their schema, for use in SQL. */
+export interface TableNames {
+  readonly table: string;
+  readonly cleanup: string;
 }
 
-/** The cleanup function's name, quoted and with its schema. */
-export function cleanupFunctionPath({ schema }: TableLocation): string {
-  return path(schema, 'cleanup_idempotency_cache');
+/**
+ * Takes the names from where TypeORM has them, so that a `schema` of the DataSource is followed. Without one the
+ * connection's search_path finds both.
+ */
+export function tableNames({ schema, tableName }: { schema?: string; tableName: string }): TableNames {
+  const inSchema = (name: string): string => (schema ? `${quoted(schema)}.${quoted(name)}` : quoted(name));
+  return { table: inSchema(tableName), cleanup: inSchema('cleanup_idempotency_cache') };
 }
 
-function path(schema: string | undefined, name: string): string {
-  const quoted = (each: string): string => `"${each.replaceAll('"', '""')}"`;
-  return schema ? `${quoted(schema)}.${quoted(name)}` : quoted(name);
+function quoted(identifier: string): string {
+  return `"${identifier.replaceAll('"', '""')}"`;
 }
 
-/** What the store reads of a row. Times are left to Postgres' clock: only what remains of them comes back, in ms. */
+function literal(text: string): string {
+  return `'${text.replaceAll("'", "''")}'`;
+}
+
+/**
+ * A record as every statement returns it. What remains of its times is computed here, by Postgres' clock, so that
+ * no other clock matters. The body comes as base64: a third less than the default form, and not subject to
+ * `bytea_output`.
+ */
 const RECORD = `
-  state, fence, attempt, token, encode(fingerprint, 'hex') AS fingerprint, status, tombstone, headers, body,
-  expires_at <= now() AND (state = 'completed' OR lease_until <= now()) AS expired,
+  state, fence, attempt, token,
+  encode(fingerprint, 'hex') AS fingerprint,
+  expires_at <= now() AS expired,
   extract(epoch FROM lease_until - now())::float8 * 1000 AS lease_remaining,
-  extract(epoch FROM expires_at - now())::float8 * 1000 AS expires_in`;
+  extract(epoch FROM expires_at - now())::float8 * 1000 AS expires_in,
+  status, tombstone, headers, encode(body, 'base64') AS body`;
 
-function after(milliseconds: string): string {
-  return `now() + ${milliseconds}::float8 * interval '1 millisecond'`;
-}
+const milliseconds = (parameter: string): string => `${parameter}::float8 * interval '1 millisecond'`;
 
-/** One that commits without a flush. It stands in the statement itself, so that poolers in transaction mode will do. */
-function unflushed(durability: Durability): string {
-  return durability === 'fast' ? `(SELECT set_config('synchronous_commit', 'off', true)) AS unflushed` : '';
-}
-
-/** By its owner's default, the column's sequence lies beside the table. */
-function nextFence(table: string): string {
-  return `nextval(pg_get_serial_sequence('${table.replaceAll("'", "''")}', 'fence'))`;
-}
+/** A row in progress never expires before its lease. */
+const expiry = (retention: string, lease: string): string =>
+  `now() + greatest(${milliseconds(retention)}, ${milliseconds(lease)})`;
 
 /**
- * Claims an absent key, or reads the row that stands. id, token, fingerprint, lease, retention, scope, key
- *
- * DO NOTHING, not DO UPDATE … WHERE false: that would lock the row and flush a commit on every replay (measured 405 µs
- * and 99 bytes of WAL against 117 µs and 4). The standing row comes from the statement's snapshot: if it was committed
- * after that, there is no row at all, and the caller asks again.
+ * True, and sets how this statement's own commit is flushed: local to its transaction, so that nothing is left in
+ * the session. `durable` is what the server does by default, and corrects it only where it is switched off.
+ * It has to stand in a WHERE clause that the change depends on: Postgres drops a CTE that nothing reads.
  */
-export function claimOrRead(table: string, durability: Durability): string {
-  const from = unflushed(durability);
-  return `
-    WITH inserted AS (
-      INSERT INTO ${table} (id, token, fingerprint, lease_until, expires_at, scope, key, state)
-      SELECT $1, $2::uuid, $3, ${after('$4')}, ${after('greatest($4, $5)')}, $6, $7, 'in_progress' ${from && `FROM ${from}`}
-      ON CONFLICT (id) DO NOTHING
-      RETURNING *
-    )
-    SELECT true AS claimed, ${RECORD} FROM inserted
-    UNION ALL
-    SELECT false, ${RECORD} FROM ${table} WHERE id = $1`;
+function commits(durability: Durability): string {
+  const setting = `current_setting('synchronous_commit')`;
+  const value = durability === 'fast' ? `'off'` : `CASE ${setting} WHEN 'off' THEN 'on' ELSE ${setting} END`;
+  return `set_config('synchronous_commit', ${value}, true) IS NOT NULL`;
 }
 
-/** id */
-export function read(table: string): string {
-  return `SELECT ${RECORD} FROM ${table} WHERE id = $1`;
-}
-
-/** Compare-and-set on the lapsed claim that was seen. id, token, fingerprint, lease, retention, seen token, seen fence */
-export function takeOver(table: string, durability: Durability): string {
-  return reassign(
-    table,
-    durability,
-    `attempt = attempt + 1`,
-    `state = 'in_progress' AND lease_until <= now() AND fingerprint = $3`,
-  );
-}
-
-/** Compare-and-set on the expired record that was seen. id, token, fingerprint, lease, retention, seen token, seen fence */
-export function reclaimExpired(table: string, durability: Durability): string {
-  const anew = `
-    attempt = 1, fingerprint = $3, state = 'in_progress', created_at = now(),
-    completed_at = NULL, status = NULL, tombstone = NULL, headers = NULL, body = NULL`;
-  return reassign(
-    table,
-    durability,
-    anew,
-    `expires_at <= now() AND (state = 'completed' OR lease_until <= now())`,
-  );
-}
-
-function reassign(table: string, durability: Durability, set: string, where: string): string {
-  const from = unflushed(durability);
-  return `
-    UPDATE ${table} SET
-      token = $2::uuid, fence = ${nextFence(table)}, lease_until = ${after('$4')}, expires_at = ${after('greatest($4, $5)')}, ${set}
-    ${from && `FROM ${from}`}
-    WHERE id = $1 AND token = $6::uuid AND fence = $7 AND ${where}
-    RETURNING fence, attempt`;
-}
+/** Drawn from the table's sequence, and above the fence before it even if a restore has set the sequence back. */
+const nextFence = (table: string): string =>
+  `greatest(nextval(pg_get_serial_sequence(${literal(table)}, 'fence')), fence + 1)`;
 
 /**
- * id, token, fence, retention, status, tombstone, headers, body
+ * Claims an absent key, or reads the record that stands in the way.
  *
- * The lease is not asked: a lapsed claim that nobody took over still names the one handler that ran. `expires_at` keeps
- * its value unless the handler outlived half of it, so that the update leaves its index alone (HOT).
+ * It looks before it inserts, so that a replay draws no fence, locks no row and writes no WAL. DO NOTHING, because
+ * DO UPDATE would lock and write on every replay. There is no row at all if another claim was committed after this
+ * statement's snapshot was taken: then it has to be sent again.
+ *
+ * Parameters: id, token, fingerprint, lease, retention, scope, key.
  */
-export function complete(table: string): string {
-  return `
-    UPDATE ${table} SET
-      state = 'completed', completed_at = now(), status = $5, tombstone = $6, headers = $7, body = $8,
-      expires_at = greatest(expires_at, ${after('$4 / 2')})
-    WHERE id = $1 AND token = $2::uuid AND fence = $3 AND state = 'in_progress'
-    RETURNING true`;
-}
-
-/** For a record that is gone. As `complete`, then fingerprint, attempt, scope, key */
-export function insertCompleted(table: string): string {
-  return `
-    INSERT INTO ${table} (
-      id, token, fence, expires_at, status, tombstone, headers, body, fingerprint, attempt, scope, key,
-      state, completed_at, lease_until)
-    VALUES ($1, $2::uuid, $3, ${after('$4')}, $5, $6, $7, $8, $9, $10, $11, $12, 'completed', now(), now())
+export const claimOrRead = (table: string, durability: Durability): string => `
+  WITH standing AS (
+    SELECT ${RECORD}, false AS claimed FROM ${table} WHERE id = $1::bytea
+  ), claimed AS (
+    INSERT INTO ${table} (id, token, fingerprint, state, attempt, lease_until, created_at, expires_at, scope, key)
+    SELECT $1::bytea, $2::uuid, $3::bytea, 'in_progress', 1, now() + ${milliseconds('$4')}, now(),
+      ${expiry('$5', '$4')}, $6::text, $7::text
+    WHERE NOT EXISTS (SELECT FROM standing) AND ${commits(durability)}
     ON CONFLICT (id) DO NOTHING
-    RETURNING true`;
-}
-
-/** id */
-export function deleteExpired(table: string): string {
-  return `DELETE FROM ${table} WHERE id = $1 AND expires_at <= now() AND (state = 'completed' OR lease_until <= now())`;
-}
-
-/** id, token, fence */
-export function release(table: string): string {
-  return `
-    DELETE FROM ${table} WHERE id = $1 AND token = $2::uuid AND fence = $3 AND state = 'in_progress'
-    RETURNING true`;
-}
+    RETURNING ${RECORD}, true AS claimed
+  )
+  SELECT * FROM claimed UNION ALL SELECT * FROM standing`;
 
 /**
- * A claim whose reply was lost, so that its fence is not known and no handler ran under it. If it took an orphan over,
- * that one's handler may have run: it is left an orphan. id, token
+ * Claims the key of an expired record anew, as if it were absent. Compare-and-set on the token and fence that were
+ * seen, so that one of several does.
+ *
+ * Parameters: id, token, fingerprint, lease, retention, seen token, seen fence.
  */
-export function abandon(table: string): string {
-  const claim = `id = $1 AND token = $2::uuid AND state = 'in_progress'`;
-  return `
-    WITH orphaned AS (
-      UPDATE ${table} SET lease_until = now() WHERE ${claim} AND attempt > 1 RETURNING true
-    ), deleted AS (
-      DELETE FROM ${table} WHERE ${claim} AND attempt = 1 RETURNING true
-    )
-    SELECT * FROM orphaned UNION ALL SELECT * FROM deleted`;
-}
-
-/** All claims of a process in one statement, locked in one order so that no two deadlock. ids, tokens, fences, lease */
-export function renew(table: string): string {
-  return `
-    WITH claims AS (
-      SELECT * FROM unnest($1::bytea[], $2::uuid[], $3::bigint[]) AS claims (id, token, fence)
-    ), standing AS (
-      SELECT id FROM ${table} AS record JOIN claims USING (id, token, fence)
-      WHERE state = 'in_progress'
-      ORDER BY id
-      FOR UPDATE OF record
-    )
-    UPDATE ${table} AS record SET
-      lease_until = ${after('$4')}, expires_at = greatest(expires_at, ${after('$4')})
-    FROM standing WHERE record.id = standing.id
-    RETURNING record.token`;
-}
-
-/** id, token, fence */
-export function forget(table: string): string {
-  return `
-    DELETE FROM ${table} WHERE id = $1 AND token = $2::uuid AND fence = $3 AND (state = 'completed' OR lease_until <= now())
-    RETURNING expires_at > now() AS existed`;
-}
+export const reclaimExpired = (table: string, durability: Durability): string => `
+  UPDATE ${table} SET
+    token = $2::uuid, fingerprint = $3::bytea, fence = ${nextFence(table)}, attempt = 1, state = 'in_progress',
+    lease_until = now() + ${milliseconds('$4')}, created_at = now(), expires_at = ${expiry('$5', '$4')},
+    completed_at = NULL, status = NULL, tombstone = NULL, headers = NULL, body = NULL
+  WHERE id = $1::bytea AND token = $6::uuid AND fence = $7::bigint AND expires_at <= now() AND ${commits(durability)}
+  RETURNING fence, attempt`;
 
 /**
- * batch size. The lock lasts as long as this statement, so a process that dies holds nothing up; null without it.
+ * Takes over a claim whose lease has lapsed. Compare-and-set on the token and fence that were seen, and on the
+ * lease, which its owner may have renewed since.
+ *
+ * Parameters: id, token, fingerprint, lease, retention, seen token, seen fence.
  */
-export function cleanUp(table: string, cleanupFunction: string): string {
-  return `
-    SELECT CASE WHEN pg_try_advisory_xact_lock(hashtext('${table.replaceAll("'", "''")} cleanup'))
-      THEN ${cleanupFunction}($1) END AS deleted`;
-}
+export const takeOver = (table: string, durability: Durability): string => `
+  UPDATE ${table} SET
+    token = $2::uuid, fence = ${nextFence(table)}, attempt = attempt + 1,
+    lease_until = now() + ${milliseconds('$4')}, expires_at = ${expiry('$5', '$4')}
+  WHERE id = $1::bytea AND token = $6::uuid AND fence = $7::bigint AND fingerprint = $3::bytea
+    AND state = 'in_progress' AND lease_until <= now() AND ${commits(durability)}
+  RETURNING fence, attempt`;
+
+/**
+ * Records the outcome of a claim that still stands. Its lease does not matter: as long as nobody took the claim
+ * over, its owner's outcome is the one that counts.
+ *
+ * Parameters: id, token, fence, retention, status, tombstone, headers, body.
+ */
+export const complete = (table: string): string => `
+  UPDATE ${table} SET
+    state = 'completed', lease_until = NULL, completed_at = now(), expires_at = now() + ${milliseconds('$4')},
+    status = $5::smallint, tombstone = $6::text, headers = $7::json, body = $8::bytea
+  WHERE id = $1::bytea AND token = $2::uuid AND fence = $3::bigint AND state = 'in_progress'
+    AND ${commits('durable')}
+  RETURNING true AS recorded`;
+
+/**
+ * Records an outcome where the store has lost its claim, under that claim's token and fence.
+ *
+ * Parameters: id, token, fence, retention, status, tombstone, headers, body, fingerprint, attempt, scope, key.
+ */
+export const insertCompleted = (table: string): string => `
+  INSERT INTO ${table} (id, token, fence, state, created_at, completed_at, expires_at, status, tombstone, headers,
+    body, fingerprint, attempt, scope, key)
+  SELECT $1::bytea, $2::uuid, $3::bigint, 'completed', now(), now(), now() + ${milliseconds('$4')}, $5::smallint,
+    $6::text, $7::json, $8::bytea, $9::bytea, $10::integer, $11::text, $12::text
+  WHERE ${commits('durable')}
+  ON CONFLICT (id) DO NOTHING
+  RETURNING true AS recorded`;
+
+/** Makes room for {@link insertCompleted}, where an expired record of another claim stands. Parameters: id. */
+export const deleteExpired = (table: string): string => `
+  DELETE FROM ${table} WHERE id = $1::bytea AND expires_at <= now()`;
+
+/** Gives an unfinished claim back. Parameters: id, token, fence. */
+export const release = (table: string): string => `
+  DELETE FROM ${table}
+  WHERE id = $1::bytea AND token = $2::uuid AND fence = $3::bigint AND state = 'in_progress'
+    AND ${commits('durable')}
+  RETURNING true AS released`;
+
+/**
+ * Gives a claim back whose reply was lost: its fence is not known, its token alone names it, and no handler ran under
+ * it. Where it took an orphan over, that one's handler may have run, so it is left an orphan.
+ *
+ * Parameters: id, token.
+ */
+export const abandon = (table: string): string => `
+  WITH orphaned AS (
+    UPDATE ${table} SET lease_until = now()
+    WHERE id = $1::bytea AND token = $2::uuid AND state = 'in_progress' AND attempt > 1 AND ${commits('durable')}
+    RETURNING true AS released
+  ), deleted AS (
+    DELETE FROM ${table}
+    WHERE id = $1::bytea AND token = $2::uuid AND state = 'in_progress' AND attempt = 1 AND ${commits('durable')}
+    RETURNING true AS released
+  )
+  SELECT * FROM orphaned UNION ALL SELECT * FROM deleted`;
+
+/**
+ * Extends the leases of many claims at once. The rows are locked in the order of their ids, so that two of these
+ * cannot deadlock, and only as strongly as an update does by itself. expires_at moves only where it must: it is
+ * indexed, and a renewal that leaves it alone writes to no index.
+ *
+ * Parameters: ids, tokens, fences, lease.
+ */
+export const renew = (table: string): string => `
+  WITH held AS (
+    SELECT record.id
+    FROM ${table} AS record
+    JOIN unnest($1::bytea[], $2::uuid[], $3::bigint[]) AS claim (id, token, fence)
+      ON record.id = claim.id AND record.token = claim.token AND record.fence = claim.fence
+    WHERE record.state = 'in_progress'
+    ORDER BY record.id
+    FOR NO KEY UPDATE OF record
+  )
+  UPDATE ${table} AS record SET
+    lease_until = now() + ${milliseconds('$4')},
+    expires_at = greatest(record.expires_at, now() + ${milliseconds('$4')})
+  FROM held
+  WHERE record.id = held.id AND ${commits('durable')}
+  RETURNING record.token`;
+
+/** The record of a key, also if it has expired. Parameters: id. */
+export const read = (table: string): string => `
+  SELECT ${RECORD} FROM ${table} WHERE id = $1::bytea`;
+
+/** Deletes the record of a claim unless its lease is alive. Parameters: id, token, fence. */
+export const forget = (table: string): string => `
+  DELETE FROM ${table}
+  WHERE id = $1::bytea AND token = $2::uuid AND fence = $3::bigint AND (lease_until IS NULL OR lease_until <= now()) AND ${commits('durable')}
+  RETURNING expires_at > now() AS existed`;
+
+/** Class of the cleanup's advisory lock: "idem" in ASCII, so that it can be recognised in pg_locks. */
+const CLEANUP_LOCK = 0x6964656d;
+
+/**
+ * Deletes a batch of expired rows, unless another instance is doing so at this moment: then the answer is null.
+ * The lock belongs to the statement's own transaction, so nothing is left in the session; the table's oid tells two
+ * tables of one database apart, and CASE guarantees that the lock comes first.
+ *
+ * Parameters: batch size.
+ */
+export const cleanUp = ({ table, cleanup }: TableNames): string => `
+  SELECT CASE WHEN pg_try_advisory_xact_lock(
+    (${CLEANUP_LOCK}::bigint << 32) | ${literal(table)}::regclass::oid::bigint
+  ) THEN ${cleanup}($1::integer) END AS deleted`;
