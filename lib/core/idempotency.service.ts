@@ -94,8 +94,7 @@ export class IdempotencyService {
    */
   async forget(key: string, { scope = DEFAULT_SCOPE }: ScopeOption = {}): Promise<boolean> {
     const record = await this.store.find(recordId(scope, key));
-    if (!record || (record.state === 'in_progress' && record.leaseRemaining > 0)) return false;
-    return this.store.forget(record);
+    return record !== undefined && this.store.forget(record);
   }
 
   /**

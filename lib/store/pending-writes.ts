@@ -81,11 +81,6 @@ export class PendingWrites {
     if (waiting) await this.land(waiting.write);
   }
 
-  /** Drops the outcome that waits for this key. */
-  forget(id: RecordId): void {
-    this.dropCompletion(id.hash);
-  }
-
   /** Tries once more what is left, for `timeout` ms at most, and gives up the rest. */
   async stop(timeout: number): Promise<void> {
     clearTimeout(this.timer);

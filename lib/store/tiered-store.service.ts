@@ -149,10 +149,13 @@ export class TieredStoreService implements IdempotencyStore {
    * @throws StoreUnavailableError also if only Redis cannot be told, and then nothing is deleted
    */
   async forget(claim: Claim): Promise<boolean> {
-    const told = await this.askCache('remember', (store) => store.remember({ claim, state: 'removed' }));
-    this.tiers.pending.forget(claim.id);
+    await this.tiers.pending.settle(claim.id); // or it would come back
+    const cached = await this.askCache('find', (store) => store.find(claim.id));
+    const standing = await this.askArbiter('find', () => this.tiers.arbiter.find(claim.id));
+    if (standing?.state === 'in_progress' && standing.leaseRemaining > 0) return false;
+    await this.askCache('remember', (store) => store.remember({ claim, state: 'removed' }));
     const forgotten = await this.askArbiter('forget', () => this.tiers.arbiter.forget(claim));
-    return forgotten || told === true;
+    return forgotten || cached?.token === claim.token;
   }
 
   /** Asks each tier over the path that requests take. */
@@ -197,7 +200,8 @@ export class TieredStoreService implements IdempotencyStore {
   private answers(record: IdempotencyRecord, request: ClaimRequest): boolean {
     if (record.state === 'completed') return true;
     // The arbiter decides about another fingerprint: the hint may be of a claim that has been given back since.
-    return !request.fresh && record.leaseRemaining > 0 && record.fingerprint === request.fingerprint;
+    const another = record.token !== request.token && record.fingerprint === request.fingerprint;
+    return !request.fresh && another && record.leaseRemaining > 0;
   }
 
   private async takeOver(request: ClaimRequest, orphan: IdempotencyRecord): Promise<ClaimResult> {

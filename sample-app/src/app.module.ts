@@ -17,7 +17,16 @@ export interface Stores {
 @Module({})
 export class AppModule {
   static with({ databaseUrl, redisUrl }: Stores): DynamicModule {
-    const redis = redisUrl ? [RedisModule.forRoot({ type: 'single', url: redisUrl })] : [];
+    const redis = redisUrl
+      ? [
+          RedisModule.forRoot({
+            type: 'single',
+            url: redisUrl,
+            // The idempotency module says when Redis is gone; this client, its model, would repeat it every second.
+            onClientReady: (client) => client.on('error', () => undefined),
+          }),
+        ]
+      : [];
     return {
       module: AppModule,
       imports: [

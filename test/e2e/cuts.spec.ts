@@ -1,0 +1,209 @@
+import { randomUUID } from 'node:crypto';
+import type { DataSource } from 'typeorm';
+import { isIdempotencyError } from '../../lib';
+import {
+  recordId,
+  type Claim,
+  type IdempotencyRecord,
+  type Outcome,
+  type RecordId,
+} from '../../lib/core/record';
+import type { ClaimRequest } from '../../lib/core/store';
+import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
+import { migrated } from '../support/database';
+import { eventually } from '../support/eventually';
+import { openProcess, type Process } from '../support/tiers';
+
+describe('processes that lose a store, or a reply', () => {
+  let postgres: RunningPostgres;
+  let redis: RunningRedis;
+  let dataSource: DataSource;
+  let open: Process[] = [];
+  let id: RecordId;
+
+  beforeAll(async () => {
+    [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
+    dataSource = await migrated(await postgres.createDatabase());
+  });
+  afterAll(async () => {
+    await dataSource.destroy();
+    await Promise.all([postgres.stop(), redis.stop()]);
+  });
+  beforeEach(() => {
+    id = recordId('execute', randomUUID());
+  });
+  afterEach(async () => {
+    await Promise.all(open.map((each) => each.close()));
+    open = [];
+  });
+
+  const start = async (): Promise<Process> => {
+    const process = await openProcess(dataSource, redis.url);
+    open.push(process);
+    return process;
+  };
+  const request = (more: Partial<ClaimRequest> = {}): ClaimRequest => ({
+    id,
+    fingerprint: 'a'.repeat(64),
+    token: randomUUID(),
+    lease: 150,
+    takeOver: true,
+    fresh: false,
+    durability: 'durable',
+    ...more,
+  });
+  const claim = async (process: Process, more?: Partial<ClaimRequest>): Promise<Claim> => {
+    const result = await process.store.claim(request(more));
+    if (!result.claimed) throw new Error('not claimed');
+    return result.claim;
+  };
+  const lapsed = (process: Process): Promise<void> =>
+    eventually(async () => {
+      const record = await process.store.find(id);
+      expect(record?.state === 'in_progress' && record.leaseRemaining <= 0).toBe(true);
+    });
+  const answer = (record: IdempotencyRecord | undefined): string | undefined =>
+    record?.state === 'completed' && record.outcome.kind === 'response'
+      ? record.outcome.body.toString()
+      : undefined;
+  const codeOf = (work: Promise<unknown>): Promise<unknown> =>
+    work.then(
+      (value) => value,
+      (error: unknown) => (isIdempotencyError(error) ? error.code : error),
+    );
+
+  it('an outcome that Redis refuses for a newer claim is not vouched for', async () => {
+    const [a, b] = [await start(), await start()];
+    const old = await claim(a);
+    await lapsed(a);
+    await b.store.complete(await claim(b), text('B'));
+    await eventually(async () => expect(await b.store.find(id)).toMatchObject({ tier: 'redis' }));
+    a.postgres.off = true;
+    await expect(a.store.complete(old, text('A'))).rejects.toThrow(/unavailable/);
+    a.postgres.off = false;
+    await eventually(() => expect(a.pending()).toBe(0));
+    expect([answer(await a.store.find(id)), answer(await b.store.find(id))]).toEqual(['B', 'B']);
+  });
+
+  it('an outcome is not vouched for by Redis once its lease may have lapsed', async () => {
+    const a = await start();
+    const mine = await claim(a);
+    a.postgres.off = true;
+    await expect(a.store.complete(mine, text('A'), () => true)).rejects.toThrow(/unavailable/);
+    expect(await a.store.find(id).catch(() => 'unknown')).not.toMatchObject({ state: 'completed' });
+  });
+
+  it('the process that holds an outcome in memory does not run the handler again once Postgres is back', async () => {
+    const a = await start();
+    let runs = 0;
+    const work = (): number => {
+      a.postgres.off = a.redis.off = true;
+      return ++runs;
+    };
+    expect(await codeOf(a.service.execute(id.key, work, { lease: 150 }))).toBe('outcome_not_recorded');
+    await new Promise((resolve) => setTimeout(resolve, 300)); // the lease lapses: nothing can be asked meanwhile
+    a.postgres.off = a.redis.off = false;
+    expect(await a.service.execute(id.key, work, { lease: 150 })).toBe(1);
+    expect(runs).toBe(1);
+  });
+
+  it('a takeover whose reply was lost leaves the orphan an orphan: onOrphan reject runs nothing', async () => {
+    const a = await start();
+    const crashed = await start();
+    let runs = 0;
+    const policy = { onOrphan: 'reject' as const, lease: 150 };
+    void crashed.service.execute(id.key, () => new Promise(() => (runs += 1)), policy).catch(() => undefined);
+    await eventually(() => expect(runs).toBe(1));
+    await crashed.close();
+    open = [a];
+    await lapsed(a);
+    a.postgres.loseReplyOf = 'claim';
+    await expect(a.service.resolve(id.key, { value: 42 })).rejects.toThrow(/reply lost/);
+    a.postgres.loseReplyOf = undefined;
+    await eventually(() => expect(a.pending()).toBe(0));
+    await lapsed(a);
+    expect(await codeOf(a.service.execute(id.key, () => ++runs, policy))).toBe('outcome_unknown');
+    expect(await a.service.resolve(id.key, { value: 42 })).toBe(true);
+    expect(await a.service.execute(id.key, () => ++runs, policy)).toBe(42);
+    expect(runs).toBe(1);
+  });
+
+  it('a claim whose reply was lost is given back, and the next request runs', async () => {
+    const a = await start();
+    a.postgres.loseReplyOf = 'claim';
+    expect(await codeOf(a.service.execute(id.key, () => 'not run'))).toBe('store_unavailable');
+    a.postgres.loseReplyOf = undefined;
+    await eventually(() => expect(a.pending()).toBe(0));
+    expect(await a.service.execute(id.key, () => 'run')).toBe('run');
+  });
+
+  it('a completion whose reply was lost is an outcome like any other', async () => {
+    const a = await start();
+    a.postgres.loseReplyOf = 'complete';
+    expect(await a.service.execute(id.key, () => 'first')).toBe('first');
+    a.postgres.loseReplyOf = undefined;
+    await eventually(() => expect(a.pending()).toBe(0));
+    expect(await (await start()).service.execute(id.key, () => 'second')).toBe('first');
+  });
+
+  it('claims that never left the process are not queued', async () => {
+    const a = await start();
+    a.postgres.off = true;
+    for (let i = 0; i < 20; i++)
+      expect(await codeOf(a.service.execute(`${id.key}-${i}`, () => 1))).toBe('store_unavailable');
+    expect(a.pending()).toBe(0);
+  });
+
+  it('an outcome of a claim that was taken over meanwhile gives way to the winner’s, in Redis too', async () => {
+    const [a, blind, reader] = [await start(), await start(), await start()];
+    const old = await claim(a);
+    a.postgres.off = true;
+    expect(await a.store.complete(old, text('A'))).toEqual({ recorded: true }); // Redis vouches for it
+    blind.redis.off = true;
+    await lapsed(blind);
+    await blind.store.complete(await claim(blind), text('B'));
+    a.postgres.off = false;
+    await eventually(() => expect(a.pending()).toBe(0));
+    await eventually(async () => expect(answer(await reader.store.find(id))).toBe('B'));
+    expect(answer(await blind.store.find(id))).toBe('B');
+  });
+
+  it('a stale hint in Redis answers once, and then Postgres is asked', async () => {
+    const [a, b] = [await start(), await start()];
+    const mine = await claim(a, { lease: 60_000 });
+    await eventually(async () =>
+      expect(await b.store.claim(request())).toMatchObject({ record: { tier: 'redis' } }),
+    );
+    a.redis.off = true; // its release does not reach Redis
+    expect(await a.store.release(mine)).toBe(true);
+    expect(await b.service.execute(id.key, () => 'run', { fingerprint: 'x' })).toBe('run');
+  });
+
+  it('an outcome that Postgres refuses for want of a table or a right is kept until that is mended', async () => {
+    const a = await start();
+    const mine = await claim(a);
+    await dataSource.query('ALTER TABLE idempotency_cache RENAME TO elsewhere');
+    expect(await a.store.complete(mine, text('A'))).toEqual({ recorded: true });
+    expect(a.pending()).toBe(1);
+    await dataSource.query('ALTER TABLE elsewhere RENAME TO idempotency_cache');
+    await eventually(() => expect(a.pending()).toBe(0));
+    const blind = await start();
+    blind.redis.off = true;
+    expect(answer(await blind.store.find(id))).toBe('A');
+  });
+
+  it('forget() is not undone by an outcome that still waits in memory', async () => {
+    const a = await start();
+    const mine = await claim(a);
+    a.postgres.off = true;
+    await a.store.complete(mine, text('A'));
+    a.postgres.off = false;
+    expect(await a.service.forget(id.key)).toBe(true);
+    expect(a.pending()).toBe(0);
+    expect(await a.store.find(id)).toBeUndefined();
+  });
+});
+
+function text(body: string): Outcome {
+  return { kind: 'response', status: 200, headers: [], body: Buffer.from(body) };
+}

@@ -1,0 +1,116 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { eventually } from '../support/eventually';
+import { call, comparable, isReplay, type Answer } from '../support/http';
+
+const ROOT = join(__dirname, '../..');
+
+describe('the sample application on its own servers', () => {
+  let child: ChildProcess | undefined;
+  let output = '';
+  let base = '';
+
+  const start = async (env: NodeJS.ProcessEnv = {}): Promise<void> => {
+    output = '';
+    const { DATABASE_URL: _, REDIS_URL: __, ...rest } = process.env;
+    child = spawn(
+      process.execPath,
+      ['--no-warnings', '-r', join(ROOT, 'test/support/register.js'), join(ROOT, 'sample-app/src/main.ts')],
+      { env: { ...rest, PORT: '0', NO_COLOR: '1', ...env }, stdio: ['ignore', 'pipe', 'pipe'] },
+    );
+    child.stdout?.on('data', (chunk) => (output += String(chunk)));
+    child.stderr?.on('data', (chunk) => (output += String(chunk)));
+    await eventually(() => {
+      if (child?.exitCode) throw new Error(`it ended:\n${output}`);
+      base = /curl (http:\/\/\S+)\/api\/leads/.exec(output)![1]!.replace('localhost', '127.0.0.1');
+    }, 60_000);
+  };
+  const pidOf = (server: string): number =>
+    Number(new RegExp(`${server}.*\\(pid (\\d+)\\)`).exec(output)![1]);
+  const exits = (): Promise<number | null> =>
+    new Promise((resolve) =>
+      child?.exitCode === null ? child.once('exit', resolve) : resolve(child?.exitCode ?? null),
+    );
+  const webhook = (
+    body: unknown = { user_id: 'test', name: 'Test' },
+    headers: Record<string, string> = {},
+  ): Promise<Answer> =>
+    call(`${base}/api/webhooks/leados`, {
+      body,
+      headers: { authorization: 'Bearer dev-token', 'x-idempotency-key': 'lead-1', ...headers },
+    });
+  const get = (path: string): Promise<Answer> => call(base + path, { method: 'GET' });
+
+  afterEach(async () => {
+    child?.kill('SIGKILL');
+    if (child) await exits();
+  });
+
+  it('makes one lead of one webhook, sent again and again, also after Redis was killed', async () => {
+    await start();
+    const first = await webhook();
+    expect(first.status).toBe(201);
+    const second = await webhook();
+    expect(isReplay(second)).toBe(true);
+    expect(comparable(second)).toEqual(comparable(first));
+    expect((await get('/health')).text).toBe('{"status":"ok","redis":"up","postgres":"up"}');
+
+    process.kill(pidOf('Redis'), 'SIGTERM');
+    await eventually(async () => expect((await get('/health')).text).toContain('"redis":"down"'));
+    const third = await webhook();
+    expect(isReplay(third)).toBe(true);
+    expect(comparable(third)).toEqual(comparable(first));
+    expect(JSON.parse((await get('/api/leads')).text)).toMatchObject({ count: 1 });
+    expect((await get('/metrics')).text).toMatch(/^idempotency_db_hits [1-9]/m);
+    expect((await get('/health')).status).toBe(200);
+
+    expect((await webhook({ user_id: 'test', name: 'Other' })).status).toBe(422);
+    expect((await webhook({ user_id: 'test' }, { 'x-idempotency-key': 'lead-2' })).status).toBe(400);
+    expect((await webhook(undefined, { authorization: 'Bearer wrong' })).status).toBe(401);
+    expect(output).not.toMatch(/Unhandled|Error:/);
+
+    child?.kill('SIGTERM');
+    expect(await exits()).toBe(0);
+  });
+
+  it('runs on Postgres alone, and says so, where no Redis can be had', async () => {
+    await start({ REDIS_SERVER: '/nowhere/redis-server' });
+    expect(output).toMatch(/install Redis/i);
+    const first = await webhook();
+    expect(comparable(await webhook())).toEqual(comparable(first));
+    expect((await get('/health')).text).toBe('{"status":"ok","redis":"disabled","postgres":"up"}');
+  });
+
+  it.each(['Redis', 'Postgres'])(
+    'ends within 5 s of SIGTERM while %s is frozen, and leaves no server behind',
+    async (frozen) => {
+      await start();
+      await webhook();
+      const pids = [pidOf('Redis'), pidOf('Postgres')];
+      freeze(pidOf(frozen));
+      const before = Date.now();
+      child?.kill('SIGTERM');
+      await exits();
+      expect(Date.now() - before).toBeLessThan(5_500);
+      await eventually(() => pids.forEach((pid) => expect(isAlive(pid)).toBe(false)));
+    },
+  );
+});
+
+function freeze(pid: number): void {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8')
+    .split(' ')
+    .filter(Boolean)
+    .map(Number);
+  for (const each of [pid, ...children]) process.kill(each, 'SIGSTOP');
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,62 @@
+import { randomUUID } from 'node:crypto';
+import { Controller, Post } from '@nestjs/common';
+import { Idempotent, IdempotencyModule } from '../../lib';
+import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
+import { startApp, type TestApp } from '../support/app';
+import { gate, type Gate } from '../support/gate';
+
+let held: Gate;
+
+@Controller()
+class LeadsController {
+  @Post('leads')
+  @Idempotent()
+  async create(): Promise<string> {
+    await held.pass();
+    return randomUUID();
+  }
+}
+
+describe('the module at shutdown', () => {
+  let postgres: RunningPostgres;
+  let redis: RunningRedis;
+  let app: TestApp;
+
+  beforeAll(async () => {
+    [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
+  });
+  afterAll(() => Promise.all([postgres.stop(), redis.stop()]));
+  beforeEach(async () => {
+    held = gate();
+    app = await startApp({ databaseUrl: postgres.url, redisUrl: redis.url, controllers: [LeadsController] });
+  });
+  afterEach(async () => {
+    postgres.kill('SIGCONT');
+    redis.kill('SIGCONT');
+    await app.close();
+  });
+
+  it.each<[string, () => void]>([
+    ['Redis frozen', () => redis.kill('SIGSTOP')],
+    ['Postgres frozen', () => postgres.kill('SIGSTOP')],
+    ['both frozen', () => [redis, postgres].forEach((server) => server.kill('SIGSTOP'))],
+  ])('closes what is its own within 5 s, with a request in flight and %s', async (_, freeze) => {
+    const lost = app.call('/leads', { headers: { 'idempotency-key': randomUUID() } }).catch(() => 'lost');
+    await held.reached();
+    freeze();
+    held.open();
+    const module = app.app.get(IdempotencyModule);
+    const before = Date.now();
+    await module.onApplicationShutdown();
+    expect(Date.now() - before).toBeLessThan(5_000);
+    await lost;
+  });
+
+  it('leaves the application’s own connections open', async () => {
+    held.open();
+    await app.call('/leads', { headers: { 'idempotency-key': randomUUID() } });
+    const { DataSource } = await import('typeorm');
+    await app.app.get(IdempotencyModule).onApplicationShutdown();
+    expect(await app.app.get(DataSource).query('SELECT 1 AS one')).toEqual([{ one: 1 }]);
+  });
+});

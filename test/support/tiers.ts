@@ -1,0 +1,109 @@
+import Redis from 'ioredis';
+import { StoreUnavailableError } from '../../lib/core/errors';
+import { IdempotencyService } from '../../lib/core/idempotency.service';
+import { Protocol } from '../../lib/core/protocol';
+import type { Tier } from '../../lib/core/record';
+import type { IdempotencyMetrics } from '../../lib/observability/metrics';
+import type { IdempotencyModuleOptions } from '../../lib/options/idempotency.options';
+import { resolveModuleOptions } from '../../lib/options/resolve';
+import { IdempotencyCache } from '../../lib/store/postgres/idempotency-cache.entity';
+import { PostgresConnection } from '../../lib/store/postgres/postgres.connection';
+import type { PostgresProvider } from '../../lib/store/postgres/postgres.provider';
+import { PostgresStore } from '../../lib/store/postgres/postgres.store';
+import { tableNames } from '../../lib/store/postgres/statements';
+import { RedisConnection } from '../../lib/store/redis/redis.connection';
+import type { RedisProvider } from '../../lib/store/redis/redis.provider';
+import { RedisStore } from '../../lib/store/redis/redis.store';
+import { TieredStoreService } from '../../lib/store/tiered-store.service';
+import type { DataSource } from 'typeorm';
+
+/** What can be done to one tier of one process; its real store stays behind it. */
+export interface Cut {
+  /** No operation reaches the store. */
+  off: boolean;
+  /** Operations of this name take effect, but their replies are lost. */
+  loseReplyOf?: string;
+}
+
+/** The tiers and the protocol of one process, as the module wires them, with a cut in front of each real store. */
+export interface Process {
+  readonly store: TieredStoreService;
+  readonly service: IdempotencyService;
+  readonly postgres: Cut;
+  readonly redis: Cut;
+  /** Operations asked of each tier so far, such as `postgres.claim`. */
+  readonly calls: Readonly<Record<string, number>>;
+  /** Outcomes and releases that wait for Postgres. */
+  pending(): number;
+  close(): Promise<void>;
+}
+
+export async function openProcess(
+  dataSource: DataSource,
+  redisUrl: string,
+  options: IdempotencyModuleOptions = {},
+): Promise<Process> {
+  const settings = resolveModuleOptions(options);
+  if (!settings.postgres) throw new Error('Postgres is needed');
+  const ttl = settings.redis ? settings.redis.ttl : 0;
+  let pending = 0;
+  const metrics = new Proxy(
+    {},
+    {
+      get: (_, name) => (name === 'pendingWrite' ? (change: number) => (pending += change) : () => undefined),
+    },
+  ) as IdempotencyMetrics;
+  const calls: Record<string, number> = {};
+  const cuts: Record<Tier, Cut> = { postgres: { off: false }, redis: { off: false } };
+
+  const names = tableNames(dataSource.getRepository(IdempotencyCache).metadata);
+  const postgres = new PostgresConnection(dataSource, { timeout: 5_000, poolSize: 4 });
+  const application = new Redis(redisUrl, { lazyConnect: true });
+  const redis = new RedisConnection(application, { timeout: 2_000, onAvailabilityChange: () => undefined });
+  await redis.open();
+
+  const cut = <S extends object>(tier: Tier, store: S): S =>
+    new Proxy(store, {
+      get: (target, name: string) => {
+        const member: unknown = Reflect.get(target, name, target);
+        if (typeof member !== 'function') return name === 'available' ? member && !cuts[tier].off : member;
+        return async (...args: unknown[]): Promise<unknown> => {
+          const operation = `${tier}.${name}`;
+          calls[operation] = (calls[operation] ?? 0) + 1;
+          if (cuts[tier].off) throw new StoreUnavailableError(tier, name, 'cut off', false);
+          const answer: unknown = await Reflect.apply(member, target, args);
+          if (cuts[tier].loseReplyOf === name) throw new StoreUnavailableError(tier, name, 'reply lost');
+          return answer;
+        };
+      },
+    });
+  const postgresStore = cut(
+    'postgres',
+    new PostgresStore(postgres, names, { retention: settings.postgres.retention }),
+  );
+  const redisStore = cut('redis', new RedisStore({ connection: redis, keyPrefix: 'test:', ttl }));
+  const store = new TieredStoreService(
+    settings,
+    {
+      open: async () => (settings.redis ? redisStore : undefined),
+      close: () => redis.close(),
+    } as unknown as RedisProvider,
+    { open: async () => postgresStore, close: () => postgres.close() } as unknown as PostgresProvider,
+    metrics,
+  );
+  await store.open();
+  const protocol = new Protocol(store, metrics);
+  return {
+    store,
+    service: new IdempotencyService(protocol, store, settings.defaults),
+    postgres: cuts.postgres,
+    redis: cuts.redis,
+    calls,
+    pending: () => pending,
+    close: async () => {
+      await protocol.drain(100);
+      await store.close(100);
+      application.disconnect();
+    },
+  };
+}
