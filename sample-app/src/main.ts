@@ -1,38 +1,46 @@
-import { ValidationPipe } from '@nestjs/common';
+import { ValidationPipe, type INestApplication } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { AppModule } from './app.module';
 import { openStores, type OpenStores } from './stores';
+
+const DEFAULT_PORT = 3000;
 
 /** A store that is frozen can keep a connection of the application from closing; the process does not wait for it. */
 const SHUTDOWN_TIMEOUT = 4_500;
 
 async function main(): Promise<void> {
   const stores = await openStores();
+  let app: INestApplication | undefined;
   try {
-    const app = await NestFactory.create(AppModule.with(stores));
+    app = await NestFactory.create(AppModule.with(stores), { abortOnError: false });
     app.useGlobalPipes(new ValidationPipe({ whitelist: true, forbidNonWhitelisted: true }));
-    await app.listen(Number(process.env.PORT ?? 3000));
+    await app.listen(port());
     console.log(introduction(await app.getUrl(), stores));
-
-    let stopping = false;
-    const shutdown = (signal: NodeJS.Signals): void => {
-      if (stopping) return;
-      stopping = true;
-      setTimeout(() => process.exit(0), SHUTDOWN_TIMEOUT).unref();
-      void app
-        .close()
-        .catch((error: unknown) =>
-          console.error(`The application did not close cleanly on ${signal}:`, error),
-        )
-        .then(() => stores.stop())
-        .then(() => process.exit(0));
-    };
-    process.on('SIGTERM', shutdown);
-    process.on('SIGINT', shutdown);
+    stopOnSignal(app, stores);
   } catch (error) {
+    await app?.close();
     await stores.stop();
     throw error;
   }
+}
+
+function stopOnSignal(app: INestApplication, stores: OpenStores): void {
+  const stop = async (): Promise<void> => {
+    setTimeout(() => process.exit(0), SHUTDOWN_TIMEOUT).unref();
+    await app.close();
+    await stores.stop();
+    process.exit(0);
+  };
+  let stopping: Promise<void> | undefined;
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void (stopping ??= stop()));
+}
+
+function port(): number {
+  const { PORT = '' } = process.env;
+  const number = PORT === '' ? DEFAULT_PORT : Number(PORT);
+  if (!Number.isInteger(number) || number < 0 || number > 65_535)
+    throw new Error(`PORT is "${PORT}", but must be a number from 0 to 65535`);
+  return number;
 }
 
 function introduction(url: string, stores: OpenStores): string {
@@ -59,6 +67,6 @@ function introduction(url: string, stores: OpenStores): string {
 }
 
 main().catch((error: unknown) => {
-  console.error(error);
+  console.error(error instanceof Error ? error.message : error);
   process.exit(1);
 });

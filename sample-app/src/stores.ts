@@ -10,7 +10,8 @@ export interface OpenStores extends Stores {
 
 /** The stores named by DATABASE_URL and REDIS_URL; real ones of our own where they are not set. */
 export async function openStores(): Promise<OpenStores> {
-  const { DATABASE_URL, REDIS_URL } = process.env;
+  const DATABASE_URL = nonEmpty(process.env.DATABASE_URL);
+  const REDIS_URL = nonEmpty(process.env.REDIS_URL);
   const started: RunningServer[] = [];
   const description: string[] = [];
 
@@ -41,6 +42,11 @@ export async function openStores(): Promise<OpenStores> {
       await Promise.all(started.map((server) => server.stop()));
     },
   };
+}
+
+/** An empty variable is how many shells and compose files say that it is not set. */
+function nonEmpty(value: string | undefined): string | undefined {
+  return value === '' ? undefined : value;
 }
 
 function withoutRedis(error: unknown): undefined {

@@ -6,162 +6,220 @@ import {
   handleWhen,
   type CircuitBreakerPolicy,
 } from 'cockatiel';
-import { Cluster, type Redis, type RedisOptions } from 'ioredis';
-import { setTimeout as delay } from 'node:timers/promises';
 import { StoreUnavailableError } from '../../core/errors';
+import { Backoff } from './backoff';
+import { DISCONNECT_TIMEOUT, failFastDuplicate, isCluster, type RedisClient } from './fail-fast.client';
+import { RedisClock } from './redis.clock';
 
 export interface RedisConnectionOptions {
-  /** Milliseconds after which a command counts as failed. */
-  readonly timeout: number;
+  /** Milliseconds after which an operation counts as failed. @default 250 */
+  readonly timeout?: number;
   /** Told whenever Redis is used again, or bypassed from now on. */
-  readonly onAvailabilityChange: (up: boolean) => void;
+  readonly onAvailabilityChange?: (up: boolean) => void;
 }
 
+const DEFAULT_TIMEOUT = 250;
 const FAILURES_TO_OPEN = 3;
-const SHORTEST_PROBE = 250;
-const LONGEST_PROBE = 5_000;
-const SOCKET_TIMEOUT = 1_000;
-const DISCONNECT_TIMEOUT = 250;
+const START_TIMEOUT = 1_000;
 
-/** Answers of a server that is there but cannot serve; any other error reply is about the one command. */
-const UNUSABLE = /^(READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|MISCONF)\b/;
+/** Answers of a server that is there but serves nobody. Any other error reply is about one command only. */
+const UNUSABLE = /^(READONLY|LOADING|MASTERDOWN|CLUSTERDOWN)\b/;
 
 /**
- * A dedicated connection that fails fast, duplicated from the application's own, behind a circuit breaker: it opens
- * at once when the connection is not ready, or after three failures in a row, and only probes close it again. No
- * request ever waits to find out whether Redis is back.
+ * A dedicated connection that fails fast, duplicated from the application's own, behind a circuit breaker: Redis is
+ * bypassed as soon as the connection is lost, or after three failures in a row, and only a probe of our own brings it
+ * back. No request ever waits to find out whether Redis is there.
  */
 export class RedisConnection {
+  /** Redis' clock, as last seen. */
+  readonly clock = new RedisClock();
+  readonly timeout: number;
   private readonly logger = new Logger('Idempotency');
-  private readonly client: Redis | Cluster;
+  private readonly onAvailabilityChange: (up: boolean) => void;
+  private readonly client: RedisClient;
   private readonly breaker: CircuitBreakerPolicy;
-  private probe: NodeJS.Timeout | undefined;
-  private probeIn = SHORTEST_PROBE;
+  private readonly probePause = new Backoff();
+  private readonly connectPause = new Backoff();
+  private probeTimer: NodeJS.Timeout | undefined;
+  private probing: Promise<void> | undefined;
+  /** Whether this connection, since it was made, has answered a probe. */
+  private proven = false;
   private up = false;
+  private warned = false;
   private closed = false;
 
-  constructor(
-    application: Redis | Cluster,
-    private readonly options: RedisConnectionOptions,
-  ) {
-    this.client = failFastDuplicate(application, options.timeout);
-    this.breaker = circuitBreaker(handleWhen(isUnusable), {
-      halfOpenAfter: SHORTEST_PROBE / 2,
+  /** @param application the application's client; it is only looked at, never used or closed */
+  constructor(application: RedisClient, options: RedisConnectionOptions = {}) {
+    this.timeout = options.timeout ?? DEFAULT_TIMEOUT;
+    this.onAvailabilityChange = options.onAvailabilityChange ?? (() => undefined);
+    this.client = failFastDuplicate(application, this.timeout, () => this.connectPause.next());
+    this.breaker = circuitBreaker(handleWhen(isFailureOfRedis), {
+      // When to probe is decided here, not by cockatiel, which would go by a wall clock that may be set back.
+      halfOpenAfter: Number.NEGATIVE_INFINITY,
       breaker: new ConsecutiveBreaker(FAILURES_TO_OPEN),
     });
-    this.breaker.onBreak(() => this.update('it does not answer in time'));
-    this.breaker.onReset(() => this.update());
-    this.client.on('error', () => undefined); // a lost connection shows in its status
-    this.client.on('ready', () => void this.runProbe());
-    this.client.on('close', () => this.update('the connection is closed'));
+    this.breaker.onBreak(() => this.giveUpConnection());
+    this.client.on('error', () => undefined); // it shows in the connection's status
+    this.client.on('ready', () => void this.probeNewConnection());
+    this.client.on('close', () => this.lose('the connection is closed'));
+    this.client.on('end', () => this.lose('the connection has ended'));
   }
 
-  /** Connects; a Redis that is down does not hold up the start for longer than a second. */
+  /** Connects. A Redis that is down holds the start up for a second at most, and is picked up when it comes. */
   async open(): Promise<void> {
-    const connecting = this.client.connect().then(
-      () => this.runProbe(),
+    const connected = this.client.connect().then(
+      () => this.probe(),
       () => undefined, // ioredis goes on trying by itself
     );
-    await Promise.race([connecting, delay(SOCKET_TIMEOUT, undefined, { ref: false })]);
-    if (!this.up) {
-      this.options.onAvailabilityChange(false);
-      this.logger.warn('Redis is not available at start: it is bypassed until it answers');
-    }
+    await settled(connected, START_TIMEOUT);
+    if (this.up || this.closed) return;
+    this.onAvailabilityChange(false);
+    this.warn('Redis is not available at start: it is bypassed until it answers');
+    this.scheduleProbe();
   }
 
   /** False while Redis is bypassed. */
   get available(): boolean {
-    return this.client.status === 'ready' && this.breaker.state === CircuitState.Closed;
+    return this.proven && this.client.status === 'ready' && this.breaker.state === CircuitState.Closed;
   }
 
   /**
-   * Settles within about the time-out, whatever state Redis is in.
-   * @throws StoreUnavailableError, at once while Redis is bypassed
+   * Runs one operation, which settles within the time-out, whatever state Redis is in.
+   * @throws StoreUnavailableError, at once while Redis is bypassed; whether the operation took effect is unknown
    */
-  async run<T>(operation: string, command: (client: Redis | Cluster) => Promise<T>): Promise<T> {
+  async run<T>(operation: string, command: (client: RedisClient) => Promise<T>): Promise<T> {
     if (!this.available)
       throw new StoreUnavailableError('redis', operation, 'it is bypassed until it answers a probe', false);
     try {
-      return await this.breaker.execute(() => command(this.client));
+      return await this.breaker.execute(() => inTime(command(this.client), this.timeout));
     } catch (error) {
-      throw new StoreUnavailableError('redis', operation, error);
+      if (isFailureOfRedis(error)) this.suspect();
+      throw new StoreUnavailableError('redis', operation, withoutArguments(error));
     }
   }
 
-  /** Closes within a quarter of a second, frozen or not. */
-  async close(): Promise<void> {
-    this.closed = true;
-    clearTimeout(this.probe);
-    if (this.client.status === 'end') return;
-    const ended = new Promise<void>((resolve) => this.client.once('end', () => resolve()));
-    this.client.disconnect();
-    await Promise.race([ended, delay(2 * DISCONNECT_TIMEOUT, undefined, { ref: false })]);
+  /**
+   * Asks Redis for a sign of life, over the path that requests take.
+   * @throws StoreUnavailableError
+   */
+  async ping(): Promise<void> {
+    await this.run('ping', (client) => client.ping());
   }
 
-  private update(reason?: string): void {
+  /** Closes our connection within a fraction of a second, also to a Redis that is frozen. */
+  async close(): Promise<void> {
+    this.closed = true;
+    this.proven = false;
+    clearTimeout(this.probeTimer);
+    if (this.client.status === 'end') return;
+    const ended = new Promise<void>((resolve) => this.client.once('end', resolve));
+    this.client.disconnect();
+    await settled(ended, 2 * DISCONNECT_TIMEOUT);
+  }
+
+  /** Finds out at once what is wrong, instead of at the expense of the next requests. */
+  private suspect(): void {
+    if (this.available) void this.probe();
+  }
+
+  private lose(reason: string): void {
+    this.proven = false;
+    this.update(reason);
+  }
+
+  /** The breaker has opened: the connection may be dead without knowing it. A cluster looks after its nodes itself. */
+  private giveUpConnection(): void {
+    if (!this.closed && !isCluster(this.client) && this.client.status === 'ready')
+      this.client.disconnect(true);
+    this.update('it does not answer in time');
+  }
+
+  private update(reason = 'it is not ready'): void {
+    if (this.closed) return;
     const up = this.available;
     if (!up) this.scheduleProbe();
-    if (up === this.up || this.closed) return;
+    if (up === this.up) return;
     this.up = up;
-    this.options.onAvailabilityChange(up);
-    if (up) this.logger.log('Redis answers: it is used from now on');
-    else this.logger.warn(`Redis is bypassed until it answers again: ${reason ?? 'it is not ready'}`);
+    this.onAvailabilityChange(up);
+    if (!up) this.warn(`Redis is bypassed until it answers again: ${reason}`);
+    else if (this.warned) this.logger.log('Redis answers again: it is used from now on');
+  }
+
+  private warn(message: string): void {
+    this.warned = true;
+    this.logger.warn(message);
   }
 
   private scheduleProbe(): void {
-    if (this.probe || this.closed) return;
-    this.probe = setTimeout(() => void this.runProbe(), this.probeIn * (0.75 + Math.random() / 2));
-    this.probe.unref();
-    this.probeIn = Math.min(this.probeIn * 2, LONGEST_PROBE);
+    if (this.probeTimer || this.closed) return;
+    this.probeTimer = setTimeout(() => {
+      this.probeTimer = undefined;
+      void this.probe();
+    }, this.probePause.next());
+    this.probeTimer.unref();
+  }
+
+  private async probeNewConnection(): Promise<void> {
+    await this.probe();
+    // The probe that was under way may have been lost with the connection before.
+    if (!this.proven) await this.probe();
+  }
+
+  /** Never rejects. One that is under way serves everybody who asks. */
+  private probe(): Promise<void> {
+    this.probing ??= this.runProbe().finally(() => (this.probing = undefined));
+    return this.probing;
   }
 
   private async runProbe(): Promise<void> {
-    clearTimeout(this.probe);
-    this.probe = undefined;
     if (this.closed) return;
-    const answered =
-      this.client.status === 'ready' &&
-      (await this.breaker
-        .execute(() => this.client.ping())
-        .then(
-          () => true,
-          () => false,
-        ));
-    if (answered) this.probeIn = SHORTEST_PROBE;
+    // ioredis gives up for good when, for example, no Sentinel can be reached.
+    if (this.client.status === 'end') this.client.connect().catch(() => undefined);
+    // A connection that is thought to be good gets as many tries as the breaker grants, one after the other.
+    let answered = await this.answers();
+    while (!answered && this.client.status === 'ready' && this.breaker.state === CircuitState.Closed) {
+      answered = await this.answers();
+    }
+    if (answered) this.proven = true;
     this.update();
+  }
+
+  private async answers(): Promise<boolean> {
+    if (this.client.status !== 'ready') return false;
+    return this.breaker
+      .execute(() => this.askTime())
+      .then(
+        () => true,
+        () => false,
+      );
+  }
+
+  /** TIME is as cheap as PING, and shows the clock that deadlines go by. */
+  private async askTime(): Promise<void> {
+    const [seconds, microseconds] = await inTime(this.client.time(), this.timeout);
+    this.clock.show(Number(seconds) * 1000 + Math.floor(Number(microseconds) / 1000));
   }
 }
 
-function failFastDuplicate(application: Redis | Cluster, timeout: number): Redis | Cluster {
-  const node: Partial<RedisOptions> = {
-    enableOfflineQueue: false,
-    maxRetriesPerRequest: 0,
-    autoResendUnfulfilledCommands: false,
-    commandTimeout: timeout,
-    connectTimeout: SOCKET_TIMEOUT,
-    socketTimeout: SOCKET_TIMEOUT,
-    disconnectTimeout: DISCONNECT_TIMEOUT,
-    reconnectOnError: (error) => error.message.startsWith('READONLY'),
-  };
-  const retry = (attempt: number): number =>
-    Math.min(SHORTEST_PROBE * 2 ** Math.min(attempt - 1, 10), LONGEST_PROBE) * (0.75 + Math.random() / 2);
-  if (application instanceof Cluster) {
-    return application.duplicate([], {
-      redisOptions: { ...application.options.redisOptions, ...node },
-      enableOfflineQueue: false,
-      enableAutoPipelining: true,
-      lazyConnect: true,
-      clusterRetryStrategy: retry,
-    });
-  }
-  return application.duplicate({
-    ...node,
-    enableAutoPipelining: true,
-    lazyConnect: true,
-    retryStrategy: retry,
+/** The promise's outcome, or an error after `timeout` ms: some ways through ioredis take longer than its own time-out. */
+function inTime<T>(promise: Promise<T>, timeout: number): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error(`no answer within ${timeout} ms`)), timeout);
+    promise.then(resolve, reject).finally(() => clearTimeout(timer));
   });
 }
 
-function isUnusable(error: Error): boolean {
-  return error.name !== 'ReplyError' || UNUSABLE.test(error.message);
+/** Resolves when the promise does, or after `timeout` ms. The timer holds the process, which has yet to go on. */
+async function settled(promise: Promise<unknown>, timeout: number): Promise<void> {
+  await inTime(promise, timeout).catch(() => undefined);
+}
+
+function isFailureOfRedis(error: unknown): boolean {
+  return error instanceof Error && (error.name !== 'ReplyError' || UNUSABLE.test(error.message));
+}
+
+/** ioredis hangs the command's arguments on its errors, and with them keys and bodies, which do not belong in logs. */
+function withoutArguments(error: unknown): unknown {
+  if (error instanceof Error && 'command' in error) delete error.command;
+  return error;
 }

@@ -2,9 +2,11 @@ import { Logger } from '@nestjs/common';
 import { StoreUnavailableError } from '../../core/errors';
 import type { Claim, IdempotencyRecord, Outcome, RecordId } from '../../core/record';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../../core/store';
-import { decode, encodeRest, ForeignValueError, RANK, toRecord } from './codec';
+import { decode, encodeRest, ForeignValueError, RANK, toRecord, type StoredValue } from './codec';
+import { evaluate, type Argument, type Reply } from './evaluate';
+import type { RedisClient } from './fail-fast.client';
 import type { RedisConnection } from './redis.connection';
-import { CLAIM, COMPLETE, evaluate, FORGET, INSPECT, RELEASE, REMEMBER, RENEW, type Script } from './scripts';
+import { CLAIM, COMPLETE, FORGET, INSPECT, RELEASE, REMEMBER, RENEW, VERDICT, type Script } from './scripts';
 
 /** A copy of what Postgres has decided: an in-flight hint, an outcome, or the mark that the claim is no more. */
 export type CacheEntry =
@@ -13,31 +15,32 @@ export type CacheEntry =
       readonly claim: Claim;
       readonly state: 'completed';
       readonly outcome: Outcome;
+      /** True if Postgres does not have the outcome yet. */
       readonly pending: boolean;
+      /** Milliseconds for which the copy is kept. */
       readonly ttl: number;
     }
   | { readonly claim: Claim; readonly state: 'removed' };
 
 export interface RedisStoreOptions {
   readonly connection: RedisConnection;
+  /** Put before the hash of every Redis key. */
   readonly keyPrefix: string;
-  /** Milliseconds for which a record is kept. */
+  /** Milliseconds for which a claim, and from its completion an outcome, is kept where Redis is the arbiter. */
   readonly ttl: number;
 }
 
-type Reply = readonly [value: Buffer | null, foreign: number, now: Buffer];
-
-/** For how long (ms) a removed claim's late writes are kept out; commands do not linger longer in a live connection. */
-const REMOVED_TTL = 60_000;
+/** For how long (ms) the mark of a removed claim keeps its late writes out; no write is accepted that late. */
+const MARK_TTL = 60_000;
 
 /**
- * Records in Redis, in either role: a cache of what Postgres has decided (`find`, `remember`), or, without Postgres,
- * the arbiter itself, each verb one atomic script.
+ * Records in Redis, in either of two roles: the cache of what Postgres has decided (`find`, `remember`), or, without
+ * Postgres, the arbiter (the store's contract; each verb is one atomic script).
  */
 export class RedisStore implements IdempotencyStore {
   private readonly logger = new Logger('Idempotency');
   private readonly connection: RedisConnection;
-  private saidForeign = false;
+  private reportedForeign = false;
 
   constructor(private readonly options: RedisStoreOptions) {
     this.connection = options.connection;
@@ -48,97 +51,129 @@ export class RedisStore implements IdempotencyStore {
     return this.connection.available;
   }
 
+  /** @throws StoreUnavailableError also if the key holds a foreign value: taken for absent, the handler could run twice */
   async claim(request: ClaimRequest): Promise<ClaimResult> {
-    const { id, token, fingerprint, lease, takeOver } = request;
-    const args = [token, fingerprint, lease, this.options.ttl, takeOver ? 1 : 0];
-    const record = this.recordIn(id, await this.evaluate<Reply>('claim', CLAIM, id, args));
-    if (!record) throw new StoreUnavailableError('redis', 'claim', new ForeignValueError());
-    if (record.state === 'in_progress' && record.token === token) {
-      const { attempt, fence } = record;
-      return { claimed: true, claim: { id, fingerprint: record.fingerprint, token, fence, attempt } };
-    }
-    return { claimed: false, record };
+    const { id, token, fingerprint, takeOver } = request;
+    const lease = wholeMs(request.lease);
+    const rest = encodeRest(request);
+    const args = [lease, this.lifetime(lease), takeOver ? 1 : 0, token, fingerprint, rest];
+    const reply = await this.ask('claim', CLAIM, id, args, { droppedIfLate: true });
+    const record = this.recordOf('claim', id, reply);
+    return reply.verdict === VERDICT.done
+      ? { claimed: true, claim: claimOf(record) }
+      : { claimed: false, record };
   }
 
+  /** @throws StoreUnavailableError also if the key holds a foreign value */
   async complete(claim: Claim, outcome: Outcome): Promise<CompleteResult> {
-    const args = [claim.fence, claim.token, this.options.ttl, encodeRest(claim, outcome)];
-    const reply = await this.evaluate<Reply | null>('complete', COMPLETE, claim.id, args);
-    const record = reply && this.recordIn(claim.id, reply);
-    return record ? { recorded: false, record } : { recorded: true };
+    const { id, fence, attempt, token } = claim;
+    const args = [fence, attempt, token, this.options.ttl, encodeRest(claim, outcome)];
+    const reply = await this.ask('complete', COMPLETE, id, args);
+    if (reply.verdict === VERDICT.done) return { recorded: true };
+    return { recorded: false, record: this.recordOf('complete', id, reply) };
   }
 
-  async release(claim: Claim): Promise<boolean> {
-    const args = [claim.fence, claim.token, REMOVED_TTL];
-    return (await this.evaluate('release', RELEASE, claim.id, args)) === 1;
+  async release({ id, fence, token }: Claim): Promise<boolean> {
+    const reply = await this.ask('release', RELEASE, id, [fence, token, MARK_TTL]);
+    return reply.verdict === VERDICT.done;
   }
 
   async renew(claims: readonly Claim[], lease: number): Promise<ReadonlySet<string>> {
-    const standing = await Promise.all(
+    const ms = wholeMs(lease);
+    const replies = await Promise.all(
       claims.map(({ id, fence, token }) =>
-        this.evaluate('renew', RENEW, id, [fence, token, lease, Math.max(this.options.ttl, lease)]),
+        this.ask('renew', RENEW, id, [fence, token, ms, this.lifetime(ms)]),
       ),
     );
-    return new Set(claims.filter((_, index) => standing[index] === 1).map((claim) => claim.token));
+    return new Set(
+      claims.filter((_, index) => replies[index]?.verdict === VERDICT.done).map((claim) => claim.token),
+    );
   }
 
+  /** A foreign value reads as absent; on that answer alone no handler runs, in either role. */
   async find(id: RecordId): Promise<IdempotencyRecord | undefined> {
-    const value = await this.connection.run('find', (client) => client.getBuffer(this.keyOf(id)));
-    if (!value) return undefined;
-    const stored = this.decoded(id, value);
-    if (!stored) throw new StoreUnavailableError('redis', 'find', new ForeignValueError());
-    // Only a lease needs Redis' clock, so a replay stays a plain GET.
-    if (stored.kind !== 'in_progress') return toRecord(stored, 0, this.options.ttl);
-    return this.recordIn(id, await this.evaluate<Reply>('find', INSPECT, id, []));
+    const value = await this.connection.run('find', (client) => this.read(client, id));
+    const stored = value && this.decoded(id, value);
+    // Only a lease must be exact, so that a replay stays one GET.
+    if (stored?.kind !== 'in_progress') return stored && toRecord(stored, this.connection.clock.now());
+    const { value: current, now } = await this.ask('find', INSPECT, id, []);
+    const record = current && this.decoded(id, current);
+    return record && toRecord(record, now);
   }
 
   async forget({ id, fence, token }: Claim): Promise<boolean> {
-    return (await this.evaluate('forget', FORGET, id, [fence, token, REMOVED_TTL])) === 1;
+    const reply = await this.ask('forget', FORGET, id, [fence, token, MARK_TTL], { droppedIfLate: true });
+    return reply.verdict === VERDICT.done;
   }
 
-  /** Writes a copy unless another claim with a greater fence, or the mark of its own removal, stands: false then. */
+  /**
+   * Writes a copy, unless the greater fence, or for the same fence the later state, is there already. False if what
+   * stands is another claim's, or the mark that this one was removed.
+   * @throws StoreUnavailableError
+   */
   async remember(entry: CacheEntry): Promise<boolean> {
-    const { claim } = entry;
+    const { id, fence, attempt } = entry.claim;
     const { rank, lease, ttl, rest } = written(entry);
-    return (await this.evaluate('remember', REMEMBER, claim.id, [rank, claim.fence, lease, ttl, rest])) === 1;
+    const args = [rank, fence, attempt, wholeMs(lease), Math.max(1, wholeMs(ttl)), rest];
+    const reply = await this.ask('remember', REMEMBER, id, args, { droppedIfLate: true });
+    return reply.verdict === VERDICT.done;
   }
 
-  /** @throws StoreUnavailableError for a foreign value: taken for absent, it could let a handler run twice */
-  private recordIn(id: RecordId, [value, foreign, now]: Reply): IdempotencyRecord | undefined {
-    const stored = value && !foreign ? this.decoded(id, value) : undefined;
-    if (foreign || (value && !stored)) {
-      this.sayForeign();
-      throw new StoreUnavailableError('redis', 'read', new ForeignValueError());
-    }
-    return stored && toRecord(stored, Number(now.toString()), this.options.ttl);
-  }
-
-  private decoded(id: RecordId, value: Buffer): ReturnType<typeof decode> | undefined {
+  private async read(client: RedisClient, id: RecordId): Promise<Buffer | undefined> {
     try {
-      return decode(id, value);
+      return (await client.getBuffer(this.keyOf(id))) ?? undefined;
     } catch (error) {
-      if (!(error instanceof ForeignValueError)) throw error;
-      this.sayForeign();
+      if (!(error instanceof Error && error.message.startsWith('WRONGTYPE'))) throw error;
+      this.reportForeign();
       return undefined;
     }
   }
 
-  private sayForeign(): void {
-    if (this.saidForeign) return;
-    this.saidForeign = true;
-    this.logger.error(
-      `Redis holds a value under the prefix "${this.options.keyPrefix}" that this module did not write`,
-    );
-  }
-
-  private evaluate<T>(
+  private ask(
     operation: string,
     script: Script,
     id: RecordId,
-    args: readonly (string | number | Buffer)[],
-  ): Promise<T> {
+    args: readonly Argument[],
+    { droppedIfLate = false } = {},
+  ): Promise<Reply> {
+    const { clock, timeout } = this.connection;
+    const options = { clock, timeout, droppedIfLate };
     return this.connection.run(operation, (client) =>
-      evaluate(client, script, this.keyOf(id), args),
-    ) as Promise<T>;
+      evaluate(client, script, this.keyOf(id), args, options),
+    );
+  }
+
+  /** The record that an arbiter's verb answers with. */
+  private recordOf(operation: string, id: RecordId, { verdict, value, now }: Reply): IdempotencyRecord {
+    const stored = value && this.decoded(id, value);
+    const record = stored && toRecord(stored, now);
+    if (record) return record;
+    if (verdict === VERDICT.foreign) this.reportForeign();
+    throw new StoreUnavailableError('redis', operation, new ForeignValueError());
+  }
+
+  private decoded(id: RecordId, value: Buffer): StoredValue | undefined {
+    try {
+      return decode(id, value);
+    } catch (error) {
+      if (!(error instanceof ForeignValueError)) throw error;
+      this.reportForeign();
+      return undefined;
+    }
+  }
+
+  private reportForeign(): void {
+    if (this.reportedForeign) return;
+    this.reportedForeign = true;
+    this.logger.error(
+      `Redis holds a value under the prefix "${this.options.keyPrefix}" that this version of the module did not ` +
+        'write: use another `redis.keyPrefix`, or delete what does not belong there',
+    );
+  }
+
+  /** A key must not expire under a lease. */
+  private lifetime(lease: number): number {
+    return Math.max(this.options.ttl, lease);
   }
 
   private keyOf(id: RecordId): string {
@@ -155,6 +190,15 @@ function written(entry: CacheEntry): { rank: number; lease: number; ttl: number;
       return { rank, lease: 0, ttl: entry.ttl, rest: encodeRest(entry.claim, entry.outcome) };
     }
     case 'removed':
-      return { rank: RANK.removed, lease: 0, ttl: REMOVED_TTL, rest: Buffer.alloc(0) };
+      return { rank: RANK.removed, lease: 0, ttl: MARK_TTL, rest: Buffer.alloc(0) };
   }
+}
+
+function claimOf({ id, fingerprint, token, fence, attempt }: IdempotencyRecord): Claim {
+  return { id, fingerprint, token, fence, attempt };
+}
+
+/** Redis counts in whole milliseconds. */
+function wholeMs(ms: number): number {
+  return Math.floor(ms);
 }

@@ -1,40 +1,71 @@
 import { createHash } from 'node:crypto';
-import type { Cluster, Redis } from 'ioredis';
 
-/** A Lua script on one key, so that it runs on a cluster as it does on a single server. */
+/**
+ * A Lua script over exactly one key, so that it runs on a cluster as it does on a single server. Its first argument
+ * is a deadline (ms by Redis' clock; 0: none): a command that arrives later than that, because Redis or the network
+ * stood still, has nobody who waits for it any more, and is dropped.
+ *
+ * Every script replies `[verdict, Redis' time in ms, value that stands or nil]`.
+ */
 export interface Script {
   readonly source: string;
   readonly sha: string;
 }
 
-/** Head of a value: `rank:fence:leaseUntil`; see the codec. All times are Redis' own. */
+/** What a script did. */
+export const VERDICT = {
+  /** It did what it was asked. */
+  done: 1,
+  /** It did nothing, for the sake of the record that stands. */
+  refused: 0,
+  /** It came after its deadline and did nothing. */
+  late: -1,
+  /** It did nothing, because the value that stands is not ours. */
+  foreign: -2,
+} as const;
+
+/** Helpers of all scripts. The value's layout is described in the codec; all times are ms by Redis' own clock. */
 const PRELUDE = `
+local DONE, REFUSED, LATE, FOREIGN = 1, 0, -1, -2
+local IN_PROGRESS, COMPLETED, REMOVED = 0, 2, 3
+
 local key = KEYS[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local function text(number) return string.format('%.0f', number) end
+local function digits(number) return string.format('%.0f', number) end
 
+local function reply(verdict, value) return { verdict, digits(now), value or false } end
+
+-- The numbers of a value's head; nothing if it is not ours.
 local function head(value)
-  local rank, fence, lease = string.match(value, '^([0-3]):(%d+):(%d+)\\n')
-  return tonumber(rank), tonumber(fence), tonumber(lease)
+  local rank, fence, attempt, lease = string.match(value, '^([0-3]):(%d+):(%d+):(%d+):%d+\\n')
+  return tonumber(rank), tonumber(fence), tonumber(attempt), tonumber(lease)
 end
 
-local function meta(value)
-  return cjson.decode(string.match(value, '^[^\\n]*\\n([^\\n]*)\\n'))
+-- Token and fingerprint of a value; nothing if it is not ours.
+local function owner(value)
+  local line = string.match(value, '^[^\\n]*\\n([^\\n]*)\\n')
+  local ok, meta = pcall(cjson.decode, line)
+  if ok and type(meta) == 'table' then return meta.token, meta.fingerprint end
 end
 
-local function write(rank, fence, lease, rest, ttl)
-  redis.call('SET', key, rank .. ':' .. text(fence) .. ':' .. text(lease) .. '\\n' .. rest, 'PX', text(ttl))
+local function write(rank, fence, attempt, lease, ttl, rest)
+  local numbers = { rank, digits(fence), digits(attempt), digits(lease), digits(now + ttl) }
+  redis.call('SET', key, table.concat(numbers, ':') .. '\\n' .. rest, 'PX', digits(ttl))
 end
 
--- A value that is not ours must not be taken for an absent record: the caller is told.
-local function read()
+-- The value that stands, and whether it is ours. A value of another type is an error to GET, hence pcall.
+local function standing()
   local value = redis.pcall('GET', key)
-  if type(value) == 'table' then return nil, true end
-  if not value then return nil, false end
-  return value, head(value) == nil
+  if not value then return nil, true end
+  if type(value) == 'table' then return nil, false end
+  local rank = head(value)
+  return value, rank == REMOVED or (rank ~= nil and owner(value) ~= nil)
 end
+
+local deadline = tonumber(ARGV[1])
+if deadline > 0 and now >= deadline then return reply(LATE) end
 `;
 
 function script(body: string): Script {
@@ -43,130 +74,130 @@ function script(body: string): Script {
 }
 
 /**
- * Keeps the greater of (fence, rank), so that late, repeated and reordered writes are harmless.
- * ARGV: rank, fence, lease (ms), ttl (ms), rest. Returns 1 if the entry, or a later state of the same claim, stands.
+ * Keeps the greater of (fence, rank): late, repeated and reordered writes are harmless. A foreign value gives way.
+ * KEYS: record. ARGV: deadline, rank, fence, attempt, lease, ttl, rest.
+ * Verdict: done (also if a later state of this claim stands), refused or late.
  */
 export const REMEMBER = script(`
-local rank, fence = tonumber(ARGV[1]), tonumber(ARGV[2])
-local old = redis.pcall('GETRANGE', key, 0, 63)
+local rank, fence, attempt = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local lease = tonumber(ARGV[5])
+local old = redis.pcall('GETRANGE', key, 0, 95)
 if type(old) == 'string' then
   local oldRank, oldFence = head(old)
-  if oldRank and oldFence > fence then return 0 end
+  if oldRank and oldFence > fence then return reply(REFUSED) end
   if oldRank and oldFence == fence and oldRank >= rank then
-    return (oldRank == rank or oldRank < 3) and 1 or 0
+    return reply((oldRank == rank or oldRank < REMOVED) and DONE or REFUSED)
   end
 end
-write(rank, fence, now + ARGV[3], ARGV[5], ARGV[4])
-return 1
-`);
-
-/** Returns the value, 1 if it is foreign, and Redis' clock. */
-export const INSPECT = script(`
-local value, foreign = read()
-return { value or false, foreign and 1 or 0, text(now) }
+write(rank, fence, attempt, lease > 0 and now + lease or 0, tonumber(ARGV[6]), ARGV[7])
+return reply(DONE)
 `);
 
 /**
- * Claims an absent key, or takes a lapsed claim over. ARGV: token, fingerprint, lease (ms), ttl (ms), takeOver (0 or 1).
- * Returns the value that now stands, 1 if it is foreign, and Redis' clock.
+ * Reads a record together with the clock that its lease runs on.
+ * KEYS: record. ARGV: deadline. Verdict: done, foreign or late.
+ */
+export const INSPECT = script(`
+local value, ours = standing()
+if not ours then return reply(FOREIGN) end
+return reply(DONE, value)
+`);
+
+/**
+ * Claims an absent key, or takes a lapsed claim over; the same token again holds what it has, for a new lease.
+ * The value lives longer than the lease, so that an orphan is seen as one.
+ * KEYS: record. ARGV: deadline, lease, ttl, take over (0 or 1), token, fingerprint, rest.
+ * Verdict: done (with the claim), refused (with the record that stands), foreign or late.
  */
 export const CLAIM = script(`
-local value, foreign = read()
-if foreign then return { false, 1, text(now) } end
-local last, attempt = 0, 1
+local lease, ttl = tonumber(ARGV[2]), tonumber(ARGV[3])
+local value, ours = standing()
+if not ours then return reply(FOREIGN) end
+
+local lastFence, attempt = 0, 1
 if value then
-  local rank, fence, lease = head(value)
-  last = fence
-  if rank ~= 3 then
-    if rank ~= 0 or lease > now or ARGV[5] ~= '1' then return { value, 0, text(now) } end
-    local old = meta(value)
-    if old.token == ARGV[1] or old.fingerprint ~= ARGV[2] then return { value, 0, text(now) } end
-    attempt = old.attempt + 1
+  local rank, fence, oldAttempt, leaseUntil = head(value)
+  lastFence = fence
+  if rank ~= REMOVED then
+    local token, fingerprint = owner(value)
+    if rank == IN_PROGRESS and token == ARGV[5] then
+      write(rank, fence, oldAttempt, math.max(leaseUntil, now + lease), ttl, ARGV[7])
+      return reply(DONE, redis.call('GET', key))
+    end
+    local orphaned = rank == IN_PROGRESS and leaseUntil <= now
+    if not (orphaned and ARGV[4] == '1' and fingerprint == ARGV[6]) then return reply(REFUSED, value) end
+    attempt = oldAttempt + 1
   end
 end
--- Microseconds, so that a fence rises even over a record that Redis has forgotten.
-local fence = math.max(last + 1, time[1] * 1000000 + time[2])
-local rest = cjson.encode({ token = ARGV[1], fingerprint = ARGV[2], attempt = attempt }) .. '\\n'
-write(0, fence, now + ARGV[3], rest, math.max(ARGV[4], ARGV[3]))
-return { redis.call('GET', key), 0, text(now) }
+
+-- Microseconds, so that the fence rises also over a record that Redis has dropped or lost.
+local fence = math.max(lastFence + 1, time[1] * 1000000 + time[2])
+write(IN_PROGRESS, fence, attempt, now + lease, ttl, ARGV[7])
+return reply(DONE, redis.call('GET', key))
 `);
 
 /**
- * Records an outcome unless another claim stands. ARGV: fence, token, ttl (ms), rest.
- * Returns false if it is recorded, else the value that stands, 1 if it is foreign, and Redis' clock.
+ * Records an outcome unless another claim stands; the first outcome of a claim stays.
+ * KEYS: record. ARGV: deadline, fence, attempt, token, ttl, rest. Verdict: done, refused (with the record), foreign or late.
  */
 export const COMPLETE = script(`
-local value, foreign = read()
-if foreign then return { false, 1, text(now) } end
-local fence = tonumber(ARGV[1])
+local fence = tonumber(ARGV[2])
+local value, ours = standing()
+if not ours then return reply(FOREIGN) end
 if value then
   local rank, oldFence = head(value)
-  if rank ~= 3 then
-    if oldFence ~= fence or meta(value).token ~= ARGV[2] then return { value, 0, text(now) } end
-    if rank == 2 then return false end
+  if rank ~= REMOVED then
+    if oldFence ~= fence or owner(value) ~= ARGV[4] then return reply(REFUSED, value) end
+    if rank ~= IN_PROGRESS then return reply(DONE) end
   end
 end
-write(2, fence, 0, ARGV[4], ARGV[3])
-return false
+write(COMPLETED, fence, tonumber(ARGV[3]), 0, tonumber(ARGV[5]), ARGV[6])
+return reply(DONE)
 `);
 
 /**
- * Gives an unfinished claim back. ARGV: fence (0: its reply was lost, its token names it), token, ttl (ms) of the mark it
- * leaves. Returns 1 if it did.
+ * Gives an unfinished claim back. A mark stays for a while, which keeps late writes of the claim out and the fence rising.
+ * KEYS: record. ARGV: deadline, fence (0: unknown, the token alone names the claim), token, ttl of the mark.
+ * Verdict: done, refused or late.
  */
 export const RELEASE = script(`
-local value, foreign = read()
-if not value or foreign then return 0 end
-local rank, fence = head(value)
-if rank ~= 0 or (ARGV[1] ~= '0' and fence ~= tonumber(ARGV[1])) or meta(value).token ~= ARGV[2] then return 0 end
-if ARGV[1] == '0' and meta(value).attempt > 1 then
-  -- It took an orphan over, and no handler ran under it: an orphan it is again.
-  write(0, fence, 0, string.match(value, '^[^\\n]*\\n(.*)$'), redis.call('PTTL', key))
+local value, ours = standing()
+if not value or not ours then return reply(REFUSED) end
+local rank, fence, attempt = head(value)
+local named = ARGV[2] == '0' or fence == tonumber(ARGV[2])
+if rank ~= IN_PROGRESS or not named or owner(value) ~= ARGV[3] then return reply(REFUSED) end
+if ARGV[2] == '0' and attempt > 1 then
+  -- It took an orphan over, and no handler ran under it; that one's may have: an orphan it stays.
+  write(IN_PROGRESS, fence, attempt, now, redis.call('PTTL', key), string.match(value, '^[^\\n]*\\n(.*)$'))
 else
-  write(3, fence, 0, '', ARGV[3])
+  write(REMOVED, fence, attempt, 0, tonumber(ARGV[4]), '')
 end
-return 1
+return reply(DONE)
 `);
 
-/** Extends a lease. ARGV: fence, token, lease (ms), ttl (ms). Returns 1 if the claim still stands. */
+/**
+ * Extends a lease, also one that has lapsed, as long as nobody took the claim over.
+ * KEYS: record. ARGV: deadline, fence, token, lease, ttl. Verdict: done, refused or late.
+ */
 export const RENEW = script(`
-local value, foreign = read()
-if not value or foreign then return 0 end
-local rank, fence = head(value)
-if rank ~= 0 or fence ~= tonumber(ARGV[1]) or meta(value).token ~= ARGV[2] then return 0 end
-write(0, fence, now + ARGV[3], string.match(value, '^[^\\n]*\\n(.*)$'), ARGV[4])
-return 1
+local value, ours = standing()
+if not value or not ours then return reply(REFUSED) end
+local rank, fence, attempt = head(value)
+if rank ~= IN_PROGRESS or fence ~= tonumber(ARGV[2]) or owner(value) ~= ARGV[3] then return reply(REFUSED) end
+write(rank, fence, attempt, now + ARGV[4], tonumber(ARGV[5]), string.match(value, '^[^\\n]*\\n(.*)$'))
+return reply(DONE)
 `);
 
-/** Deletes the record of a claim without a live lease. ARGV: fence, token, ttl (ms) of the mark it leaves. Returns 1 if it did. */
+/**
+ * Deletes the record of a claim whose lease is not alive.
+ * KEYS: record. ARGV: deadline, fence, token, ttl of the mark. Verdict: done, refused or late.
+ */
 export const FORGET = script(`
-local value, foreign = read()
-if not value or foreign then return 0 end
-local rank, fence, lease = head(value)
-if rank == 3 or (rank == 0 and lease > now) then return 0 end
-if fence ~= tonumber(ARGV[1]) or meta(value).token ~= ARGV[2] then return 0 end
-write(3, fence, 0, '', ARGV[3])
-return 1
+local value, ours = standing()
+if not value or not ours then return reply(REFUSED) end
+local rank, fence, attempt, leaseUntil = head(value)
+if rank == REMOVED or (rank == IN_PROGRESS and leaseUntil > now) then return reply(REFUSED) end
+if fence ~= tonumber(ARGV[2]) or owner(value) ~= ARGV[3] then return reply(REFUSED) end
+write(REMOVED, fence, attempt, 0, tonumber(ARGV[4]), '')
+return reply(DONE)
 `);
-
-/** Runs a script by its hash; a server that does not know it yet (it restarted) gets its source. */
-export async function evaluate(
-  client: Redis | Cluster,
-  { sha, source }: Script,
-  key: string,
-  args: readonly (string | number | Buffer)[],
-): Promise<unknown> {
-  const commands = client as unknown as BufferCommands;
-  try {
-    return await commands.evalshaBuffer(sha, 1, key, ...args);
-  } catch (error) {
-    if (!(error instanceof Error && error.message.startsWith('NOSCRIPT'))) throw error;
-    return commands.evalBuffer(source, 1, key, ...args);
-  }
-}
-
-/** ioredis has these, its types do not; `callBuffer` loses its first argument under auto-pipelining. */
-type BufferCommands = Record<
-  'evalshaBuffer' | 'evalBuffer',
-  (script: string, keys: 1, key: string, ...args: (string | number | Buffer)[]) => Promise<unknown>
->;

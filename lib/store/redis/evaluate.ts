@@ -1,0 +1,70 @@
+import { performance } from 'node:perf_hooks';
+import type { RedisClient } from './fail-fast.client';
+import type { RedisClock } from './redis.clock';
+import { VERDICT, type Script } from './scripts';
+
+export type Argument = string | number | Buffer;
+
+export interface Reply {
+  /** One of VERDICT. */
+  readonly verdict: number;
+  /** Milliseconds by Redis' clock. */
+  readonly now: number;
+  readonly value: Buffer | undefined;
+}
+
+export interface EvaluateOptions {
+  readonly clock: RedisClock;
+  /** Milliseconds for which the caller waits. */
+  readonly timeout: number;
+  /** Whether the command must not take effect after the caller has given up. */
+  readonly droppedIfLate: boolean;
+}
+
+/** ioredis has a form of every command that leaves replies as bytes; of these two its types do not know. */
+interface ScriptCommands {
+  evalBuffer(source: string, keys: number, ...args: readonly Argument[]): Promise<unknown>;
+  evalshaBuffer(sha: string, keys: number, ...args: readonly Argument[]): Promise<unknown>;
+}
+
+/**
+ * Runs a script. One that came too late by Redis' clock, although the caller still waits, is run again: the reply has
+ * shown the right time, which may have been set, or be another node's.
+ * @throws Error if Redis does not answer, or refuses
+ */
+export async function evaluate(
+  client: RedisClient,
+  script: Script,
+  key: string,
+  args: readonly Argument[],
+  { clock, timeout, droppedIfLate }: EvaluateOptions,
+): Promise<Reply> {
+  const waitsUntil = performance.now() + timeout;
+  for (;;) {
+    const deadline = droppedIfLate ? clock.at(waitsUntil) : 0;
+    const reply = toReply(await call(client, script, [key, deadline, ...args]));
+    clock.show(reply.now);
+    if (reply.verdict !== VERDICT.late) return reply;
+    if (performance.now() >= waitsUntil) throw new Error('the command came too late and was dropped');
+  }
+}
+
+/** Runs a script by its hash; a server that does not know it yet, as after a restart, gets its source. */
+async function call(
+  client: RedisClient,
+  { sha, source }: Script,
+  args: readonly Argument[],
+): Promise<unknown> {
+  const commands = client as unknown as ScriptCommands;
+  try {
+    return await commands.evalshaBuffer(sha, 1, ...args);
+  } catch (error) {
+    if (!(error instanceof Error && error.message.startsWith('NOSCRIPT'))) throw error;
+    return commands.evalBuffer(source, 1, ...args);
+  }
+}
+
+function toReply(reply: unknown): Reply {
+  const [verdict, now, value] = reply as [number, Buffer, Buffer | null];
+  return { verdict, now: Number(now.toString()), value: value ?? undefined };
+}

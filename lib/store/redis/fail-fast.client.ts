@@ -1,0 +1,69 @@
+import type { Cluster, ClusterOptions, Redis, RedisOptions } from 'ioredis';
+
+export type RedisClient = Redis | Cluster;
+
+/** Milliseconds until an attempt to connect is given up. */
+const CONNECT_TIMEOUT = 1_000;
+/** Milliseconds that a closing connection is given to end in an orderly way. */
+export const DISCONNECT_TIMEOUT = 100;
+/** Milliseconds without an answer after which a cluster node's connection is given up. */
+const NODE_SOCKET_TIMEOUT = 1_000;
+
+/**
+ * A connection of our own to where the application's client is connected, that fails fast instead of waiting.
+ * It does not connect by itself. What each setting does, and why, is in docs/redis.md.
+ *
+ * @param retryDelay milliseconds until the next attempt to connect
+ */
+export function failFastDuplicate(
+  application: RedisClient,
+  timeout: number,
+  retryDelay: () => number,
+): RedisClient {
+  const connection: Partial<RedisOptions> = {
+    commandTimeout: timeout,
+    connectTimeout: CONNECT_TIMEOUT,
+    disconnectTimeout: DISCONNECT_TIMEOUT,
+    enableOfflineQueue: false,
+    maxRetriesPerRequest: 0,
+    autoResendUnfulfilledCommands: false,
+    enableReadyCheck: true,
+    reconnectOnError: (error) => error.message.startsWith('READONLY'),
+    // What the application may have set for itself, and what we could not work with.
+    readOnly: false,
+    stringNumbers: false,
+    showFriendlyErrorStack: false,
+  };
+  if (isCluster(application)) {
+    const options: ClusterOptions = {
+      redisOptions: {
+        ...application.options.redisOptions,
+        ...connection,
+        socketTimeout: NODE_SOCKET_TIMEOUT,
+      },
+      enableOfflineQueue: false,
+      enableReadyCheck: true,
+      scaleReads: 'master',
+      enableAutoPipelining: true,
+      // Below 5.11, ioredis takes a script's hash for its key and pipelines it to the wrong node.
+      autoPipeliningIgnoredCommands: ['eval', 'evalsha'],
+      lazyConnect: true,
+      clusterRetryStrategy: retryDelay,
+    };
+    return application.duplicate([], options);
+  }
+  return application.duplicate({
+    ...connection,
+    // Its timer outlives the connection and ends the next, healthy one; the breaker gives dead connections up instead.
+    socketTimeout: undefined,
+    enableAutoPipelining: true,
+    autoPipeliningIgnoredCommands: [],
+    lazyConnect: true,
+    retryStrategy: retryDelay,
+  });
+}
+
+/** Not `instanceof`: the application may have another copy of ioredis than we do. */
+export function isCluster(client: RedisClient): client is Cluster {
+  return client.isCluster;
+}
