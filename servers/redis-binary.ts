@@ -3,7 +3,9 @@ import { accessSync, constants, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { delimiter, isAbsolute, join } from 'node:path';
 import { promisify } from 'node:util';
-import { cachedRedis, fetchRedis } from './redis-packages';
+import { cachedRedis, fetchRedis, type RedisBinary } from './redis-packages';
+
+export type { RedisBinary };
 
 const INSTALL =
   'install Redis (apt-get install redis-server, brew install redis), or set REDIS_URL or REDIS_SERVER.';
@@ -14,12 +16,6 @@ export class RedisUnavailableError extends Error {
     super(`${reason}: ${INSTALL}`, { cause });
     this.name = 'RedisUnavailableError';
   }
-}
-
-/** How to run a Redis server. */
-export interface RedisBinary {
-  readonly command: string;
-  readonly env: NodeJS.ProcessEnv;
 }
 
 /**

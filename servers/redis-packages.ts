@@ -2,8 +2,13 @@ import { execFile } from 'node:child_process';
 import { mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
-import type { RedisBinary } from './redis-binary';
 import { retrying } from './retry';
+
+/** How to run a Redis server. */
+export interface RedisBinary {
+  readonly command: string;
+  readonly env: NodeJS.ProcessEnv;
+}
 
 /** Long enough for a slow mirror, short enough to get on without Redis where there is no network. */
 const TIMEOUT = 60_000;

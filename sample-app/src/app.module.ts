@@ -22,6 +22,8 @@ export class AppModule {
           RedisModule.forRoot({
             type: 'single',
             url: redisUrl,
+            // Without it, this client waits for a frozen Redis without end, at shutdown too.
+            options: { commandTimeout: 1_000 },
             // The idempotency module says when Redis is gone; this client, its model, would repeat it every second.
             onClientReady: (client) => client.on('error', () => undefined),
           }),

@@ -27,7 +27,9 @@ async function main(): Promise<void> {
 function stopOnSignal(app: INestApplication, stores: OpenStores): void {
   const stop = async (): Promise<void> => {
     setTimeout(() => process.exit(0), SHUTDOWN_TIMEOUT).unref();
-    await app.close();
+    await app
+      .close()
+      .catch((error: unknown) => console.error('The application did not close cleanly:', error));
     await stores.stop();
     process.exit(0);
   };
