@@ -75,6 +75,11 @@ export class Protocol {
     }
   }
 
+  /** True once the application is being shut down. */
+  get stopping(): boolean {
+    return this.closing.signal.aborted;
+  }
+
   /** From now on a request that waits for another process's outcome is told to retry later instead. */
   stopWaiting(): void {
     this.closing.abort();

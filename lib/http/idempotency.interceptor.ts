@@ -139,6 +139,9 @@ export class IdempotencyInterceptor implements NestInterceptor {
   }
 
   private answer(context: ExecutionContext, capture: ResponseCapture | undefined, result: RunResult): void {
+    const response = context.switchToHttp().getResponse<PlatformResponse>();
+    // A connection that is kept alive would hold the shutdown up for as long as it idles.
+    if (this.protocol.stopping) rawResponse(response).shouldKeepAlive = false;
     if (result.kind === 'executed') {
       capture?.send();
       return;
@@ -146,7 +149,6 @@ export class IdempotencyInterceptor implements NestInterceptor {
     const { outcome } = result;
     if (outcome.kind === 'tombstone') throw notStored(outcome);
     if (capture && !capture.discard()) return;
-    const response = context.switchToHttp().getResponse<PlatformResponse>();
     // Nest must not write to this response any more: its subscriber never hears of it, and Fastify is told.
     response.hijack?.();
     replay(rawResponse(response), outcome);

@@ -7,22 +7,25 @@ import {
 } from '@willsoto/nestjs-prometheus';
 import { Counter, Gauge, Histogram } from 'prom-client';
 
-/** What became of one request, as the label `outcome` of `idempotency_requests_total`. */
-export type RequestOutcome =
-  | 'executed'
-  | 'released'
-  | 'replayed'
-  | 'unprotected'
-  | 'key_missing'
-  | 'key_invalid'
-  | 'body_too_deep'
-  | 'fingerprint_mismatch'
-  | 'in_flight'
-  | 'outcome_unknown'
-  | 'outcome_not_stored'
-  | 'outcome_not_recorded'
-  | 'store_unavailable'
-  | 'failed';
+/** What can become of a request, as the label `outcome` of `idempotency_requests_total`. */
+const OUTCOMES = [
+  'executed',
+  'released',
+  'replayed',
+  'unprotected',
+  'key_missing',
+  'key_invalid',
+  'body_too_deep',
+  'fingerprint_mismatch',
+  'in_flight',
+  'outcome_unknown',
+  'outcome_not_stored',
+  'outcome_not_recorded',
+  'store_unavailable',
+  'failed',
+] as const;
+
+export type RequestOutcome = (typeof OUTCOMES)[number];
 
 type StoreTier = 'redis' | 'postgres';
 
@@ -49,7 +52,10 @@ export const metricProviders: Provider[] = [
   makeCounterProvider({ name: NAMES.redisHits, help: 'Replays answered from Redis' }),
   makeCounterProvider({ name: NAMES.dbHits, help: 'Replays answered from Postgres' }),
   makeCounterProvider({ name: NAMES.misses, help: 'First requests: the handler was run under a new claim' }),
-  makeCounterProvider({ name: NAMES.redisErrors, help: 'Redis operations that failed or timed out' }),
+  makeCounterProvider({
+    name: NAMES.redisErrors,
+    help: 'Redis operations that failed, timed out, or were bypassed',
+  }),
   makeCounterProvider({ name: NAMES.dbErrors, help: 'Postgres operations that failed or timed out' }),
   makeCounterProvider({
     name: NAMES.requests,
@@ -94,7 +100,10 @@ export class IdempotencyMetrics {
     @InjectMetric(NAMES.orphans) private readonly orphans: Counter,
     @InjectMetric(NAMES.leasesLost) private readonly leasesLost: Counter,
     @InjectMetric(NAMES.pendingWrites) private readonly pendingWrites: Gauge,
-  ) {}
+  ) {
+    // A series that begins with its first event shows no increase, so its alert would miss that event.
+    for (const outcome of OUTCOMES) this.requests.inc({ outcome }, 0);
+  }
 
   request(outcome: RequestOutcome): void {
     this.requests.inc({ outcome });

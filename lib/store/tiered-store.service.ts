@@ -119,7 +119,8 @@ export class TieredStoreService implements IdempotencyStore {
   async release(claim: Claim): Promise<boolean> {
     try {
       const released = await this.askArbiter('release', () => this.tiers.arbiter.release(claim));
-      await this.write({ claim, state: 'removed' });
+      // A retry at once should find the key free; a slow Redis is no reason to hold the answer up.
+      await Promise.race([this.write({ claim, state: 'removed' }), delay(HEDGE, undefined, { ref: false })]);
       return released;
     } catch (error) {
       if (error instanceof StoreUnavailableError) this.tiers.pending.release(claim, this.tiers.retention);
@@ -265,6 +266,7 @@ export class TieredStoreService implements IdempotencyStore {
     const { cache } = this.tiers;
     if (!cache) return undefined;
     if (!cache.store.available) {
+      this.metrics.storeError('redis');
       throw new StoreUnavailableError('redis', operation, 'it is bypassed until it answers a probe', false);
     }
     return cache.gate.ask(operation, () => call(cache.store));

@@ -188,6 +188,18 @@ export function storeContract(
         });
       });
 
+      it.each<[string, Partial<Claim>]>([
+        ['token', { token: randomUUID() }],
+        ['fence', { fence: 3 }],
+      ])('is refused under another %s than the claim’s', async (_, other) => {
+        const mine = await claim();
+        expect(await store.complete({ ...mine, ...other }, created)).toMatchObject({
+          recorded: false,
+          record: { state: 'in_progress', token: mine.token, fence: mine.fence },
+        });
+        expect(await store.complete(mine, created)).toEqual({ recorded: true });
+      });
+
       it('is refused once another claim has completed, and shows its outcome', async () => {
         const old = await orphan();
         const winner = await claim({ takeOver: true });

@@ -192,6 +192,38 @@ describe('processes that lose a store, or a reply', () => {
     expect(answer(await blind.store.find(id))).toBe('A');
   });
 
+  it('an orphan is not taken over before a slow Redis has said whether it holds the outcome', async () => {
+    const [a, b] = [await start(), await start()];
+    const mine = await claim(a);
+    a.postgres.off = true;
+    expect(await a.store.complete(mine, text('A'))).toEqual({ recorded: true }); // Redis vouches for it
+    b.redis.off = true;
+    await lapsed(b);
+    b.redis.off = false;
+    b.redis.slowBy = 100; // far longer than a request waits before it asks Postgres
+    const result = await b.store.claim(request());
+    expect(result.claimed ? 'taken over' : answer(result.record)).toBe('A');
+  });
+
+  it('a key that was given back is free at once for a process that trusts Redis', async () => {
+    const [a, b] = [await start(), await start()];
+    const mine = await claim(a, { lease: 60_000 });
+    await eventually(async () =>
+      expect(await b.store.claim(request())).toMatchObject({ record: { tier: 'redis' } }),
+    );
+    expect(await a.store.release(mine)).toBe(true);
+    expect((await b.store.claim(request())).claimed).toBe(true);
+  });
+
+  it('an error of the stores is never taken for an absent record', async () => {
+    const a = await start();
+    await claim(a);
+    a.postgres.off = a.redis.off = true;
+    await expect(a.store.find(id)).rejects.toThrow(/unavailable/);
+    await expect(a.store.claim(request())).rejects.toThrow(/unavailable/);
+    await expect(a.service.find(id.key)).rejects.toThrow(/unavailable/);
+  });
+
   it('forget() is not undone by an outcome that still waits in memory', async () => {
     const a = await start();
     const mine = await claim(a);

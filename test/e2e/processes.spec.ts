@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { Agent } from 'node:http';
 import type { DataSource } from 'typeorm';
 import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
 import { migrated } from '../support/database';
@@ -11,10 +12,15 @@ describe('across application processes', () => {
   let redis: RunningRedis;
   let database: DataSource;
   let databaseUrl: string;
+  /** Of a Redis that was there and is gone. */
+  let goneUrl: string;
   let processes: AppProcess[] = [];
 
   beforeAll(async () => {
     [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
+    const gone = await startRedis();
+    goneUrl = gone.url;
+    await gone.stop();
     databaseUrl = await postgres.createDatabase();
     database = await migrated(databaseUrl);
     await database.query('CREATE TABLE leads (id serial PRIMARY KEY, name text)');
@@ -49,7 +55,7 @@ describe('across application processes', () => {
   it.each([10, 200])(
     'should handle concurrent duplicates with DB fallback: %i over three processes make one lead and one response',
     async (count) => {
-      const apps = await start(3, { redisUrl: '' });
+      const apps = await start(3, { redisUrl: goneUrl });
       const name = randomUUID();
       const answers = await storm(apps, count, '/leads', name);
       expect(await leads(name)).toBe(1);
@@ -78,7 +84,7 @@ describe('across application processes', () => {
   });
 
   it('positive control: the same storm makes duplicates behind "Redis, else database, then write both"', async () => {
-    const apps = await start(3, { redisUrl: '' });
+    const apps = await start(3, { redisUrl: goneUrl });
     const name = randomUUID();
     await storm(apps, 10, '/naive', name);
     expect(await leads(name)).toBeGreaterThan(1);
@@ -146,6 +152,28 @@ describe('across application processes', () => {
     const late = await first;
     expect(isReplay(late)).toBe(true);
     expect(comparable(late)).toEqual(comparable(second));
+  });
+
+  it.each<[string, () => RunningRedis | RunningPostgres]>([
+    ['Redis', () => redis],
+    ['Postgres', () => postgres],
+  ])('SIGTERM ends the process within 5 s, with a request in flight and %s frozen', async (_, server) => {
+    const [app] = await start(1);
+    const name = randomUUID();
+    const keepAlive = new Agent({ keepAlive: true });
+    const first = app!.post('/leads', name, { name, takes: 300 }, { agent: keepAlive });
+    await app!.handling(name);
+    server().kill('SIGSTOP');
+    try {
+      const before = Date.now();
+      app!.child.kill('SIGTERM');
+      expect((await first).status).toBe(201);
+      await app!.exited;
+      expect(Date.now() - before).toBeLessThan(5_000);
+    } finally {
+      server().kill('SIGCONT');
+      keepAlive.destroy();
+    }
   });
 
   it('SIGTERM lets the request in flight finish, recorded, and the process ends by itself', async () => {

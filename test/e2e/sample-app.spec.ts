@@ -94,7 +94,7 @@ describe('the sample application on its own servers', () => {
       const before = Date.now();
       child?.kill('SIGTERM');
       await exits();
-      expect(Date.now() - before).toBeLessThan(5_500);
+      expect(Date.now() - before).toBeLessThan(5_000);
       await eventually(() => pids.forEach((pid) => expect(isAlive(pid)).toBe(false)));
     },
   );

@@ -52,6 +52,19 @@ describe('the module at shutdown', () => {
     await lost;
   });
 
+  it('waits for work in flight that is no HTTP request, and records it', async () => {
+    const key = randomUUID();
+    const job = app.service.execute(key, () => held.pass().then(() => 'done'));
+    await held.reached();
+    const closing = app.app.get(IdempotencyModule).onApplicationShutdown();
+    held.open();
+    await closing;
+    expect(await job).toBe('done');
+    const next = await startApp({ databaseUrl: postgres.url });
+    expect(await next.service.execute(key, () => 'again')).toBe('done');
+    await next.close();
+  });
+
   it('leaves the application’s own connections open', async () => {
     held.open();
     await app.call('/leads', { headers: { 'idempotency-key': randomUUID() } });

@@ -145,6 +145,14 @@ describe('with two tiers', () => {
     });
   });
 
+  it('waits for a Redis that does not answer no longer than it takes to ask Postgres', async () => {
+    const app = await start({ redis: { timeout: '40s' } });
+    const first = await post(app);
+    redis.kill('SIGSTOP');
+    key = randomUUID();
+    expect((await post(app)).status).toBe(first.status);
+  }, 20_000);
+
   it('uses Redis again after an outage, by itself', async () => {
     const app = await start();
     redis.kill('SIGSTOP');

@@ -15,15 +15,17 @@ export interface Call {
   /** An object goes as JSON, text as it is. */
   readonly body?: unknown;
   readonly signal?: AbortSignal;
+  /** One that keeps connections alive, as clients do; otherwise each call has its own. */
+  readonly agent?: Agent;
 }
 
-const agent = new Agent({ keepAlive: false });
+const ownConnections = new Agent({ keepAlive: false });
 const VARYING = new Set(['date', 'idempotent-replayed']);
 
 /** Sends a request over a socket and reads the whole answer. */
 export function call(
   url: string,
-  { method = 'POST', headers = {}, body, signal }: Call = {},
+  { method = 'POST', headers = {}, body, signal, agent = ownConnections }: Call = {},
 ): Promise<Answer> {
   const text = body === undefined || typeof body === 'string' ? body : JSON.stringify(body);
   return new Promise((resolve, reject) => {

@@ -1,4 +1,5 @@
 import Redis from 'ioredis';
+import { setTimeout as delay } from 'node:timers/promises';
 import { StoreUnavailableError } from '../../lib/core/errors';
 import { IdempotencyService } from '../../lib/core/idempotency.service';
 import { Protocol } from '../../lib/core/protocol';
@@ -21,6 +22,8 @@ import type { DataSource } from 'typeorm';
 export interface Cut {
   /** No operation reaches the store. */
   off: boolean;
+  /** Every operation takes this many ms longer. */
+  slowBy?: number;
   /** Operations of this name take effect, but their replies are lost. */
   loseReplyOf?: string;
 }
@@ -71,6 +74,7 @@ export async function openProcess(
           const operation = `${tier}.${name}`;
           calls[operation] = (calls[operation] ?? 0) + 1;
           if (cuts[tier].off) throw new StoreUnavailableError(tier, name, 'cut off', false);
+          if (cuts[tier].slowBy) await delay(cuts[tier].slowBy);
           const answer: unknown = await Reflect.apply(member, target, args);
           if (cuts[tier].loseReplyOf === name) throw new StoreUnavailableError(tier, name, 'reply lost');
           return answer;

@@ -64,7 +64,7 @@ export function setupError(cause: unknown): IdempotencySetupError {
   const remedy =
     sqlState(cause) === '42501'
       ? 'Grant the rights that the head of migrations/015_idempotency_cache.sql lists to the role of the DataSource.'
-      : 'Run migrations/015_idempotency_cache.sql, or add the migration class that this package exports to the DataSource.';
+      : 'Run node_modules/nestjs-idempotency/migrations/015_idempotency_cache.sql, or add the migration class that this package exports to the DataSource.';
   return new IdempotencySetupError(`Postgres says "${reason}". ${remedy}`, { cause });
 }
 

@@ -107,7 +107,7 @@ export async function assertMigrated(connection: PostgresConnection, names: Tabl
 }
 
 const REMEDY =
-  'Run `psql $DATABASE_URL < migrations/015_idempotency_cache.sql`, or add CreateIdempotencyCache1764000000015 to ' +
+  'Run `psql $DATABASE_URL < node_modules/nestjs-idempotency/migrations/015_idempotency_cache.sql`, or add CreateIdempotencyCache1764000000015 to ' +
   'the `migrations` of the DataSource and run them.';
 
 function problemOf(found: Findings, { table, cleanup }: TableNames): string | undefined {
