@@ -24,6 +24,7 @@ export function failFastDuplicate(
     commandTimeout: timeout,
     connectTimeout: CONNECT_TIMEOUT,
     disconnectTimeout: DISCONNECT_TIMEOUT,
+    sentinelCommandTimeout: CONNECT_TIMEOUT,
     enableOfflineQueue: false,
     maxRetriesPerRequest: 0,
     autoResendUnfulfilledCommands: false,

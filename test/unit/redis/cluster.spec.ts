@@ -47,10 +47,7 @@ describe('a Redis Cluster', () => {
   beforeEach(async () => {
     for (const level of ['warn', 'log'] as const)
       jest.spyOn(Logger.prototype, level).mockImplementation(() => undefined);
-    connection = new RedisConnection(application, { timeout: 250 });
-    await connection.open();
-    store = new RedisStore({ connection, keyPrefix: 'idempotency:', ttl: 60_000 });
-    await until(() => store.available, 'the cluster is used');
+    ({ connection, store } = await connect(250));
   });
   afterEach(async () => {
     await connection.close();
@@ -58,6 +55,8 @@ describe('a Redis Cluster', () => {
   });
 
   it('takes records of every node’s slots at once', async () => {
+    await connection.close();
+    ({ connection, store } = await connect(10_000));
     const claims = Array.from({ length: 200 }, () => newClaim());
     await Promise.all(
       claims.map((claim) =>
@@ -135,6 +134,13 @@ describe('a Redis Cluster', () => {
     await until(() => connection.available, 'the cluster is used');
   });
 });
+
+async function connect(timeout: number): Promise<{ connection: RedisConnection; store: RedisStore }> {
+  const connection = new RedisConnection(application, { timeout });
+  await connection.open();
+  await until(() => connection.available, 'the cluster is used');
+  return { connection, store: new RedisStore({ connection, keyPrefix: 'idempotency:', ttl: 60_000 }) };
+}
 
 async function startCluster(): Promise<RunningRedis[]> {
   const started = await Promise.all([startNode(), startNode(), startNode()]);

@@ -9,6 +9,8 @@ import { claimRequest, newClaim, rejection, response, until } from './support';
 const TIMEOUT = 250;
 /** Room for a busy machine; what is bounded here took for ever, or seconds, before. */
 const ROOM = 1_500;
+/** For hundreds of operations at once. */
+const PATIENT = 10_000;
 
 let redis: RunningRedis;
 let application: Redis;
@@ -38,9 +40,9 @@ afterEach(async () => {
   jest.restoreAllMocks();
 });
 
-function connect(): { connection: RedisConnection; store: RedisStore } {
+function connect(timeout = TIMEOUT): { connection: RedisConnection; store: RedisStore } {
   const opened = new RedisConnection(application, {
-    timeout: TIMEOUT,
+    timeout,
     onAvailabilityChange: (up) => changes.push(up),
   });
   return {
@@ -212,6 +214,7 @@ describe('a Redis that is killed', () => {
   });
 
   it('is used again when it comes back empty, and learns its scripts anew', async () => {
+    ({ connection, store } = connect(PATIENT));
     await connection.open();
     await Promise.all(everyVerb());
     redis.kill('SIGKILL');
@@ -238,6 +241,7 @@ describe('a Redis that is killed', () => {
   });
 
   it('keeps serving when its scripts are flushed', async () => {
+    ({ connection, store } = connect(PATIENT));
     await connection.open();
     await Promise.all(everyVerb());
     await application.script('FLUSH');
