@@ -15,10 +15,19 @@ export function httpScope(method: string, path: string, principal?: string): str
 /** Anything else would read alike for different callers, such as "[object Object]". */
 function named(principal: unknown): string | undefined {
   if (principal === undefined || (typeof principal === 'string' && principal !== '')) return principal;
-  if (typeof principal === 'number' || typeof principal === 'bigint') return String(principal);
+  if (isNumber(principal)) return String(principal);
   throw new TypeError(
     'The `scope` option has to give a non-empty string, or undefined for callers that share their keys',
   );
+}
+
+const UNNAMED_USER =
+  'request.user.id, .sub or .userId is neither a non-empty string nor a finite number, so it does not tell callers ' +
+  'apart: set the `scope` option to a function that names the caller';
+
+/** Not NaN, which `Number()` gives for every user id that is no number: all users would be one. */
+function isNumber(id: unknown): id is number | bigint {
+  return typeof id === 'bigint' || Number.isFinite(id);
 }
 
 /** Says to whom a request's key belongs. */
@@ -35,8 +44,8 @@ export class ScopeResolver {
   private principalOf(request: PlatformRequest): string | undefined {
     const user = request.user as Partial<Record<'id' | 'sub' | 'userId', unknown>> | null | undefined;
     const id = user?.id ?? user?.sub ?? user?.userId;
-    if (typeof id === 'number' || typeof id === 'bigint' || (typeof id === 'string' && id !== ''))
-      return String(id);
+    if (isNumber(id) || (typeof id === 'string' && id !== '')) return String(id);
+    if (id !== undefined && id !== null) throw new TypeError(UNNAMED_USER);
     const { authorization, cookie } = rawRequest(request).headers;
     if (!this.warned && (authorization !== undefined || cookie !== undefined || user)) {
       this.warned = true;
