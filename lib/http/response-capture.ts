@@ -1,5 +1,10 @@
 import { Logger } from '@nestjs/common';
-import type { OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import {
+  validateHeaderValue,
+  type OutgoingHttpHeader,
+  type OutgoingHttpHeaders,
+  type ServerResponse,
+} from 'node:http';
 import type { HeaderList, Outcome } from '../core/record';
 import type { HeaderFilter } from '../options/idempotency.options';
 
@@ -55,6 +60,7 @@ export class ResponseCapture {
   private size = 0;
   private status: number | undefined;
   private statusMessage = '';
+  private headRefused = false;
   private hasEnded = false;
   private passing = false;
   private resolveEnded!: (outcome: Outcome | undefined) => void;
@@ -131,10 +137,11 @@ export class ResponseCapture {
 
     response.writeHead = (status: number, ...rest: unknown[]) => {
       if (this.headSent) throw headersSentError();
-      response.statusCode = status;
-      if (typeof rest[0] === 'string') response.statusMessage = rest[0];
-      for (const [name, value] of headerEntries(rest.at(-1))) setHeaders(name, value);
-      this.sendHead();
+      this.sendHead(() => {
+        response.statusCode = status;
+        if (typeof rest[0] === 'string') response.statusMessage = rest[0];
+        for (const [name, value] of headerEntries(rest.at(-1))) setHeaders(name, value);
+      });
       return response;
     };
     response.flushHeaders = () => this.sendHead();
@@ -161,11 +168,27 @@ export class ResponseCapture {
     return this.status !== undefined;
   }
 
-  /** From here on a status that is set comes too late, as it does on the wire. */
-  private sendHead(): void {
+  /**
+   * From here on a status that is set comes too late, as it does on the wire. A head that Node would refuse is refused
+   * at once, so that its writer can answer with an error instead. Where that fails for the same reason (Fastify keeps
+   * its headers, and would end the process), the error goes without what was refused.
+   */
+  private sendHead(set: () => void = () => undefined): void {
     if (this.headSent) return;
-    this.status = this.response.statusCode;
-    this.statusMessage = this.response.statusMessage;
+    const { response } = this;
+    try {
+      set();
+      assertStatusLine(response);
+    } catch (error) {
+      if (!this.headRefused) {
+        this.headRefused = true;
+        throw error;
+      }
+      response.statusCode = 500;
+      response.statusMessage = '';
+    }
+    this.status = Math.trunc(response.statusCode);
+    this.statusMessage = response.statusMessage;
   }
 
   private write(chunk: Chunk, rest: readonly unknown[]): boolean {
@@ -183,11 +206,11 @@ export class ResponseCapture {
 
   private end(args: readonly unknown[]): ServerResponse {
     if (this.hasEnded) return this.response;
+    this.sendHead();
     const [chunk, encoding] = args;
     if (typeof chunk === 'string' || chunk instanceof Uint8Array) this.keep(chunk, encoding);
     const callback = callbackIn(args);
     if (callback) this.response.once('finish', callback);
-    this.sendHead();
     this.hasEnded = true;
     this.resolveEnded(this.outcome());
     return this.response;
@@ -280,6 +303,15 @@ function headerEntries(headers: unknown): [string, string | number | readonly st
     );
   }
   return [...joined.values()];
+}
+
+/** As Node does when it writes the head, which for a held response is too late. */
+function assertStatusLine({ statusCode, statusMessage }: ServerResponse): void {
+  const status = Math.trunc(statusCode);
+  if (!(status >= 100 && status <= 999)) {
+    throw Object.assign(new RangeError('Invalid status code'), { code: 'ERR_HTTP_INVALID_STATUS_CODE' });
+  }
+  validateHeaderValue('status message', statusMessage || '');
 }
 
 function writeAfterEndError(): Error {
