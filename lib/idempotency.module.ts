@@ -17,6 +17,8 @@ import { IdempotencySetupError } from './core/errors';
 import { IdempotencyService } from './core/idempotency.service';
 import { Protocol } from './core/protocol';
 import { IdempotencyInterceptor } from './http/idempotency.interceptor';
+import { document } from './http/openapi';
+import { RouteExplorer } from './http/route-explorer';
 import { RouteOptionsReader } from './http/route-options';
 import { IdempotencyHealth } from './observability/health';
 import { IdempotencyMetrics, metricProviders } from './observability/metrics';
@@ -62,7 +64,11 @@ export class IdempotencyModule
     @Inject(IdempotencyInterceptor) private readonly interceptor: IdempotencyInterceptor,
     @Inject(Protocol) private readonly protocol: Protocol,
     @Inject(TieredStoreService) private readonly store: TieredStoreService,
-  ) {}
+    @Inject(RouteExplorer) routes: RouteExplorer,
+  ) {
+    // Here, as there is no later moment that is early enough: applications make their OpenAPI document before they listen.
+    for (const route of routes.explore()) document(route);
+  }
 
   /**
    * @throws InvalidOptionsError, naming the option, its value and what is allowed; at start
@@ -135,6 +141,7 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
           new IdempotencyService(protocol, store, settings.defaults),
       },
       RouteOptionsReader,
+      RouteExplorer,
       IdempotencyInterceptor,
       {
         provide: IdempotencyHealth,
