@@ -16,6 +16,7 @@ import { TypeOrmModule } from '@nestjs/typeorm';
 import { IdempotencySetupError } from './core/errors';
 import { IdempotencyService } from './core/idempotency.service';
 import { Protocol } from './core/protocol';
+import { watchHandler } from './http/handler-watch';
 import { IdempotencyInterceptor } from './http/idempotency.interceptor';
 import { document } from './http/openapi';
 import { RouteExplorer } from './http/route-explorer';
@@ -67,7 +68,10 @@ export class IdempotencyModule
     @Inject(RouteExplorer) routes: RouteExplorer,
   ) {
     // Here, as there is no later moment that is early enough: applications make their OpenAPI document before they listen.
-    for (const route of routes.explore()) document(route);
+    for (const route of routes.explore()) {
+      watchHandler(route.handler);
+      document(route);
+    }
   }
 
   /**

@@ -57,6 +57,7 @@ export class ResponseCapture {
   private statusMessage = '';
   private hasEnded = false;
   private passing = false;
+  private hasSent = false;
   private resolveEnded!: (outcome: Outcome | undefined) => void;
 
   constructor(
@@ -70,9 +71,16 @@ export class ResponseCapture {
 
   /** Lets the held response go to the client, with these headers beside or instead of its own. */
   send(headers: Readonly<Record<string, string>> = {}): void {
+    if (this.hasSent) return;
+    this.hasSent = true;
     this.restore();
     for (const [name, value] of Object.entries(headers)) this.response.setHeader(name, value);
     this.response.end(this.passing ? undefined : Buffer.concat(this.chunks));
+  }
+
+  /** True once the held response has gone to the client. */
+  get sent(): boolean {
+    return this.hasSent;
   }
 
   /**

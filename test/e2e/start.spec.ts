@@ -23,7 +23,7 @@ class StreamController {
 @Controller()
 @Idempotent()
 class PostedStreamController {
-  @Sse('stream', { method: RequestMethod.POST } as object)
+  @Sse('stream', { method: RequestMethod.POST })
   stream() {
     return EMPTY;
   }
@@ -116,7 +116,12 @@ describe('an application with @Idempotent() where it cannot hold', () => {
       InheritingController,
       { provide: 'value', useValue: null },
       { provide: 'factory', useFactory: () => undefined },
-      { provide: 'function', useFactory: function made() {} },
+      {
+        provide: 'function',
+        useFactory: function made(): unknown {
+          return undefined;
+        },
+      },
     ];
     await created({ controllers: [InheritingController], providers });
   });
