@@ -21,6 +21,7 @@ import { IdempotencyInterceptor } from './http/idempotency.interceptor';
 import { document } from './http/openapi';
 import { RouteExplorer } from './http/route-explorer';
 import { RouteOptionsReader } from './http/route-options';
+import { ScopeResolver } from './http/scope';
 import { IdempotencyHealth } from './observability/health';
 import { IdempotencyMetrics, metricProviders } from './observability/metrics';
 import type { IdempotencyModuleOptions } from './options/idempotency.options';
@@ -146,6 +147,7 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
       },
       RouteOptionsReader,
       RouteExplorer,
+      ScopeResolver,
       IdempotencyInterceptor,
       {
         provide: IdempotencyHealth,

@@ -6,7 +6,7 @@ import {
   type ExecutionContext,
   type NestInterceptor,
 } from '@nestjs/common';
-import { HttpAdapterHost } from '@nestjs/core';
+import { ApplicationConfig, HttpAdapterHost } from '@nestjs/core';
 import { catchError, from, mergeMap, Observable, type Subscriber } from 'rxjs';
 import { IdempotencyError, isIdempotencyError } from '../core/errors';
 import { Protocol, type ProtectedRequest, type RunResult } from '../core/protocol';
@@ -30,11 +30,12 @@ import { ScopeResolver } from './scope';
 @Injectable()
 export class IdempotencyInterceptor implements NestInterceptor {
   private readonly logger = new Logger('Idempotency');
-  private readonly scopes = new ScopeResolver();
 
   constructor(
     private readonly protocol: Protocol,
     private readonly routes: RouteOptionsReader,
+    private readonly scopes: ScopeResolver,
+    private readonly application: ApplicationConfig,
     private readonly metrics: IdempotencyMetrics,
     private readonly adapterHost: HttpAdapterHost,
   ) {}
@@ -64,7 +65,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
       }
       const [scope, fingerprint] = await Promise.all([
         this.scopes.resolve(context, route),
-        fingerprintOf(context, route),
+        fingerprintOf(context, route, this.application.getVersioning()),
       ]);
       return { id: recordId(scope, key), fingerprint, policy: route.policy };
     } catch (error) {
