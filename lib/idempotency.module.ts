@@ -16,8 +16,12 @@ import { TypeOrmModule } from '@nestjs/typeorm';
 import { IdempotencySetupError } from './core/errors';
 import { IdempotencyService } from './core/idempotency.service';
 import { Protocol } from './core/protocol';
+import { watchHandler } from './http/handler-watch';
 import { IdempotencyInterceptor } from './http/idempotency.interceptor';
+import { document } from './http/openapi';
+import { RouteExplorer } from './http/route-explorer';
 import { RouteOptionsReader } from './http/route-options';
+import { ScopeResolver } from './http/scope';
 import { IdempotencyHealth } from './observability/health';
 import { IdempotencyMetrics, metricProviders } from './observability/metrics';
 import type { IdempotencyModuleOptions } from './options/idempotency.options';
@@ -62,7 +66,14 @@ export class IdempotencyModule
     @Inject(IdempotencyInterceptor) private readonly interceptor: IdempotencyInterceptor,
     @Inject(Protocol) private readonly protocol: Protocol,
     @Inject(TieredStoreService) private readonly store: TieredStoreService,
-  ) {}
+    @Inject(RouteExplorer) routes: RouteExplorer,
+  ) {
+    // Here, as there is no later moment that is early enough: applications make their OpenAPI document before they listen.
+    for (const route of routes.explore()) {
+      watchHandler(route.handler);
+      document(route);
+    }
+  }
 
   /**
    * @throws InvalidOptionsError, naming the option, its value and what is allowed; at start
@@ -135,6 +146,8 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
           new IdempotencyService(protocol, store, settings.defaults),
       },
       RouteOptionsReader,
+      RouteExplorer,
+      ScopeResolver,
       IdempotencyInterceptor,
       {
         provide: IdempotencyHealth,

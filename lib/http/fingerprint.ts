@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
-import type { ExecutionContext } from '@nestjs/common';
+import type { ExecutionContext, VersioningOptions } from '@nestjs/common';
 import { configure } from 'safe-stable-stringify';
 import { IdempotencyError, isIdempotencyError } from '../core/errors';
 import { bytesOf } from '../core/record';
 import type { RouteOptions } from '../options/resolve';
-import { target, type PlatformRequest } from './request';
+import { rawRequest, target, type PlatformRequest } from './request';
+import { requestedVersion } from './requested-version';
 
 /** Deeper than bodies are. Canonical JSON costs more per value the deeper it lies: 1 MB in 6,000 levels took 0.5 s. */
 const DEEPEST = 500;
@@ -22,16 +23,22 @@ const canonicalJson = configure({
 
 /**
  * SHA-256, in hexadecimal, over what must be equal in a retry: the `fingerprint` option's answer, or method, path,
- * query and body. Headers stay out: signatures and timestamps of webhooks change with each delivery.
+ * query, body, and the version asked for where that is not in the path. Other headers stay out: signatures and timestamps of webhooks change with each delivery.
  */
-export async function fingerprintOf(context: ExecutionContext, options: RouteOptions): Promise<string> {
+export async function fingerprintOf(
+  context: ExecutionContext,
+  options: RouteOptions,
+  versioning?: VersioningOptions,
+): Promise<string> {
   const hash = createHash('sha256');
   if (options.fingerprint) return hash.update(given(await options.fingerprint(context))).digest('hex');
   const request = context.switchToHttp().getRequest<PlatformRequest>();
   const { path, query } = target(request);
   const [kind, bytes] = bodyBytes(request.body);
+  const version = requestedVersion(rawRequest(request), versioning);
+  const versions = version === undefined ? [] : [version];
   return hash
-    .update(JSON.stringify([request.method, path, query, kind]))
+    .update(JSON.stringify([request.method, path, query, ...versions, kind]))
     .update(bytes)
     .digest('hex');
 }

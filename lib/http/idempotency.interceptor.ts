@@ -6,7 +6,7 @@ import {
   type ExecutionContext,
   type NestInterceptor,
 } from '@nestjs/common';
-import { HttpAdapterHost } from '@nestjs/core';
+import { ApplicationConfig, HttpAdapterHost } from '@nestjs/core';
 import { catchError, from, mergeMap, Observable, type Subscriber } from 'rxjs';
 import { IdempotencyError, isIdempotencyError } from '../core/errors';
 import { Protocol, type ProtectedRequest, type RunResult } from '../core/protocol';
@@ -14,6 +14,7 @@ import { recordId, type Outcome } from '../core/record';
 import { IdempotencyMetrics } from '../observability/metrics';
 import type { RouteOptions } from '../options/resolve';
 import { fingerprintOf } from './fingerprint';
+import { HandlerWatch } from './handler-watch';
 import { keyOf } from './key';
 import { IdempotencyException, PROBLEM_TYPE, problemResponse } from './problems';
 import { replay, substitute } from './replay';
@@ -29,11 +30,12 @@ import { ScopeResolver } from './scope';
 @Injectable()
 export class IdempotencyInterceptor implements NestInterceptor {
   private readonly logger = new Logger('Idempotency');
-  private readonly scopes = new ScopeResolver();
 
   constructor(
     private readonly protocol: Protocol,
     private readonly routes: RouteOptionsReader,
+    private readonly scopes: ScopeResolver,
+    private readonly application: ApplicationConfig,
     private readonly metrics: IdempotencyMetrics,
     private readonly adapterHost: HttpAdapterHost,
   ) {}
@@ -63,7 +65,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
       }
       const [scope, fingerprint] = await Promise.all([
         this.scopes.resolve(context, route),
-        fingerprintOf(context, route),
+        fingerprintOf(context, route, this.application.getVersioning()),
       ]);
       return { id: recordId(scope, key), fingerprint, policy: route.policy };
     } catch (error) {
@@ -84,10 +86,12 @@ export class IdempotencyInterceptor implements NestInterceptor {
       this.protocol
         .run(request, async (claim) => {
           setContext(context.switchToHttp().getRequest<object>(), claim);
+          const watch = new HandlerWatch(context.switchToHttp().getRequest<object>());
           capture = new ResponseCapture(rawResponse(response), route.policy.maxBodySize, route.keepsHeader);
           this.runHandler(next, subscriber, response, capture, route.policy.lease);
           const outcome = await capture.ended;
-          return outcome && this.records(route, outcome) ? outcome : undefined;
+          if (outcome && this.records(route, outcome)) return outcome;
+          return watch.running ? this.outlasted(watch, capture, outcome) : undefined;
         })
         .then((result) => this.answer(context, capture, result))
         .catch((error: unknown) => this.refuse(context, subscriber, capture, error));
@@ -128,6 +132,22 @@ export class IdempotencyInterceptor implements NestInterceptor {
     });
   }
 
+  /**
+   * The response was ended while the handler still runs, for example by a time-out. Its key is not free as long as it
+   * does; and where nobody listens to it any more, its answer is lost, but it has been executed.
+   */
+  private async outlasted(
+    watch: HandlerWatch,
+    capture: ResponseCapture,
+    outcome: Outcome | undefined,
+  ): Promise<Outcome | undefined> {
+    capture.send();
+    const succeeded = await watch.succeeded;
+    return succeeded && watch.abandoned && outcome
+      ? { kind: 'tombstone', status: outcome.status, reason: 'unstorable' }
+      : undefined;
+  }
+
   /** An option that fails must not let the handler run again. */
   private records(route: RouteOptions, outcome: Outcome): boolean {
     try {
@@ -146,6 +166,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
       capture?.send();
       return;
     }
+    if (capture?.sent) return;
     const { outcome } = result;
     if (outcome.kind === 'tombstone') throw notStored(outcome);
     if (capture && !capture.discard()) return;
@@ -168,7 +189,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
     if (!isIdempotencyError(error))
       this.logger.error('An idempotent request failed after its handler had run', error);
     const response = rawResponse(context.switchToHttp().getResponse<PlatformResponse>());
-    if (capture.discard()) substitute(response, problemResponse(error));
+    if (!capture.sent && capture.discard()) substitute(response, problemResponse(error));
   }
 
   /**

@@ -4,7 +4,7 @@ import type { IdempotencyOptions } from '../options/idempotency.options';
 import { checkRouteOptions } from '../options/resolve';
 import { contextOf } from './request';
 
-export const IDEMPOTENT_METADATA = 'nestjs-idempotency:options';
+const IDEMPOTENT_METADATA = 'nestjs-idempotency:options';
 
 /**
  * Makes a route safe to retry: its handler runs once per key, and every retry gets the first response.
@@ -28,3 +28,8 @@ export const IdempotencyClaim = createParamDecorator(
   (_: unknown, context: ExecutionContext): IdempotencyContext | undefined =>
     contextOf(context.switchToHttp().getRequest<object>()),
 );
+
+/** What `@Idempotent()` says of a handler or of a class; undefined if it is not there. */
+export function optionsOf(decorated: object): IdempotencyOptions | undefined {
+  return Reflect.getMetadata(IDEMPOTENT_METADATA, decorated) as IdempotencyOptions | undefined;
+}

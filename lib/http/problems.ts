@@ -36,7 +36,8 @@ export class IdempotencyException extends HttpException {
   }
 }
 
-export const PROBLEM_TYPE = 'application/problem+json; charset=utf-8';
+export const PROBLEM_MEDIA_TYPE = 'application/problem+json';
+export const PROBLEM_TYPE = `${PROBLEM_MEDIA_TYPE}; charset=utf-8`;
 
 /** The same refusal as a response, for when the handler has run and no exception filter can answer any more. */
 export function problemResponse(error: unknown): ResponseOutcome {

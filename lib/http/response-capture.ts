@@ -1,12 +1,8 @@
 import { Logger } from '@nestjs/common';
-import {
-  validateHeaderValue,
-  type OutgoingHttpHeader,
-  type OutgoingHttpHeaders,
-  type ServerResponse,
-} from 'node:http';
+import type { ServerResponse } from 'node:http';
 import type { HeaderList, Outcome } from '../core/record';
 import type { HeaderFilter } from '../options/idempotency.options';
+import { assertStatusLine, headerEntries, headersSentError, rawHeaderNames } from './response-head';
 
 /** Names of the connection, of the moment, or of one caller: never stored, so never replayed (RFC 9110, 7.6.1). */
 const NEVER_STORED = new Set([
@@ -28,7 +24,6 @@ const NEVER_STORED = new Set([
 
 type WriteCallback = (error?: Error | null) => void;
 type Chunk = string | Uint8Array;
-type HeaderArgument = OutgoingHttpHeaders | OutgoingHttpHeader[];
 
 const OVERRIDDEN = [
   'writeHead',
@@ -63,6 +58,7 @@ export class ResponseCapture {
   private headRefused = false;
   private hasEnded = false;
   private passing = false;
+  private hasSent = false;
   private resolveEnded!: (outcome: Outcome | undefined) => void;
 
   constructor(
@@ -76,9 +72,16 @@ export class ResponseCapture {
 
   /** Lets the held response go to the client, with these headers beside or instead of its own. */
   send(headers: Readonly<Record<string, string>> = {}): void {
+    if (this.hasSent) return;
+    this.hasSent = true;
     this.restore();
     for (const [name, value] of Object.entries(headers)) this.response.setHeader(name, value);
     this.response.end(this.passing ? undefined : Buffer.concat(this.chunks));
+  }
+
+  /** True once the held response has gone to the client. */
+  get sent(): boolean {
+    return this.hasSent;
   }
 
   /**
@@ -137,11 +140,10 @@ export class ResponseCapture {
 
     response.writeHead = (status: number, ...rest: unknown[]) => {
       if (this.headSent) throw headersSentError();
-      this.sendHead(() => {
-        response.statusCode = status;
-        if (typeof rest[0] === 'string') response.statusMessage = rest[0];
-        for (const [name, value] of headerEntries(rest.at(-1))) setHeaders(name, value);
-      });
+      response.statusCode = status;
+      if (typeof rest[0] === 'string') response.statusMessage = rest[0];
+      for (const [name, value] of headerEntries(rest.at(-1))) this.accepts(() => setHeaders(name, value));
+      this.sendHead();
       return response;
     };
     response.flushHeaders = () => this.sendHead();
@@ -168,27 +170,31 @@ export class ResponseCapture {
     return this.status !== undefined;
   }
 
-  /**
-   * From here on a status that is set comes too late, as it does on the wire. A head that Node would refuse is refused
-   * at once, so that its writer can answer with an error instead. Where that fails for the same reason (Fastify keeps
-   * its headers, and would end the process), the error goes without what was refused.
-   */
-  private sendHead(set: () => void = () => undefined): void {
+  /** From here on a status that is set comes too late, as it does on the wire. */
+  private sendHead(): void {
     if (this.headSent) return;
     const { response } = this;
-    try {
-      set();
-      assertStatusLine(response);
-    } catch (error) {
-      if (!this.headRefused) {
-        this.headRefused = true;
-        throw error;
-      }
+    if (!this.accepts(() => assertStatusLine(response))) {
       response.statusCode = 500;
       response.statusMessage = '';
     }
     this.status = Math.trunc(response.statusCode);
     this.statusMessage = response.statusMessage;
+  }
+
+  /**
+   * What Node would refuse in a head is refused at once, so that its writer can answer with an error instead. That
+   * error goes without it: Fastify keeps the headers that were refused, and would fail again, outside of any handler.
+   */
+  private accepts(step: () => void): boolean {
+    try {
+      step();
+      return true;
+    } catch (error) {
+      if (this.headRefused) return false;
+      this.headRefused = true;
+      throw error;
+    }
   }
 
   private write(chunk: Chunk, rest: readonly unknown[]): boolean {
@@ -269,11 +275,6 @@ export class ResponseCapture {
   }
 }
 
-/** As they were set, in upper and lower case; Node's types lack the method on responses. */
-function rawHeaderNames(response: ServerResponse & { getRawHeaderNames?(): string[] }): string[] {
-  return response.getRawHeaderNames?.() ?? response.getHeaderNames();
-}
-
 function define(target: object, name: string, get: () => unknown): void {
   Object.defineProperty(target, name, { get, configurable: true, enumerable: true });
 }
@@ -282,44 +283,6 @@ function callbackIn(args: readonly unknown[]): WriteCallback | undefined {
   return args.find((arg): arg is WriteCallback => typeof arg === 'function');
 }
 
-/** `writeHead` takes an object, a flat list of names and values, or a list of pairs. */
-function headerEntries(headers: unknown): [string, string | number | readonly string[]][] {
-  if (typeof headers !== 'object' || headers === null) return [];
-  const given = headers as HeaderArgument;
-  if (!Array.isArray(given)) {
-    return Object.entries(given).filter(
-      (entry): entry is [string, OutgoingHttpHeader] => entry[1] !== undefined,
-    );
-  }
-  if (Array.isArray(given[0])) return given as unknown as [string, OutgoingHttpHeader][];
-  const joined = new Map<string, [string, string | number | readonly string[]]>();
-  for (let i = 0; i + 1 < given.length; i += 2) {
-    const name = String(given[i]);
-    const before = joined.get(name.toLowerCase());
-    const value = given[i + 1] as string | number;
-    joined.set(
-      name.toLowerCase(),
-      before ? [name, [...[before[1]].flat().map(String), String(value)]] : [name, value],
-    );
-  }
-  return [...joined.values()];
-}
-
-/** As Node does when it writes the head, which for a held response is too late. */
-function assertStatusLine({ statusCode, statusMessage }: ServerResponse): void {
-  const status = Math.trunc(statusCode);
-  if (!(status >= 100 && status <= 999)) {
-    throw Object.assign(new RangeError('Invalid status code'), { code: 'ERR_HTTP_INVALID_STATUS_CODE' });
-  }
-  validateHeaderValue('status message', statusMessage || '');
-}
-
 function writeAfterEndError(): Error {
   return Object.assign(new Error('write after end'), { code: 'ERR_STREAM_WRITE_AFTER_END' });
-}
-
-function headersSentError(): Error {
-  return Object.assign(new Error('Cannot set headers after they are sent to the client'), {
-    code: 'ERR_HTTP_HEADERS_SENT',
-  });
 }

@@ -2,13 +2,13 @@ import { Inject, Injectable, type ExecutionContext, type Type } from '@nestjs/co
 import type { IdempotencyOptions } from '../options/idempotency.options';
 import { MODULE_SETTINGS } from '../options/module-settings';
 import { resolveRouteOptions, type ModuleSettings, type RouteOptions } from '../options/resolve';
-import { IDEMPOTENT_METADATA } from './idempotent.decorator';
+import { optionsOf } from './idempotent.decorator';
 import type { PlatformRequest } from './request';
 
 /** Repeating these is safe by definition (RFC 9110, 9.2.1), so a decorated class leaves them alone. */
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
 
-type Handler = ReturnType<ExecutionContext['getHandler']>;
+export type Handler = ReturnType<ExecutionContext['getHandler']>;
 
 /** Reads what `@Idempotent()` says of a route, and resolves it once per handler and class. */
 @Injectable()
@@ -17,19 +17,25 @@ export class RouteOptionsReader {
 
   constructor(@Inject(MODULE_SETTINGS) private readonly settings: ModuleSettings) {}
 
-  /** Undefined if the route is not protected. */
+  /** Undefined if the route of this request is not protected. */
   read(context: ExecutionContext): RouteOptions | undefined {
-    const handler = context.getHandler();
-    const type = context.getClass();
-    const onMethod = metadataOf(handler);
-    if (!onMethod && SAFE_METHODS.has(context.switchToHttp().getRequest<PlatformRequest>().method))
-      return undefined;
+    const { method } = context.switchToHttp().getRequest<PlatformRequest>();
+    return this.of(context.getClass(), context.getHandler(), method);
+  }
+
+  /**
+   * Undefined if the handler is not protected when it is called with this HTTP method.
+   * @throws InvalidOptionsError
+   */
+  of(type: Type, handler: Handler, method: string): RouteOptions | undefined {
+    const onMethod = optionsOf(handler);
+    if (!onMethod && SAFE_METHODS.has(method)) return undefined;
 
     let byClass = this.resolved.get(handler);
     if (!byClass) this.resolved.set(handler, (byClass = new WeakMap()));
     let options = byClass.get(type);
     if (options === undefined)
-      byClass.set(type, (options = this.resolve(onMethod, metadataOf(type), type, handler)));
+      byClass.set(type, (options = this.resolve(onMethod, optionsOf(type), type, handler)));
     return options ?? undefined;
   }
 
@@ -43,8 +49,4 @@ export class RouteOptionsReader {
     const where = `@Idempotent() on ${type.name}.${handler.name}`;
     return resolveRouteOptions(where, onMethod ?? {}, onClass ?? {}, this.settings.defaults);
   }
-}
-
-function metadataOf(target: object): IdempotencyOptions | undefined {
-  return Reflect.getMetadata(IDEMPOTENT_METADATA, target) as IdempotencyOptions | undefined;
 }

@@ -1,15 +1,75 @@
-import { Logger, type ExecutionContext } from '@nestjs/common';
+import { createHash } from 'node:crypto';
+import type { IncomingHttpHeaders } from 'node:http';
+import { Injectable, Logger, type ExecutionContext } from '@nestjs/common';
+import { HOST_METADATA } from '@nestjs/common/constants';
+import { HttpAdapterHost } from '@nestjs/core';
 import type { RouteOptions } from '../options/resolve';
 import { rawRequest, target, type PlatformRequest } from './request';
 
 /**
  * The scope under which an HTTP route's records are filed, for `IdempotencyService.find`, `forget` and `resolve`.
- * @param path as the client sends it, without the query
+ * @param path as the client sends it, without the query; for a controller with a `host`, `//<host name><path>`
  * @param principal what the `scope` option gives, or the user's id; none for anonymous requests
  */
 export function httpScope(method: string, path: string, principal?: string): string {
   // A path holds no space, so no two triples read alike.
   return principal === undefined ? `${method} ${path}` : `${method} ${path} ${principal}`;
+}
+
+/** Where callers prove who they are, for when no guard has said it. */
+const CREDENTIALS = ['authorization', 'x-api-key', 'api-key', 'x-auth-token', 'x-access-token'];
+
+/**
+ * A scheme and one opaque token, or the token alone (RFC 9110, 11.4). Schemes with parameters (Digest, AWS4-HMAC-SHA256,
+ * OAuth) sign each request anew, so a retry could not be recognised by them; nor by those that negotiate per connection.
+ */
+const LASTING = /^(?!(?:negotiate|ntlm) )(?:[!#$%&'*+.^_`|~\w-]+ +)?[\w.~+/-]+=*$/i;
+
+/** Says to whom a request's key belongs. */
+@Injectable()
+export class ScopeResolver {
+  private readonly logger = new Logger('Idempotency');
+  private warned = false;
+
+  constructor(private readonly adapterHost: HttpAdapterHost) {}
+
+  async resolve(context: ExecutionContext, options: RouteOptions): Promise<string> {
+    const request = context.switchToHttp().getRequest<PlatformRequest>();
+    const principal = options.scope ? named(await options.scope(context)) : this.principalOf(request);
+    return httpScope(request.method, this.hostOf(context, request) + target(request).path, principal);
+  }
+
+  /** Controllers told apart by their host are different resources, often different tenants. */
+  private hostOf(context: ExecutionContext, request: PlatformRequest): string {
+    if (!Reflect.hasMetadata(HOST_METADATA, context.getClass())) return '';
+    const host = this.adapterHost.httpAdapter.getRequestHostname(request) as string | undefined;
+    return `//${encodeURIComponent(host ?? '')}`;
+  }
+
+  private principalOf(request: PlatformRequest): string | undefined {
+    const user = request.user as Partial<Record<'id' | 'sub' | 'userId', unknown>> | null | undefined;
+    const id = user?.id ?? user?.sub ?? user?.userId;
+    if (isNumber(id) || (typeof id === 'string' && id !== '')) return String(id);
+    const credentials = credentialsIn(rawRequest(request).headers);
+    if (!user && credentials.length === 0) return undefined;
+    this.warnOnce();
+    if (lasts(credentials)) return `credentials:${digest(credentials)}`;
+    if (id === undefined || id === null) return undefined;
+    throw new TypeError(
+      'request.user.id, .sub or .userId is neither a non-empty string nor a finite number, so it does not tell callers ' +
+        'apart: set the `scope` option to a function that names the caller',
+    );
+  }
+
+  private warnOnce(): void {
+    if (this.warned) return;
+    this.warned = true;
+    this.logger.warn(
+      'A request came with credentials, but no guard has set request.user.id, .sub or .userId. Its key belongs to the ' +
+        'credentials themselves, so a retry with renewed ones is a new request; and where each request is signed anew, all ' +
+        'callers of the route share their keys. Set the `scope` option to a function that names the caller.',
+    );
+  }
 }
 
 /** Anything else would read alike for different callers, such as "[object Object]". */
@@ -21,39 +81,28 @@ function named(principal: unknown): string | undefined {
   );
 }
 
-const UNNAMED_USER =
-  'request.user.id, .sub or .userId is neither a non-empty string nor a finite number, so it does not tell callers ' +
-  'apart: set the `scope` option to a function that names the caller';
-
-/** Not NaN, which `Number()` gives for every user id that is no number: all users would be one. */
+/** Not NaN, which `Number()` makes of every user id that is no number: all users would be one. */
 function isNumber(id: unknown): id is number | bigint {
   return typeof id === 'bigint' || Number.isFinite(id);
 }
 
-/** Says to whom a request's key belongs. */
-export class ScopeResolver {
-  private readonly logger = new Logger('Idempotency');
-  private warned = false;
+type Credentials = readonly (readonly [header: string, value: string])[];
 
-  async resolve(context: ExecutionContext, options: RouteOptions): Promise<string> {
-    const request = context.switchToHttp().getRequest<PlatformRequest>();
-    const principal = options.scope ? named(await options.scope(context)) : this.principalOf(request);
-    return httpScope(request.method, target(request).path, principal);
-  }
+function credentialsIn(headers: IncomingHttpHeaders): Credentials {
+  const given = (names: readonly string[]): Credentials =>
+    names.flatMap((name) => (headers[name] === undefined ? [] : [[name, String(headers[name])] as const]));
+  const proofs = given(CREDENTIALS);
+  // Cookies also hold what changes by itself, so they count only where there is nothing else.
+  return proofs.length > 0 ? proofs : given(['cookie']);
+}
 
-  private principalOf(request: PlatformRequest): string | undefined {
-    const user = request.user as Partial<Record<'id' | 'sub' | 'userId', unknown>> | null | undefined;
-    const id = user?.id ?? user?.sub ?? user?.userId;
-    if (isNumber(id) || (typeof id === 'string' && id !== '')) return String(id);
-    if (id !== undefined && id !== null) throw new TypeError(UNNAMED_USER);
-    const { authorization, cookie } = rawRequest(request).headers;
-    if (!this.warned && (authorization !== undefined || cookie !== undefined || user)) {
-      this.warned = true;
-      this.logger.warn(
-        'A request came with credentials, but no guard has set request.user.id, .sub or .userId, so its key is shared ' +
-          'by all callers of the route: set the `scope` option to a function that names the caller.',
-      );
-    }
-    return undefined;
-  }
+function lasts(credentials: Credentials): boolean {
+  return (
+    credentials.length > 0 &&
+    credentials.every(([name, value]) => name !== 'authorization' || LASTING.test(value))
+  );
+}
+
+function digest(credentials: Credentials): string {
+  return createHash('sha256').update(JSON.stringify(credentials)).digest('hex');
 }

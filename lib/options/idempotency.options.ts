@@ -75,12 +75,14 @@ export interface IdempotencyOptions extends PolicyOptions {
   required?: boolean;
   /**
    * To whom a key belongs: two principals' equal keys are two keys. The answer is joined with method and path.
-   * @default `request.user.id`, `.sub` or `.userId`, when a guard has set it
+   * @default `request.user.id`, `.sub` or `.userId` when a guard has set it, else a digest of the credentials; the
+   * anonymous callers of a route share their keys
    */
   scope?: (context: ExecutionContext) => string | undefined | Promise<string | undefined>;
   /**
    * What must be equal in a retry. The answer is hashed.
-   * @default method, path, query and parsed body, whatever the order of its properties
+   * @default method, path, query, parsed body whatever the order of its properties, and the version that is asked for
+   * where it is not in the path
    */
   fingerprint?: (context: ExecutionContext) => string | Promise<string>;
   /**

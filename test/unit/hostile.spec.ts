@@ -1,4 +1,5 @@
 import type { ExecutionContext } from '@nestjs/common';
+import { HttpAdapterHost } from '@nestjs/core';
 import fc from 'fast-check';
 import { isIdempotencyError } from '../../lib/core/errors';
 import { bytesOf, recordId } from '../../lib/core/record';
@@ -11,7 +12,10 @@ import { resolveRouteOptions } from '../../lib/options/resolve';
 import { changed, json, reordered, runs, sameValue, text } from '../support/hostile';
 
 const contextOf = (request: object): ExecutionContext =>
-  ({ switchToHttp: () => ({ getRequest: () => request }) }) as unknown as ExecutionContext;
+  ({
+    switchToHttp: () => ({ getRequest: () => request }),
+    getClass: () => Object,
+  }) as unknown as ExecutionContext;
 
 const route = (options: IdempotencyOptions = {}) => resolveRouteOptions('a route under test', options);
 
@@ -154,7 +158,7 @@ describe('a hostile name', () => {
 describe('a hostile principal', () => {
   const scopeOf = (request: object, options?: IdempotencyOptions): Promise<unknown> =>
     settled(
-      new ScopeResolver().resolve(
+      new ScopeResolver(new HttpAdapterHost()).resolve(
         contextOf({ method: 'POST', url: '/a', headers: {}, ...request }),
         route(options),
       ),

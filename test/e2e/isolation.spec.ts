@@ -1,0 +1,376 @@
+import { randomUUID } from 'node:crypto';
+import {
+  Body,
+  Controller,
+  Injectable,
+  NotFoundException,
+  Param,
+  Post,
+  Res,
+  UnauthorizedException,
+  UseGuards,
+  Version,
+  VersioningType,
+  type CanActivate,
+  type ExecutionContext,
+  type LoggerService,
+  type PipeTransform,
+  type VersioningOptions,
+} from '@nestjs/common';
+import Redis from 'ioredis';
+import type { ServerResponse } from 'node:http';
+import { register } from 'prom-client';
+import { Idempotent } from '../../lib';
+import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
+import { startApp, type Platform, type TestApp } from '../support/app';
+import { isReplay, type Answer } from '../support/http';
+
+type Headers = Record<string, string>;
+
+let runs: unknown[] = [];
+let revoked = false;
+let orders: Set<string>;
+let pipes = 0;
+
+const nonce = (): { nonce: string } => ({ nonce: randomUUID() });
+
+/** Names the caller by its token, as an application's own guard does. */
+@Injectable()
+class UserGuard implements CanActivate {
+  canActivate(context: ExecutionContext): boolean {
+    const request = context.switchToHttp().getRequest<{ headers: Headers; user?: unknown }>();
+    if (revoked || !request.headers.authorization) throw new UnauthorizedException();
+    request.user = { sub: request.headers.authorization.replace(/^Bearer (\w+)\..*/, '$1') };
+    return true;
+  }
+}
+
+/** Lets the caller in, and tells nobody who it is. */
+@Injectable()
+class SilentGuard implements CanActivate {
+  canActivate(context: ExecutionContext): boolean {
+    const request = context.switchToHttp().getRequest<{ user?: unknown }>();
+    request.user = { roles: ['sender'] };
+    return true;
+  }
+}
+
+/** Loads what a request is about, which is gone once the request has been carried out. */
+@Injectable()
+class ExistingOrderPipe implements PipeTransform<string> {
+  transform(id: string): string {
+    pipes += 1;
+    if (!orders.has(id)) throw new NotFoundException();
+    return id;
+  }
+}
+
+@Controller('leads')
+class LeadsController {
+  @Post('users')
+  @UseGuards(UserGuard)
+  @Idempotent()
+  users(@Body() body: unknown): unknown {
+    runs.push(body);
+    return nonce();
+  }
+
+  @Post('tokens')
+  @Idempotent()
+  tokens(): unknown {
+    runs.push('tokens');
+    return nonce();
+  }
+
+  @Post('silent')
+  @UseGuards(SilentGuard)
+  @Idempotent()
+  silent(): unknown {
+    return this.tokens();
+  }
+
+  @Post('tenants')
+  @Idempotent({
+    scope: (context) => context.switchToHttp().getRequest<{ headers: Headers }>().headers['x-tenant'],
+  })
+  tenants(): unknown {
+    return this.tokens();
+  }
+
+  @Post('secrets')
+  @UseGuards(UserGuard)
+  @Idempotent()
+  secrets(@Res({ passthrough: true }) response: ServerResponse | { raw: ServerResponse }): unknown {
+    const raw = 'raw' in response ? response.raw : response;
+    raw.setHeader('Set-Cookie', ['session=secret', 'csrf=secret']);
+    raw.setHeader('WWW-Authenticate', 'Bearer realm="secret"');
+    raw.setHeader('Authentication-Info', 'nextnonce="secret"');
+    raw.setHeader('Proxy-Authenticate', 'Basic realm="secret"');
+    raw.setHeader('X-Kept', 'kept');
+    return this.tokens();
+  }
+
+  @Post('cancel/:id')
+  @Idempotent()
+  cancel(@Param('id', ExistingOrderPipe) id: string): unknown {
+    orders.delete(id);
+    return this.tokens();
+  }
+
+  @Post('failing')
+  @Idempotent({ required: true })
+  failing(): never {
+    throw new Error('The handler failed');
+  }
+}
+
+@Controller('versioned')
+class VersionedController {
+  @Post()
+  @Version('1')
+  @Idempotent()
+  one(): unknown {
+    return { version: 1, ...nonce() };
+  }
+
+  @Post()
+  @Version('2')
+  @Idempotent()
+  two(): unknown {
+    return { version: 2, ...nonce() };
+  }
+}
+
+@Controller({ path: 'hosted', host: ':account.example.com' })
+class HostedController {
+  @Post()
+  @Idempotent()
+  create(): unknown {
+    runs.push('hosted');
+    return nonce();
+  }
+}
+
+/** Everything that the application logs, in text. */
+class Log implements LoggerService {
+  readonly lines: string[] = [];
+  readonly log = (...all: unknown[]) => this.write(all);
+  readonly error = this.log;
+  readonly warn = this.log;
+  readonly debug = this.log;
+  readonly verbose = this.log;
+  readonly fatal = this.log;
+
+  private write(all: readonly unknown[]): void {
+    this.lines.push(
+      all.map((each) => (each instanceof Error ? String(each.stack) : JSON.stringify(each))).join(' '),
+    );
+  }
+}
+
+const VERSIONINGS: [string, VersioningOptions, (version: string) => Headers][] = [
+  ['a header', { type: VersioningType.HEADER, header: 'X-Version' }, (version) => ({ 'x-version': version })],
+  [
+    'the media type',
+    { type: VersioningType.MEDIA_TYPE, key: 'v=' },
+    (version) => ({ accept: `application/json;v=${version}` }),
+  ],
+  [
+    'what the application extracts',
+    {
+      type: VersioningType.CUSTOM,
+      extractor: (request) => (request as { headers: Headers }).headers['x-custom'] ?? '',
+    },
+    (version) => ({ 'x-custom': version }),
+  ],
+];
+
+describe.each<Platform>(['express', 'fastify'])('a caller on %s', (platform) => {
+  let postgres: RunningPostgres;
+  let redis: RunningRedis;
+  let client: Redis;
+  let app: TestApp;
+  let log: Log;
+  let key: string;
+
+  const start = (versioning?: VersioningOptions): Promise<TestApp> =>
+    startApp({
+      platform,
+      databaseUrl: postgres.url,
+      redisUrl: redis.url,
+      controllers: versioning ? [VersionedController] : [LeadsController, HostedController],
+      providers: [UserGuard, SilentGuard, ExistingOrderPipe],
+      configure: (application) => {
+        application.useLogger(log);
+        if (versioning) application.enableVersioning(versioning);
+      },
+    });
+
+  beforeAll(async () => {
+    [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
+    client = new Redis(redis.url);
+    log = new Log();
+    app = await start();
+  });
+  afterAll(async () => {
+    await app.close();
+    client.disconnect();
+    await Promise.all([postgres.stop(), redis.stop()]);
+  });
+  beforeEach(() => {
+    runs = [];
+    revoked = false;
+    pipes = 0;
+    orders = new Set(['1']);
+    key = randomUUID();
+  });
+
+  const post = (path: string, headers: Headers = {}, body: unknown = {}): Promise<Answer> =>
+    app.call(path, { body, headers: { 'idempotency-key': key, ...headers } });
+
+  /** Two callers with the same key and body: each runs its own, and each retry gets its own. */
+  const keepsApart = async (path: string, one: Headers, other: Headers): Promise<void> => {
+    const [first, second] = [await post(path, one), await post(path, other)];
+    expect([first.status, second.status]).toEqual([201, 201]);
+    expect(second.text).not.toBe(first.text);
+    const retries = [await post(path, one), await post(path, other)];
+    expect(retries.map((answer) => [isReplay(answer), answer.text])).toEqual([
+      [true, first.text],
+      [true, second.text],
+    ]);
+  };
+
+  it('never gets the response of another user that a guard has named', async () => {
+    await keepsApart('/leads/users', { authorization: 'Bearer ann.1' }, { authorization: 'Bearer bob.1' });
+  });
+
+  it('keeps its key when its token is renewed, where a guard has named it', async () => {
+    const first = await post('/leads/users', { authorization: 'Bearer ann.1' });
+    expect((await post('/leads/users', { authorization: 'Bearer ann.2' })).text).toBe(first.text);
+  });
+
+  it.each<[string, Headers, Headers]>([
+    ['Bearer tokens', { authorization: 'Bearer abc.DEF-1_2~3' }, { authorization: 'Bearer abc.DEF-1_2~4' }],
+    ['Basic credentials', { authorization: 'Basic YW5uOjE=' }, { authorization: 'Basic Ym9iOjE=' }],
+    ['bare tokens', { authorization: 'token-1' }, { authorization: 'token-2' }],
+    ['API keys', { 'x-api-key': 'one' }, { 'x-api-key': 'two' }],
+    [
+      'API keys behind one bearer',
+      { authorization: 'Bearer x', 'api-key': '1' },
+      { authorization: 'Bearer x', 'api-key': '2' },
+    ],
+    ['equal tokens in different headers', { 'x-api-key': 'one' }, { 'x-auth-token': 'one' }],
+    ['sessions', { cookie: 'sid=one' }, { cookie: 'sid=two' }],
+    ['a token and none', { authorization: 'Bearer one' }, {}],
+  ])('is told from another by its credentials, where nothing names it: %s', async (_, one, other) => {
+    await keepsApart('/leads/tokens', one, other);
+    await keepsApart('/leads/silent', one, other);
+  });
+
+  it('is not told from itself by cookies, where it sends a token', async () => {
+    const authorization = 'Bearer one';
+    const first = await post('/leads/tokens', { authorization, cookie: 'theme=dark' });
+    expect((await post('/leads/tokens', { authorization, cookie: 'theme=light' })).text).toBe(first.text);
+  });
+
+  it.each([
+    ['Digest', (n: number) => `Digest username="ann", nonce="${n}", response="${n}"`],
+    ['AWS4-HMAC-SHA256', (n: number) => `AWS4-HMAC-SHA256 Credential=AKIA/x, Signature=${n}abc`],
+    ['HMAC', (n: number) => `HMAC ann:${n}`],
+    ['Negotiate', (n: number) => `Negotiate YII${n}`],
+  ])('keeps its key where it signs each request anew: %s', async (_, authorization) => {
+    const first = await post('/leads/tokens', { authorization: authorization(1) });
+    expect((await post('/leads/tokens', { authorization: authorization(2) })).text).toBe(first.text);
+  });
+
+  it('is warned about once, not per request, where only its credentials tell who it is', async () => {
+    await post('/leads/tokens', { authorization: 'Bearer one' });
+    await post('/leads/tokens', { authorization: 'Bearer two' });
+    expect(log.lines.filter((line) => line.includes('Set the `scope` option'))).toHaveLength(1);
+  });
+
+  it('shares its key with the anonymous callers of a route if it is anonymous itself, and with none of another route', async () => {
+    const first = await post('/leads/tokens');
+    expect((await post('/leads/tokens')).text).toBe(first.text);
+    expect((await post('/leads/silent')).text).not.toBe(first.text);
+  });
+
+  it('is who the `scope` option says', async () => {
+    await keepsApart('/leads/tenants', { 'x-tenant': 'one' }, { 'x-tenant': 'two' });
+    const first = await post('/leads/tenants', { 'x-tenant': 'one', authorization: 'Bearer 1' });
+    expect((await post('/leads/tenants', { 'x-tenant': 'one', authorization: 'Bearer 2' })).text).toBe(
+      first.text,
+    );
+  });
+
+  it('never gets the response of another host, where hosts are told apart', async () => {
+    await keepsApart('/hosted', { host: 'ann.example.com' }, { host: 'bob.example.com' });
+  });
+
+  it('gets 401 once it is revoked, and not the recorded response', async () => {
+    const authorization = 'Bearer ann.1';
+    await post('/leads/users', { authorization });
+    revoked = true;
+    const answer = await post('/leads/users', { authorization });
+    expect(answer.status).toBe(401);
+    expect(isReplay(answer)).toBe(false);
+  });
+
+  it('gets its response again although what its pipes look for is gone: that is what the request has done', async () => {
+    const first = await post('/leads/cancel/1');
+    const retry = await post('/leads/cancel/1');
+    expect(first.status).toBe(201);
+    expect(isReplay(retry)).toBe(true);
+    expect(retry.text).toBe(first.text);
+    expect(pipes).toBe(1);
+  });
+
+  it('never gets cookies and authentication headers again, from either tier', async () => {
+    const authorization = 'Bearer ann.1';
+    const first = await post('/leads/secrets', { authorization });
+    expect(JSON.stringify(first.rawHeaders)).toContain('secret');
+    const fromRedis = await post('/leads/secrets', { authorization });
+    await client.flushall();
+    const fromPostgres = await post('/leads/secrets', { authorization });
+    for (const retry of [fromRedis, fromPostgres]) {
+      expect(isReplay(retry)).toBe(true);
+      expect(retry.headers['x-kept']).toBe('kept');
+      expect(JSON.stringify(retry.rawHeaders)).not.toContain('secret');
+    }
+  });
+
+  it('leaves neither its key nor its body nor its credentials in a log or a metric', async () => {
+    const secret = `secret-${randomUUID()}`;
+    key = `${secret}-key`;
+    const headers = { authorization: `Bearer ${secret}.token` };
+    await post('/leads/users', headers, { body: secret });
+    await post('/leads/users', headers, { body: secret });
+    await post('/leads/users', headers, { other: secret });
+    await post('/leads/failing', headers, { body: secret });
+    await post('/leads/tokens', headers, { body: secret });
+    await post('/leads/users', { ...headers, 'idempotency-key': `"${secret}` }, { body: secret });
+    expect(log.lines.some((line) => line.includes('The handler failed'))).toBe(true);
+    expect(log.lines.join('\n')).not.toContain(secret);
+    expect(await register.metrics()).not.toContain(secret);
+  });
+
+  it.each(VERSIONINGS)(
+    'gets no version of a route for another, told apart by %s',
+    async (_, versioning, asking) => {
+      const versioned = await start(versioning);
+      try {
+        const ask = (version: string): Promise<Answer> =>
+          versioned.call('/versioned', {
+            body: {},
+            headers: { 'idempotency-key': key, ...asking(version) },
+          });
+        const first = await ask('1');
+        expect(first.text).toContain('"version":1');
+        expect((await ask('2')).status).toBe(422);
+        expect((await ask('1')).text).toBe(first.text);
+      } finally {
+        await versioned.close();
+      }
+    },
+  );
+});
