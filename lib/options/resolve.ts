@@ -1,4 +1,5 @@
 import { inspect } from 'node:util';
+import { isPromise } from 'node:util/types';
 import ms, { type StringValue } from 'ms';
 import { z } from 'zod';
 import type {
@@ -213,8 +214,13 @@ export function resolveRouteOptions(where: string, ...layers: readonly Idempoten
     key: options.key,
     scope: options.scope,
     fingerprint: options.fingerprint,
-    records: options.record ?? ((status) => status < 500 && !STATUSES_NOT_RECORDED.has(status)),
-    keepsHeader: typeof replayHeaders === 'function' ? replayHeaders : keepsListed(replayHeaders),
+    records: options.record
+      ? atOnce('record', options.record)
+      : (status) => status < 500 && !STATUSES_NOT_RECORDED.has(status),
+    keepsHeader:
+      typeof replayHeaders === 'function'
+        ? atOnce('replayHeaders', replayHeaders)
+        : keepsListed(replayHeaders),
   };
 }
 
@@ -244,6 +250,19 @@ function keepsListed(names: readonly string[] | undefined): HeaderFilter {
   if (!names) return () => true;
   const kept = new Set(names.map((each) => each.toLowerCase()));
   return (header) => kept.has(header);
+}
+
+/** A promise counts as true, whatever it comes to; and if it came to an error, that would end the process. */
+function atOnce<A extends unknown[]>(
+  option: string,
+  decide: (...args: A) => boolean,
+): (...args: A) => boolean {
+  return (...args) => {
+    const answer: unknown = decide(...args);
+    if (!isPromise(answer)) return Boolean(answer);
+    answer.catch(() => undefined);
+    throw new TypeError(`The \`${option}\` option has to answer at once, not with a promise`);
+  };
 }
 
 /** Per option, so that an absent or undefined one never hides the layer behind it. */

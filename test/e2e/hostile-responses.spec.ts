@@ -110,7 +110,9 @@ describe.each<Platform>(['express', 'fastify'])('a hostile response on %s', (pla
     const first = await within(app.call(path, { body, headers }));
     const second = await within(app.call(path, { body, headers }));
     for (const answer of [first, second]) expect(answer.headers['x-injected']).toBeUndefined();
-    if (first.status < 500) {
+    if (first.status === 400) {
+      expect([comparable(second), handled]).toEqual([comparable(first), 0]);
+    } else if (first.status < 500) {
       expect(comparable(second)).toEqual(comparable(first));
       expect([isReplay(second), handled]).toEqual([true, 1]);
     } else {
@@ -143,9 +145,12 @@ describe.each<Platform>(['express', 'fastify'])('a hostile response on %s', (pla
   it.each(['/status', '/write-head', '/thrown'])(
     'is a 500 that gives the key back for a status that HTTP has not: %s',
     async (path) => {
-      for (const status of [-1, 0, 99, 1000, 65_536, 'abc', '200\r\nX-Injected: yes', null, {}, [], true]) {
+      const wrong = [-1, 99, 1000, 65_536, 'abc', '200\r\nX-Injected: yes'];
+      // Nest takes these for none when they are thrown.
+      const empty = [0, null, {}, [], true];
+      for (const status of path === '/thrown' ? wrong : [...wrong, ...empty]) {
         const answer = await twice(path, { text: 'x', status });
-        expect([path, status, answer.status]).toEqual([path, status, 500]);
+        expect([status, answer.status]).toEqual([status, 500]);
       }
     },
   );
@@ -154,8 +159,8 @@ describe.each<Platform>(['express', 'fastify'])('a hostile response on %s', (pla
     await fc.assert(
       fc.asyncProperty(json, async (value) => {
         const { status, text: sent } = await twice('/body', [value]);
-        // Fastify's parser refuses properties that poison prototypes.
-        if (status === 400) return;
+        // Fastify's parser refuses what could poison a prototype.
+        if (status === 400 && platform === 'fastify') return;
         expect(status).toBe(201);
         expect(JSON.parse(sent)).toEqual({ run: 1, echo: JSON.parse(JSON.stringify([value])) as unknown });
       }),
