@@ -53,7 +53,12 @@ const failures: [string, () => unknown][] = [
       throw new Error('an option of the application failed');
     },
   ],
-  ['rejects with nothing', () => Promise.reject(undefined)],
+  [
+    'throws nothing at all',
+    () => {
+      throw undefined; // eslint-disable-line @typescript-eslint/only-throw-error
+    },
+  ],
   ['rejects', () => Promise.reject(new Error('an option of the application failed'))],
 ];
 
