@@ -20,6 +20,8 @@ export interface TestAppOptions {
   readonly controllers?: Type[];
   readonly providers?: Provider[];
   readonly options?: IdempotencyModuleOptions;
+  /** Keeps the bytes of each body as `request.rawBody`. */
+  readonly rawBody?: boolean;
   readonly configure?: (app: INestApplication) => void;
 }
 
@@ -72,7 +74,7 @@ export function appModule({
 
 export async function startApp(options: TestAppOptions): Promise<TestApp> {
   const module = appModule(options);
-  const settings = { logger: false as const, abortOnError: false };
+  const settings = { logger: false as const, abortOnError: false, rawBody: options.rawBody ?? false };
   const app =
     options.platform === 'fastify'
       ? await NestFactory.create(module, new FastifyAdapter(), settings)
