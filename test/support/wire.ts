@@ -38,6 +38,7 @@ export class Wire {
   static async open(url: string): Promise<Wire> {
     const { hostname, port } = new URL(url);
     const socket = connect(Number(port), hostname);
+    socket.setNoDelay();
     await once(socket, 'connect');
     return new Wire(socket);
   }

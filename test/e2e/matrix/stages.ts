@@ -11,7 +11,8 @@ import { APP_INTERCEPTOR } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import compression from 'compression';
-import ejs from 'ejs';
+import { createRequire } from 'node:module';
+
 import { startApp, type Platform, type TestApp, type TestAppOptions } from '../../support/app';
 import {
   InterceptedAsAWholeController,
@@ -23,6 +24,9 @@ import { ResponsesController } from './responses.controller';
 import { StreamsController } from './streams.controller';
 import { ExpressUploadsController, FastifyUploadsController } from './uploads.controllers';
 import { RequestScopedController, ValuesController, VersionedController } from './values.controllers';
+
+// It comes without types.
+const ejs: unknown = createRequire(__filename)('ejs');
 
 /** An application as the rows of the table need it. */
 interface Stage {
@@ -52,7 +56,11 @@ const STAGES = {
     ],
     configure: (app, platform) => {
       if (platform === 'express') (app as NestExpressApplication).setBaseViewsDir(__dirname);
-      else (app as NestFastifyApplication).setViewEngine({ engine: { ejs }, templates: __dirname });
+      else
+        (app as NestFastifyApplication).setViewEngine({
+          engine: { ejs },
+          templates: __dirname,
+        });
     },
   },
   'root module': {

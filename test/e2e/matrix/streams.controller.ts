@@ -46,7 +46,7 @@ export class StreamsController {
   }
 
   @Post('generator')
-  async *generator(): AsyncGenerator<unknown> {
+  async *generator(): AsyncGenerator {
     yield { run: run() };
     await new Promise(setImmediate);
     yield { last: true };

@@ -171,11 +171,11 @@ export class ValuesController {
 @Idempotent()
 @Controller({ path: 'request-scoped', scope: Scope.REQUEST })
 export class RequestScopedController {
-  private readonly id = run();
+  private readonly made = new Date();
 
   @Post()
   create(): unknown {
-    return { id: this.id };
+    return { run: run(), made: this.made };
   }
 }
 

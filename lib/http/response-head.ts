@@ -1,0 +1,72 @@
+import {
+  STATUS_CODES,
+  type OutgoingHttpHeader,
+  type OutgoingHttpHeaders,
+  type ServerResponse,
+} from 'node:http';
+
+/** Under this name a recorded response keeps a reason phrase of its own; no header can be called so. */
+export const REASON = ':reason';
+
+/** What a status line may not hold (RFC 9112, 4). */
+const NOT_IN_REASON = /[^\t\x20-\x7e\x80-\xff]/;
+
+/** As they were set, in upper and lower case; Node's types lack the method on responses. */
+export function rawHeaderNames(response: ServerResponse & { getRawHeaderNames?(): string[] }): string[] {
+  return response.getRawHeaderNames?.() ?? response.getHeaderNames();
+}
+
+/** The reason phrase, if it is another than the status' own. */
+export function ownReason(status: number, reason: string | undefined): string | undefined {
+  return reason && reason !== STATUS_CODES[status] ? reason : undefined;
+}
+
+/** True if Node sends a body with this response. */
+export function hasBody({ req }: ServerResponse, status: number): boolean {
+  return req.method !== 'HEAD' && status !== 204 && status !== 304;
+}
+
+/** Refuses at once, as Node does: once the response is held, nobody could answer in its place. */
+export function assertStatusLine(status: number, reason: string | undefined): void {
+  if (!(status >= 100 && status <= 999)) {
+    throw Object.assign(new RangeError(`Invalid status code: ${status}`), {
+      code: 'ERR_HTTP_INVALID_STATUS_CODE',
+    });
+  }
+  if (reason && NOT_IN_REASON.test(reason)) {
+    throw Object.assign(new TypeError('Invalid character in statusMessage'), { code: 'ERR_INVALID_CHAR' });
+  }
+}
+
+/** `writeHead` takes an object, a flat list of names and values, or a list of pairs. */
+export function headerEntries(headers: unknown): [string, string | number | readonly string[]][] {
+  if (typeof headers !== 'object' || headers === null) return [];
+  const given = headers as OutgoingHttpHeaders | OutgoingHttpHeader[];
+  if (!Array.isArray(given)) {
+    return Object.entries(given).filter(
+      (entry): entry is [string, OutgoingHttpHeader] => entry[1] !== undefined,
+    );
+  }
+  if (Array.isArray(given[0])) return given as unknown as [string, OutgoingHttpHeader][];
+  const joined = new Map<string, [string, string | number | readonly string[]]>();
+  for (let i = 0; i + 1 < given.length; i += 2) {
+    const name = String(given[i]);
+    const before = joined.get(name.toLowerCase());
+    const value = given[i + 1] as string | number;
+    joined.set(
+      name.toLowerCase(),
+      before ? [name, [...[before[1]].flat().map(String), String(value)]] : [name, value],
+    );
+  }
+  return [...joined.values()];
+}
+
+export function writeAfterEndError(): Error {
+  return Object.assign(new Error('write after end'), { code: 'ERR_STREAM_WRITE_AFTER_END' });
+}
+
+export function headersSentError(): Error {
+  return Object.assign(new Error('Cannot set headers after they are sent to the client'), {
+    code: 'ERR_HTTP_HEADERS_SENT',
+  });
+}
