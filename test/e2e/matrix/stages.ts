@@ -12,7 +12,6 @@ import type { NestExpressApplication } from '@nestjs/platform-express';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import compression from 'compression';
 import { createRequire } from 'node:module';
-
 import { startApp, type Platform, type TestApp, type TestAppOptions } from '../../support/app';
 import {
   InterceptedAsAWholeController,
