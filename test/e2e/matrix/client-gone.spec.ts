@@ -23,7 +23,7 @@ import { isReplayed, Wire, type WireResponse } from '../../support/wire';
 import { run, runs } from './runs';
 
 /** Where a request is held, if it is. */
-const held: { middleware?: Gate; guard?: Gate; handler?: Gate } = {};
+let held: { middleware?: Gate; guard?: Gate; handler?: Gate } = {};
 
 @Injectable()
 class HoldingGuard implements CanActivate {
@@ -93,7 +93,8 @@ describe.each<Platform>(['express', 'fastify'])('a client that leaves %s', (plat
   let app: TestApp;
   let headers: Record<string, string>;
   let atServer: Socket;
-  let response: ServerResponse;
+  /** How often a response was sent to its end. */
+  let finished: number;
 
   beforeAll(async () => {
     postgres = await startPostgres();
@@ -110,7 +111,7 @@ describe.each<Platform>(['express', 'fastify'])('a client that leaves %s', (plat
     });
     (app.app.getHttpServer() as Server).on('request', (request: IncomingMessage, its: ServerResponse) => {
       atServer = request.socket;
-      response = its;
+      its.on('finish', () => (finished += 1));
     });
     await app.app.get(DataSource).query(HOLD_UPDATES);
   });
@@ -120,10 +121,11 @@ describe.each<Platform>(['express', 'fastify'])('a client that leaves %s', (plat
   });
   beforeEach(() => {
     Object.assign(runs, { handler: 0 });
+    finished = 0;
     headers = { 'Idempotency-Key': randomUUID() };
   });
   afterEach(() => {
-    for (const place of ['middleware', 'guard', 'handler'] as const) delete held[place];
+    held = {};
   });
 
   async function send(path: string): Promise<Wire> {
@@ -188,7 +190,7 @@ describe.each<Platform>(['express', 'fastify'])('a client that leaves %s', (plat
       await wire.firstBytes();
       wire.socket.pause();
       await leave(wire);
-      expect(response).toMatchObject({ headersSent: true, writableFinished: false });
+      expect(finished).toBe(0);
       await expectOneRunFor(`/large-${style}`);
     });
   });
