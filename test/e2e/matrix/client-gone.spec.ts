@@ -9,7 +9,7 @@ import {
   type ExecutionContext,
 } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
-import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import { defer, from } from 'rxjs';
@@ -93,8 +93,6 @@ describe.each<Platform>(['express', 'fastify'])('a client that leaves %s', (plat
   let app: TestApp;
   let headers: Record<string, string>;
   let atServer: Socket;
-  /** How often a response was sent to its end. */
-  let finished: number;
 
   beforeAll(async () => {
     postgres = await startPostgres();
@@ -109,10 +107,7 @@ describe.each<Platform>(['express', 'fastify'])('a client that leaves %s', (plat
         });
       },
     });
-    (app.app.getHttpServer() as Server).on('request', (request: IncomingMessage, its: ServerResponse) => {
-      atServer = request.socket;
-      its.on('finish', () => (finished += 1));
-    });
+    (app.app.getHttpServer() as Server).on('connection', (socket: Socket) => (atServer = socket));
     await app.app.get(DataSource).query(HOLD_UPDATES);
   });
   afterAll(async () => {
@@ -121,7 +116,6 @@ describe.each<Platform>(['express', 'fastify'])('a client that leaves %s', (plat
   });
   beforeEach(() => {
     Object.assign(runs, { handler: 0 });
-    finished = 0;
     headers = { 'Idempotency-Key': randomUUID() };
   });
   afterEach(() => {
@@ -189,8 +183,8 @@ describe.each<Platform>(['express', 'fastify'])('a client that leaves %s', (plat
       const wire = await send(`/large-${style}`);
       await wire.firstBytes();
       wire.socket.pause();
+      expect(atServer.writableLength).toBeGreaterThan(0);
       await leave(wire);
-      expect(finished).toBe(0);
       await expectOneRunFor(`/large-${style}`);
     });
   });
