@@ -148,8 +148,10 @@ export class ResponseCapture {
 
     response.writeHead = (status: number, ...rest: unknown[]) => {
       if (this.headSent) throw headersSentError();
+      const reason = typeof rest[0] === 'string' ? rest[0] : response.statusMessage;
+      assertStatusLine(status, reason); // before it is set: who answers instead would trip over it
       response.statusCode = status;
-      if (typeof rest[0] === 'string') response.statusMessage = rest[0];
+      response.statusMessage = reason;
       for (const [name, value] of headerEntries(rest.at(-1))) setHeader(name, value);
       this.sendHead();
       return response;
