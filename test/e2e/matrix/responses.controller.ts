@@ -11,6 +11,8 @@ import {
   type ExceptionFilter,
 } from '@nestjs/common';
 import { HttpAdapterHost } from '@nestjs/core';
+import type { ServerResponse } from 'node:http';
+import { join } from 'node:path';
 import { Idempotent } from '../../../lib';
 import { raw, run, type AnyResponse } from './runs';
 
@@ -39,6 +41,27 @@ export class ResponsesController {
   @Post('res-send')
   resSend(@Res() response: { status(code: number): { send(body: unknown): void } }): void {
     response.status(202).send({ run: run() });
+  }
+
+  @Post('send-file')
+  sendFile(@Res() response: { sendFile(path: string): void }): void {
+    run();
+    response.sendFile(join(__dirname, 'run.ejs'));
+  }
+
+  @Post('hijack')
+  hijack(@Res() reply: { hijack(): void; raw: ServerResponse }): void {
+    reply.hijack();
+    reply.raw.setHeader('Content-Type', 'text/plain');
+    reply.raw.end(run());
+  }
+
+  @Post('flush')
+  flush(@Res() response: ServerResponse & { flush(): void }): void {
+    response.setHeader('Content-Type', 'text/plain');
+    response.write('first, ');
+    response.flush();
+    response.end(run());
   }
 
   @Post('passthrough')

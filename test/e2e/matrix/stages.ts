@@ -76,7 +76,7 @@ const STAGES = {
     },
   },
   compressed: {
-    controllers: () => [ValuesController, StreamsController],
+    controllers: () => [ValuesController, ResponsesController, StreamsController],
     configure: async (app, platform) => {
       if (platform === 'express') app.use(compression({ threshold: 0 }));
       else await (app as NestFastifyApplication).register(fastifyCompress, { threshold: 0 });
