@@ -7,9 +7,12 @@ import {
   hasBody,
   headerEntries,
   headersSentError,
+  isClosed,
   ownReason,
   rawHeaderNames,
   REASON,
+  reasonOf,
+  setReason,
   writeAfterEndError,
 } from './response-head';
 
@@ -64,7 +67,7 @@ export class ResponseCapture {
   private readonly chunks: Buffer[] = [];
   private size = 0;
   private status: number | undefined;
-  private statusMessage = '';
+  private reason: string | undefined;
   private hasEnded = false;
   private passing = false;
   private lengthRemoved = false;
@@ -121,7 +124,7 @@ export class ResponseCapture {
       const { statusCode: status } = this.response;
       setTimeout(() => this.abandon({ kind: 'tombstone', status, reason: 'unstorable' }), patience).unref();
     };
-    if (this.response.closed) giveUp();
+    if (isClosed(this.response)) giveUp();
     else this.response.once('close', giveUp);
   }
 
@@ -139,8 +142,15 @@ export class ResponseCapture {
         return call(...args);
       };
     response.setHeader = guarded(setHeader);
-    response.setHeaders = guarded(response.setHeaders.bind(response));
-    response.appendHeader = guarded(response.appendHeader.bind(response));
+    for (const name of ['setHeaders', 'appendHeader']) {
+      const call: unknown = Reflect.get(response, name); // HTTP/2 lacks setHeaders
+      if (typeof call !== 'function') continue;
+      Reflect.set(
+        response,
+        name,
+        guarded((...args: unknown[]): unknown => Reflect.apply(call, response, args)),
+      );
+    }
     response.removeHeader = guarded((name: string) => {
       if (name.toLowerCase() === 'content-length') this.lengthRemoved = true;
       removeHeader(name);
@@ -148,10 +158,10 @@ export class ResponseCapture {
 
     response.writeHead = (status: number, ...rest: unknown[]) => {
       if (this.headSent) throw headersSentError();
-      const reason = typeof rest[0] === 'string' ? rest[0] : response.statusMessage;
+      const reason = typeof rest[0] === 'string' ? rest[0] : reasonOf(response);
       assertStatusLine(status, reason); // before it is set: who answers instead would trip over it
       response.statusCode = status;
-      response.statusMessage = reason;
+      setReason(response, reason);
       for (const [name, value] of headerEntries(rest.at(-1))) setHeader(name, value);
       this.sendHead();
       return response;
@@ -173,7 +183,7 @@ export class ResponseCapture {
     const { response } = this;
     const destroy = response.destroy.bind(response);
     response.destroy = (error?: Error) => {
-      const failed = !this.passing && !response.destroyed;
+      const failed = !this.passing && !isClosed(response);
       const status = failed ? 500 : (this.status ?? response.statusCode);
       this.abandon({ kind: 'tombstone', status, reason: this.passing ? 'too_large' : 'unstorable' });
       return destroy(error);
@@ -183,7 +193,7 @@ export class ResponseCapture {
   private restore(): void {
     if (this.status !== undefined) {
       this.response.statusCode = this.status;
-      this.response.statusMessage = this.statusMessage;
+      setReason(this.response, this.reason);
     }
     for (const [name, descriptor] of this.previous) {
       if (descriptor) Object.defineProperty(this.response, name, descriptor);
@@ -199,10 +209,11 @@ export class ResponseCapture {
   /** From here on a status that is set comes too late, as it does on the wire. */
   private sendHead(): void {
     if (this.headSent) return;
-    const { statusCode, statusMessage } = this.response;
-    assertStatusLine(statusCode, statusMessage);
+    const { statusCode } = this.response;
+    const reason = reasonOf(this.response);
+    assertStatusLine(statusCode, reason);
     this.status = statusCode;
-    this.statusMessage = statusMessage;
+    this.reason = reason;
   }
 
   private write(chunk: Chunk, rest: readonly unknown[]): boolean {
@@ -264,7 +275,7 @@ export class ResponseCapture {
   private headers(): HeaderList {
     const { response } = this;
     const kept: [string, string | readonly string[]][] = [];
-    const reason = ownReason(response.statusCode, this.statusMessage);
+    const reason = ownReason(response.statusCode, this.reason);
     if (reason) kept.push([REASON, reason]);
     for (const name of rawHeaderNames(response)) {
       const raw = response.getHeader(name);

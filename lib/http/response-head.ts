@@ -16,9 +16,32 @@ export function rawHeaderNames(response: ServerResponse & { getRawHeaderNames?()
   return response.getRawHeaderNames?.() ?? response.getHeaderNames();
 }
 
+interface Http2Response {
+  readonly stream: { readonly destroyed: boolean };
+}
+
+function isHttp2(response: object): response is Http2Response {
+  return 'stream' in response;
+}
+
+/** HTTP/2 has no reason phrases, and Node warns whoever asks for one. */
+export function reasonOf(response: ServerResponse): string | undefined {
+  return isHttp2(response) ? undefined : response.statusMessage;
+}
+
+/** @param reason the status' own if empty */
+export function setReason(response: ServerResponse, reason = ''): void {
+  if (!isHttp2(response)) response.statusMessage = reason;
+}
+
 /** The reason phrase, if it is another than the status' own. */
 export function ownReason(status: number, reason: string | undefined): string | undefined {
   return reason && reason !== STATUS_CODES[status] ? reason : undefined;
+}
+
+/** True once nothing can be written any more, whoever ended it. */
+export function isClosed(response: ServerResponse): boolean {
+  return isHttp2(response) ? response.stream.destroyed : response.closed || response.destroyed;
 }
 
 /** True if Node sends a body with this response. */

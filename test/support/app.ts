@@ -28,6 +28,8 @@ export interface TestAppOptions {
   readonly providers?: Provider[];
   readonly options?: IdempotencyModuleOptions;
   readonly settings?: NestApplicationOptions;
+  /** What Fastify itself is given. */
+  readonly fastify?: Record<string, unknown>;
   readonly configure?: (app: INestApplication) => void | Promise<void>;
 }
 
@@ -83,7 +85,7 @@ export async function startApp(options: TestAppOptions): Promise<TestApp> {
   const settings = { logger: false as const, abortOnError: false, ...options.settings };
   const app =
     options.platform === 'fastify'
-      ? await NestFactory.create(module, new FastifyAdapter(), settings)
+      ? await NestFactory.create(module, new FastifyAdapter(options.fastify), settings)
       : await NestFactory.create(module, settings);
   await options.configure?.(app);
   await app.listen(0, '127.0.0.1');
