@@ -1,6 +1,6 @@
 import { Logger } from '@nestjs/common';
 import type { ServerResponse } from 'node:http';
-import type { HeaderList, Outcome } from '../core/record';
+import type { Outcome } from '../core/record';
 import type { HeaderFilter } from '../options/idempotency.options';
 import {
   assertStatusLine,
@@ -8,31 +8,11 @@ import {
   headerEntries,
   headersSentError,
   isClosed,
-  ownReason,
-  rawHeaderNames,
-  REASON,
+  keptHeaders,
   reasonOf,
   setReason,
   writeAfterEndError,
 } from './response-head';
-
-/** Names of the connection, of the moment, or of one caller: never stored, so never replayed (RFC 9110, 7.6.1). */
-const NEVER_STORED = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-authenticate',
-  'proxy-authentication-info',
-  'proxy-authorization',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-  'date',
-  'set-cookie',
-  'www-authenticate',
-  'authentication-info',
-  'idempotent-replayed',
-]);
 
 type WriteCallback = (error?: Error | null) => void;
 type Chunk = string | Uint8Array;
@@ -255,7 +235,8 @@ export class ResponseCapture {
     if (!this.passing) this.frame(status);
     if (this.size > this.maxBodySize) return { kind: 'tombstone', status, reason: 'too_large' };
     try {
-      return { kind: 'response', status, headers: this.headers(), body: Buffer.concat(this.chunks) };
+      const headers = keptHeaders(this.response, this.reason, this.keepsHeader);
+      return { kind: 'response', status, headers, body: Buffer.concat(this.chunks) };
     } catch (error) {
       this.logger.error('The `replayHeaders` option failed, so the response cannot be replayed', error);
       return { kind: 'tombstone', status, reason: 'unstorable' };
@@ -270,21 +251,6 @@ export class ResponseCapture {
     if (!(chunked || lengthless) || response.hasHeader('trailer') || !hasBody(response, status)) return;
     this.bare.removeHeader('transfer-encoding');
     this.bare.setHeader('Content-Length', this.size);
-  }
-
-  private headers(): HeaderList {
-    const { response } = this;
-    const kept: [string, string | readonly string[]][] = [];
-    const reason = ownReason(response.statusCode, this.reason);
-    if (reason) kept.push([REASON, reason]);
-    for (const name of rawHeaderNames(response)) {
-      const raw = response.getHeader(name);
-      const value = Array.isArray(raw) ? raw.map(String) : String(raw);
-      const lower = name.toLowerCase();
-      if (raw !== undefined && !NEVER_STORED.has(lower) && this.keepsHeader(lower, value))
-        kept.push([name, value]);
-    }
-    return kept;
   }
 
   /** Too long to be recorded: sends what was held, and holds only the end from now on. */

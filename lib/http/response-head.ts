@@ -4,17 +4,32 @@ import {
   type OutgoingHttpHeaders,
   type ServerResponse,
 } from 'node:http';
+import type { HeaderList } from '../core/record';
+import type { HeaderFilter } from '../options/idempotency.options';
 
 /** Under this name a recorded response keeps a reason phrase of its own; no header can be called so. */
 export const REASON = ':reason';
 
+/** Names of the connection, of the moment, or of one caller: never stored, so never replayed (RFC 9110, 7.6.1). */
+const NEVER_STORED = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-authenticate',
+  'proxy-authentication-info',
+  'proxy-authorization',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  'date',
+  'set-cookie',
+  'www-authenticate',
+  'authentication-info',
+  'idempotent-replayed',
+]);
+
 /** What a status line may not hold (RFC 9112, 4). */
 const NOT_IN_REASON = /[^\t\x20-\x7e\x80-\xff]/;
-
-/** As they were set, in upper and lower case; Node's types lack the method on responses. */
-export function rawHeaderNames(response: ServerResponse & { getRawHeaderNames?(): string[] }): string[] {
-  return response.getRawHeaderNames?.() ?? response.getHeaderNames();
-}
 
 interface Http2Response {
   readonly stream: { readonly destroyed: boolean };
@@ -32,11 +47,6 @@ export function reasonOf(response: ServerResponse): string | undefined {
 /** @param reason the status' own if empty */
 export function setReason(response: ServerResponse, reason = ''): void {
   if (!isHttp2(response)) response.statusMessage = reason;
-}
-
-/** The reason phrase, if it is another than the status' own. */
-export function ownReason(status: number, reason: string | undefined): string | undefined {
-  return reason && reason !== STATUS_CODES[status] ? reason : undefined;
 }
 
 /** True once nothing can be written any more, whoever ended it. */
@@ -59,6 +69,23 @@ export function assertStatusLine(status: number, reason: string | undefined): vo
   if (reason && NOT_IN_REASON.test(reason)) {
     throw Object.assign(new TypeError('Invalid character in statusMessage'), { code: 'ERR_INVALID_CHAR' });
   }
+}
+
+/** What is recorded of a response's head, in the order and the case in which it was set. */
+export function keptHeaders(
+  response: ServerResponse & { getRawHeaderNames?(): string[] }, // Node's types lack it on responses
+  reason: string | undefined,
+  keepsHeader: HeaderFilter,
+): HeaderList {
+  const kept: [string, string | readonly string[]][] = [];
+  if (reason && reason !== STATUS_CODES[response.statusCode]) kept.push([REASON, reason]);
+  for (const name of response.getRawHeaderNames?.() ?? response.getHeaderNames()) {
+    const raw = response.getHeader(name);
+    const value = Array.isArray(raw) ? raw.map(String) : String(raw);
+    const lower = name.toLowerCase();
+    if (raw !== undefined && !NEVER_STORED.has(lower) && keepsHeader(lower, value)) kept.push([name, value]);
+  }
+  return kept;
 }
 
 /** `writeHead` takes an object, a flat list of names and values, or a list of pairs. */

@@ -74,12 +74,6 @@ export class Wire {
     await this.atLeast(1);
   }
 
-  /** True if the server ended the connection; false if it sent something instead. */
-  async endsWithoutAnswer(): Promise<boolean> {
-    while (!this.closed && this.received.length === 0) await this.more();
-    return this.received.length === 0;
-  }
-
   /** Resolves once the connection is closed, with what had come by then and was not read. */
   async end(): Promise<Buffer> {
     while (!this.closed) await this.more();

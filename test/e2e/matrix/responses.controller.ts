@@ -93,6 +93,12 @@ export class ResponsesController {
     throw new BadRequestException(run());
   }
 
+  @Post('error-half-way')
+  errorHalfWay(@Res() response: AnyResponse): never {
+    raw(response).write(run());
+    throw new Error('after the first bytes');
+  }
+
   @Post('error')
   error(): never {
     throw new Error(run());

@@ -18,8 +18,8 @@ function source(chunks = 5, size = 20): Readable {
 }
 
 /** One that fails half-way. */
-function failing(): Readable {
-  const text = run();
+function failing(size = 0): Readable {
+  const text = run().padEnd(size, '.');
   return Readable.from(
     (async function* () {
       yield Buffer.from(text);
@@ -98,6 +98,12 @@ export class StreamsController {
   @Idempotent({ record: () => true })
   fileFailsRecorded(): StreamableFile {
     return new StreamableFile(failing());
+  }
+
+  @Post('file-too-large-fails')
+  @Idempotent({ maxBodySize: 100 })
+  fileTooLargeFails(): StreamableFile {
+    return new StreamableFile(failing(200));
   }
 
   @Post('pipeline-fails')

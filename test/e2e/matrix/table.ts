@@ -9,7 +9,7 @@ export type Retry = 'the same' | '409, not stored' | 'runs again';
 export interface Row {
   readonly style: string;
   readonly request: WireRequest;
-  /** Status of the first response; none where the connection ends without one. */
+  /** Status of the first response, unless the connection ends before it is whole. */
   readonly first: number | 'cut off';
   readonly retry: Retry;
   readonly notes?: string;
@@ -229,6 +229,14 @@ export const TABLE: readonly Row[] = [
   },
   { style: '`Error`', request: post('/responses/error'), first: 500, retry: 'runs again' },
   {
+    style: '`Error` after the handler began to write',
+    request: post('/responses/error-half-way'),
+    first: 201,
+    retry: 'the same',
+    notes: 'Nest ends the response there, with its status',
+    body: RUN,
+  },
+  {
     style: '500, `record: () => true`',
     request: post('/responses/error-recorded'),
     first: 500,
@@ -403,6 +411,13 @@ export const TABLE: readonly Row[] = [
     request: post('/streams/file-fails-recorded'),
     first: 'cut off',
     retry: '409, not stored',
+  },
+  {
+    style: '`StreamableFile` whose source fails past `maxBodySize`',
+    request: post('/streams/file-too-large-fails'),
+    first: 'cut off',
+    retry: '409, not stored',
+    notes: 'the client has seen a part of it',
   },
   {
     style: '`pipeline()` whose source fails half-way',
