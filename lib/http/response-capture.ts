@@ -4,6 +4,7 @@ import type { Outcome } from '../core/record';
 import type { HeaderFilter } from '../options/idempotency.options';
 import {
   assertStatusLine,
+  cut,
   hasBody,
   headerEntries,
   headersSentError,
@@ -77,7 +78,7 @@ export class ResponseCapture {
   discard(): boolean {
     this.restore();
     if (this.passing) {
-      this.response.destroy();
+      cut(this.response);
       return false;
     }
     for (const name of this.response.getHeaderNames()) {

@@ -32,8 +32,11 @@ const NEVER_STORED = new Set([
 const NOT_IN_REASON = /[^\t\x20-\x7e\x80-\xff]/;
 
 interface Http2Response {
-  readonly stream: { readonly destroyed: boolean };
+  readonly stream: { readonly destroyed: boolean; close(code: number): void };
 }
+
+/** RFC 9113, 7 */
+const HTTP2_INTERNAL_ERROR = 2;
 
 function isHttp2(response: object): response is Http2Response {
   return 'stream' in response;
@@ -47,6 +50,12 @@ export function reasonOf(response: ServerResponse): string | undefined {
 /** @param reason the status' own if empty */
 export function setReason(response: ServerResponse, reason = ''): void {
   if (!isHttp2(response)) response.statusMessage = reason;
+}
+
+/** Ends a response so that its client cannot take what it has of it for the whole. */
+export function cut(response: ServerResponse): void {
+  if (isHttp2(response)) response.stream.close(HTTP2_INTERNAL_ERROR);
+  else response.destroy();
 }
 
 /** True once nothing can be written any more, whoever ended it. */

@@ -8,6 +8,7 @@ import { startApp, type Platform, type TestApp } from '../../support/app';
 import { eventually } from '../../support/eventually';
 import { gate, type Gate } from '../../support/gate';
 import { bytesOf, headerOf, isReplayed, Wire, type WireRequest, type WireResponse } from '../../support/wire';
+import { LostLeaseController } from './lost-lease.controller';
 import { raw, run, runs, type AnyResponse } from './runs';
 
 /** What middleware and hooks saw, in order. */
@@ -102,7 +103,7 @@ describe.each<Platform>(['express', 'fastify'])('around a replay on %s', (platfo
     app = await startApp({
       platform,
       databaseUrl: postgres.url,
-      controllers: [AroundController],
+      controllers: [AroundController, LostLeaseController],
       configure: (application) => surround(application, platform),
     });
   });
@@ -166,6 +167,11 @@ describe.each<Platform>(['express', 'fastify'])('around a replay on %s', (platfo
     const retry = await another.ask(request);
     expect((await another.end()).length).toBe(0);
     expect(bytesOf(retry, ['x-at-head'])).toBe(bytesOf(first, ['x-at-head']));
+  });
+
+  it('a response of which a part went out is cut off, if another owner decides what every retry gets', async () => {
+    await expect(wire.ask({ path: '/lost-lease', headers })).rejects.toThrow(/ended the connection/);
+    expect(runs.handler).toBe(1);
   });
 
   it('trailers come with the first response only', async () => {

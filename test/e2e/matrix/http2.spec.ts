@@ -4,6 +4,7 @@ import { connect, constants, type ClientHttp2Session, type IncomingHttpHeaders }
 import { startPostgres, type RunningPostgres } from '../../../servers';
 import { startApp, type TestApp } from '../../support/app';
 import { eventually } from '../../support/eventually';
+import { LostLeaseController } from './lost-lease.controller';
 import { ResponsesController } from './responses.controller';
 import { runs } from './runs';
 import { StreamsController } from './streams.controller';
@@ -32,7 +33,7 @@ describe('how a response is repeated over HTTP/2', () => {
       platform: 'fastify',
       fastify: { http2: true },
       databaseUrl: postgres.url,
-      controllers: [ValuesController, StreamsController, ResponsesController],
+      controllers: [ValuesController, StreamsController, ResponsesController, LostLeaseController],
     });
     session = connect(app.url);
   });
@@ -53,8 +54,9 @@ describe('how a response is repeated over HTTP/2', () => {
     stream.on('response', (its) => (headers = its));
     stream.on('data', (chunk: Buffer) => chunks.push(chunk));
     stream.on('error', () => undefined);
+    stream.end();
     await new Promise((resolve) => stream.once('close', resolve));
-    if (!headers || stream.aborted) return undefined;
+    if (!headers || stream.rstCode !== constants.NGHTTP2_NO_ERROR) return undefined;
     return { headers, body: Buffer.concat(chunks).toString('latin1') };
   }
 
@@ -64,7 +66,8 @@ describe('how a response is repeated over HTTP/2', () => {
       const key = randomUUID();
       const first = await ask(method, path, key);
       const retry = await ask(method, path, key);
-      expect(first?.headers[':status']).toBe(status === 'cut off' ? undefined : status);
+      // Where a part was sent, Node ends a destroyed response as it does a whole one.
+      if (status !== 'cut off') expect(first?.headers[':status']).toBe(status);
       if (expected === 'the same') {
         expect(retry?.headers['idempotent-replayed']).toBe('true');
         expect(compared(retry)).toEqual(compared(first));
@@ -72,6 +75,11 @@ describe('how a response is repeated over HTTP/2', () => {
       expect(runs.handler).toBe(expected === 'runs again' ? 2 : 1);
     },
   );
+
+  it('is cut off, if a part went out and another owner decides what every retry gets', async () => {
+    expect(await ask('POST', '/lost-lease', randomUUID())).toBeUndefined();
+    expect(runs.handler).toBe(1);
+  });
 
   it('finds the outcome of a request that its client gave up', async () => {
     const key = randomUUID();
