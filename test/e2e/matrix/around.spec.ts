@@ -59,6 +59,7 @@ class AroundController {
   @Post('trailers')
   trailers(@Res() response: AnyResponse): void {
     const res = raw(response);
+    res.setHeader('Transfer-Encoding', 'chunked');
     res.setHeader('Trailer', 'X-Checksum');
     res.write(run());
     res.addTrailers({ 'X-Checksum': '123' });
@@ -75,7 +76,7 @@ class AroundController {
   @Post('bad-status')
   badStatus(@Res() response: AnyResponse): void {
     run();
-    raw(response).writeHead(1000).end();
+    raw(response).writeHead(99).end();
   }
 
   @Post('bad-reason')
@@ -171,6 +172,14 @@ describe.each<Platform>(['express', 'fastify'])('around a replay on %s', (platfo
 
   it('a response of which a part went out is cut off, if another owner decides what every retry gets', async () => {
     await expect(wire.ask({ path: '/lost-lease', headers })).rejects.toThrow(/ended the connection/);
+    expect(runs.handler).toBe(1);
+  });
+
+  it('a response that is replaced leaves nothing of itself, not even its reason phrase', async () => {
+    const response = await wire.ask({ path: '/lost-lease/held', headers });
+    expect(response.statusLine).toBe('HTTP/1.1 409 Conflict');
+    expect(headerOf(response.headerLines, 'x-held')).toBeUndefined();
+    expect(response.body.toString()).toContain('in-flight');
     expect(runs.handler).toBe(1);
   });
 

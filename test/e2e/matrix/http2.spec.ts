@@ -1,6 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { connect, constants, type ClientHttp2Session, type IncomingHttpHeaders } from 'node:http2';
+import {
+  connect,
+  constants,
+  Http2ServerResponse,
+  type ClientHttp2Session,
+  type IncomingHttpHeaders,
+} from 'node:http2';
 import { startPostgres, type RunningPostgres } from '../../../servers';
 import { startApp, type TestApp } from '../../support/app';
 import { eventually } from '../../support/eventually';
@@ -26,6 +32,7 @@ describe('how a response is repeated over HTTP/2', () => {
   let postgres: RunningPostgres;
   let app: TestApp;
   let session: ClientHttp2Session;
+  let askedForReason: jest.SpyInstance;
 
   beforeAll(async () => {
     postgres = await startPostgres();
@@ -36,6 +43,7 @@ describe('how a response is repeated over HTTP/2', () => {
       controllers: [ValuesController, StreamsController, ResponsesController, LostLeaseController],
     });
     session = connect(app.url);
+    askedForReason = jest.spyOn(Http2ServerResponse.prototype, 'statusMessage', 'get');
   });
   afterAll(async () => {
     session.close();
@@ -79,6 +87,11 @@ describe('how a response is repeated over HTTP/2', () => {
   it('is cut off, if a part went out and another owner decides what every retry gets', async () => {
     expect(await ask('POST', '/lost-lease', randomUUID())).toBeUndefined();
     expect(runs.handler).toBe(1);
+  });
+
+  it('is never asked for a reason phrase, for which Node would print a warning', () => {
+    expect(askedForReason).not.toHaveBeenCalled();
+    askedForReason.mockRestore();
   });
 
   it('finds the outcome of a request that its client gave up', async () => {
