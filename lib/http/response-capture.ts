@@ -1,35 +1,29 @@
 import { Logger } from '@nestjs/common';
-import type { OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import type { HeaderList, Outcome } from '../core/record';
+import type { ServerResponse } from 'node:http';
+import type { Outcome } from '../core/record';
 import type { HeaderFilter } from '../options/idempotency.options';
-
-/** Names of the connection, of the moment, or of one caller: never stored, so never replayed (RFC 9110, 7.6.1). */
-const NEVER_STORED = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-authenticate',
-  'proxy-authentication-info',
-  'proxy-authorization',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-  'date',
-  'set-cookie',
-  'www-authenticate',
-  'authentication-info',
-  'idempotent-replayed',
-]);
+import {
+  assertStatusLine,
+  cut,
+  hasBody,
+  headerEntries,
+  headersSentError,
+  isClosed,
+  keptHeaders,
+  reasonOf,
+  setReason,
+  writeAfterEndError,
+} from './response-head';
 
 type WriteCallback = (error?: Error | null) => void;
 type Chunk = string | Uint8Array;
-type HeaderArgument = OutgoingHttpHeaders | OutgoingHttpHeader[];
 
 const OVERRIDDEN = [
   'writeHead',
   'flushHeaders',
   'write',
   'end',
+  'destroy',
   'setHeader',
   'setHeaders',
   'appendHeader',
@@ -54,10 +48,12 @@ export class ResponseCapture {
   private readonly chunks: Buffer[] = [];
   private size = 0;
   private status: number | undefined;
-  private statusMessage = '';
+  private reason: string | undefined;
   private hasEnded = false;
   private passing = false;
   private hasSent = false;
+  private lengthRemoved = false;
+  private bare!: Pick<ServerResponse, 'setHeader' | 'removeHeader'>;
   private resolveEnded!: (outcome: Outcome | undefined) => void;
 
   constructor(
@@ -90,7 +86,7 @@ export class ResponseCapture {
   discard(): boolean {
     this.restore();
     if (this.passing) {
-      this.response.destroy();
+      cut(this.response);
       return false;
     }
     for (const name of this.response.getHeaderNames()) {
@@ -117,7 +113,7 @@ export class ResponseCapture {
       const { statusCode: status } = this.response;
       setTimeout(() => this.abandon({ kind: 'tombstone', status, reason: 'unstorable' }), patience).unref();
     };
-    if (this.response.closed) giveUp();
+    if (isClosed(this.response)) giveUp();
     else this.response.once('close', giveUp);
   }
 
@@ -125,38 +121,68 @@ export class ResponseCapture {
     const { response } = this;
     for (const name of OVERRIDDEN) this.previous.set(name, Object.getOwnPropertyDescriptor(response, name));
 
-    const setHeaders = response.setHeader.bind(response);
+    const setHeader = response.setHeader.bind(response);
+    const removeHeader = response.removeHeader.bind(response);
+    this.bare = { setHeader, removeHeader };
     const guarded =
       <A extends unknown[], R>(call: (...args: A) => R) =>
       (...args: A): R => {
         if (this.headSent) throw headersSentError();
         return call(...args);
       };
-    response.setHeader = guarded(setHeaders);
-    response.setHeaders = guarded(response.setHeaders.bind(response));
-    response.appendHeader = guarded(response.appendHeader.bind(response));
-    response.removeHeader = guarded(response.removeHeader.bind(response));
+    response.setHeader = guarded(setHeader);
+    for (const name of ['setHeaders', 'appendHeader']) {
+      const call: unknown = Reflect.get(response, name); // HTTP/2 lacks setHeaders
+      if (typeof call !== 'function') continue;
+      Reflect.set(
+        response,
+        name,
+        guarded((...args: unknown[]): unknown => Reflect.apply(call, response, args)),
+      );
+    }
+    response.removeHeader = guarded((name: string) => {
+      if (name.toLowerCase() === 'content-length') this.lengthRemoved = true;
+      removeHeader(name);
+    });
 
     response.writeHead = (status: number, ...rest: unknown[]) => {
       if (this.headSent) throw headersSentError();
+      const reason = typeof rest[0] === 'string' ? rest[0] : reasonOf(response);
+      assertStatusLine(status, reason); // before it is set: who answers instead would trip over it
       response.statusCode = status;
-      if (typeof rest[0] === 'string') response.statusMessage = rest[0];
-      for (const [name, value] of headerEntries(rest.at(-1))) setHeaders(name, value);
+      setReason(response, reason);
+      for (const [name, value] of headerEntries(rest.at(-1))) setHeader(name, value);
       this.sendHead();
       return response;
     };
     response.flushHeaders = () => this.sendHead();
     response.write = (chunk: Chunk, ...rest: unknown[]) => this.write(chunk, rest);
     response.end = (...args: unknown[]) => this.end(args);
+    this.overrideDestroy();
     define(response, 'headersSent', () => this.headSent);
     define(response, 'writableEnded', () => this.hasEnded);
     define(response, 'finished', () => this.hasEnded);
   }
 
+  /**
+   * A writer that gives its response up half-way fails as a 500 does, unless the client has something of it already
+   * or has left, so that the writer had to.
+   */
+  private overrideDestroy(): void {
+    const { response } = this;
+    const destroy = response.destroy.bind(response);
+    response.destroy = (error?: Error) => {
+      const failed = !this.passing && !isClosed(response);
+      const status = failed ? 500 : (this.status ?? response.statusCode);
+      this.abandon({ kind: 'tombstone', status, reason: this.passing ? 'too_large' : 'unstorable' });
+      return destroy(error);
+    };
+  }
+
   private restore(): void {
     if (this.status !== undefined) {
       this.response.statusCode = this.status;
-      this.response.statusMessage = this.statusMessage;
+      setReason(this.response, this.reason);
     }
     for (const [name, descriptor] of this.previous) {
       if (descriptor) Object.defineProperty(this.response, name, descriptor);
@@ -172,8 +198,11 @@ export class ResponseCapture {
   /** From here on a status that is set comes too late, as it does on the wire. */
   private sendHead(): void {
     if (this.headSent) return;
-    this.status = this.response.statusCode;
-    this.statusMessage = this.response.statusMessage;
+    const { statusCode } = this.response;
+    const reason = reasonOf(this.response);
+    assertStatusLine(statusCode, reason);
+    this.status = statusCode;
+    this.reason = reason;
   }
 
   private write(chunk: Chunk, rest: readonly unknown[]): boolean {
@@ -191,11 +220,11 @@ export class ResponseCapture {
 
   private end(args: readonly unknown[]): ServerResponse {
     if (this.hasEnded) return this.response;
+    this.sendHead();
     const [chunk, encoding] = args;
     if (typeof chunk === 'string' || chunk instanceof Uint8Array) this.keep(chunk, encoding);
     const callback = callbackIn(args);
     if (callback) this.response.once('finish', callback);
-    this.sendHead();
     this.hasEnded = true;
     this.resolveEnded(this.outcome());
     return this.response;
@@ -212,26 +241,25 @@ export class ResponseCapture {
 
   private outcome(): Outcome {
     const status = this.status ?? this.response.statusCode;
+    if (!this.passing) this.frame(status);
     if (this.size > this.maxBodySize) return { kind: 'tombstone', status, reason: 'too_large' };
     try {
-      return { kind: 'response', status, headers: this.headers(), body: Buffer.concat(this.chunks) };
+      const headers = keptHeaders(this.response, this.reason, this.keepsHeader);
+      return { kind: 'response', status, headers, body: Buffer.concat(this.chunks) };
     } catch (error) {
       this.logger.error('The `replayHeaders` option failed, so the response cannot be replayed', error);
       return { kind: 'tombstone', status, reason: 'unstorable' };
     }
   }
 
-  private headers(): HeaderList {
+  /** Held whole, it goes with its length, as its replay does, also where Node would send it in chunks. */
+  private frame(status: number): void {
     const { response } = this;
-    const kept: [string, string | readonly string[]][] = [];
-    for (const name of rawHeaderNames(response)) {
-      const raw = response.getHeader(name);
-      const value = Array.isArray(raw) ? raw.map(String) : String(raw);
-      const lower = name.toLowerCase();
-      if (raw !== undefined && !NEVER_STORED.has(lower) && this.keepsHeader(lower, value))
-        kept.push([name, value]);
-    }
-    return kept;
+    const chunked = response.getHeader('transfer-encoding') === 'chunked';
+    const lengthless = this.lengthRemoved && !response.hasHeader('content-length');
+    if (!(chunked || lengthless) || response.hasHeader('trailer') || !hasBody(response, status)) return;
+    this.bare.removeHeader('transfer-encoding');
+    this.bare.setHeader('Content-Length', this.size);
   }
 
   /** Too long to be recorded: sends what was held, and holds only the end from now on. */
@@ -242,7 +270,10 @@ export class ResponseCapture {
     const held = this.chunks.splice(0);
     for (const chunk of held.slice(0, -1)) response.write(chunk);
     const flowing = response.write(held.at(-1) ?? '', callback);
-    this.previous.set('end', Object.getOwnPropertyDescriptor(response, 'end'));
+    for (const name of ['end', 'destroy']) {
+      this.previous.set(name, Object.getOwnPropertyDescriptor(response, name));
+    }
+    this.overrideDestroy();
     response.end = (...args: unknown[]) => {
       const [chunk, encoding] = args;
       if (typeof chunk === 'string')
@@ -254,48 +285,10 @@ export class ResponseCapture {
   }
 }
 
-/** As they were set, in upper and lower case; Node's types lack the method on responses. */
-function rawHeaderNames(response: ServerResponse & { getRawHeaderNames?(): string[] }): string[] {
-  return response.getRawHeaderNames?.() ?? response.getHeaderNames();
-}
-
 function define(target: object, name: string, get: () => unknown): void {
   Object.defineProperty(target, name, { get, configurable: true, enumerable: true });
 }
 
 function callbackIn(args: readonly unknown[]): WriteCallback | undefined {
   return args.find((arg): arg is WriteCallback => typeof arg === 'function');
-}
-
-/** `writeHead` takes an object, a flat list of names and values, or a list of pairs. */
-function headerEntries(headers: unknown): [string, string | number | readonly string[]][] {
-  if (typeof headers !== 'object' || headers === null) return [];
-  const given = headers as HeaderArgument;
-  if (!Array.isArray(given)) {
-    return Object.entries(given).filter(
-      (entry): entry is [string, OutgoingHttpHeader] => entry[1] !== undefined,
-    );
-  }
-  if (Array.isArray(given[0])) return given as unknown as [string, OutgoingHttpHeader][];
-  const joined = new Map<string, [string, string | number | readonly string[]]>();
-  for (let i = 0; i + 1 < given.length; i += 2) {
-    const name = String(given[i]);
-    const before = joined.get(name.toLowerCase());
-    const value = given[i + 1] as string | number;
-    joined.set(
-      name.toLowerCase(),
-      before ? [name, [...[before[1]].flat().map(String), String(value)]] : [name, value],
-    );
-  }
-  return [...joined.values()];
-}
-
-function writeAfterEndError(): Error {
-  return Object.assign(new Error('write after end'), { code: 'ERR_STREAM_WRITE_AFTER_END' });
-}
-
-function headersSentError(): Error {
-  return Object.assign(new Error('Cannot set headers after they are sent to the client'), {
-    code: 'ERR_HTTP_HEADERS_SENT',
-  });
 }
