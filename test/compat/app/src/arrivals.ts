@@ -10,20 +10,16 @@ interface Incoming {
   user?: { id: string };
 }
 
-/** Lets in whoever says who they are, and lets a handler wait for what a check needs to happen meanwhile. */
+/** Lets a handler wait for what a check needs to happen meanwhile. */
 @Injectable()
-export class Arrivals implements CanActivate, BeforeApplicationShutdown {
+export class Arrivals implements BeforeApplicationShutdown {
   private readonly counts = new Map<string, number>();
   private readonly waiting = new Set<() => void>();
   private stopping = false;
 
-  canActivate(context: ExecutionContext): boolean {
-    const request = context.switchToHttp().getRequest<Incoming>();
-    request.user = { id: request.headers.authorization ?? '' };
-    const key = request.headers['idempotency-key'] ?? '';
+  count(key: string): void {
     this.counts.set(key, (this.counts.get(key) ?? 0) + 1);
     this.wake();
-    return request.user.id !== '';
   }
 
   beforeApplicationShutdown(): void {
@@ -48,5 +44,18 @@ export class Arrivals implements CanActivate, BeforeApplicationShutdown {
   private wake(): void {
     for (const resolve of this.waiting) resolve();
     this.waiting.clear();
+  }
+}
+
+/** Lets in whoever says who they are. */
+@Injectable()
+export class CallerGuard implements CanActivate {
+  constructor(private readonly arrivals: Arrivals) {}
+
+  canActivate(context: ExecutionContext): boolean {
+    const request = context.switchToHttp().getRequest<Incoming>();
+    request.user = { id: request.headers.authorization ?? '' };
+    this.arrivals.count(request.headers['idempotency-key'] ?? '');
+    return request.user.id !== '';
   }
 }

@@ -19,7 +19,7 @@ import {
 import { randomBytes, randomUUID } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { Repository } from 'typeorm';
-import { Arrivals } from './arrivals.js';
+import { Arrivals, CallerGuard } from './arrivals.js';
 import { Lead } from './lead.js';
 
 interface LeadRequest {
@@ -39,7 +39,7 @@ interface PlatformReply {
 
 /** Each answer holds something that a second execution would answer differently. */
 @Controller()
-@UseGuards(Arrivals)
+@UseGuards(CallerGuard)
 export class LeadsController {
   constructor(
     @InjectRepository(Lead) private readonly leads: Repository<Lead>,
