@@ -36,7 +36,6 @@ const OVERRIDDEN = [
   'removeHeader',
   'headersSent',
   'writableEnded',
-  'finished',
 ] as const;
 
 /**
@@ -141,8 +140,8 @@ export class ResponseCapture {
     response.write = (chunk: Chunk, ...rest: unknown[]) => this.write(chunk, rest);
     response.end = (...args: unknown[]) => this.end(args);
     define(response, 'headersSent', () => this.headSent);
+    // Not `finished`: by that a server that closes tells idle connections, which it cuts, from those in use.
     define(response, 'writableEnded', () => this.hasEnded);
-    define(response, 'finished', () => this.hasEnded);
   }
 
   private restore(): void {
