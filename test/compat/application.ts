@@ -32,7 +32,7 @@ export class Application {
     for (const stream of [child.stdout, child.stderr])
       stream?.on('data', (chunk) => printed.push(String(chunk)));
     const exited = new Promise<number | string>((resolve) => {
-      child.once('exit', (code, signal) => resolve(code ?? signal ?? 'unknown'));
+      child.once('close', (code, signal) => resolve(code ?? signal ?? 'unknown'));
       child.once('error', (error) => resolve(String(error)));
     });
     const listening = new Promise<{ url: string; paths: string[] }>((resolve) =>

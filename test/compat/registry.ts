@@ -4,10 +4,9 @@ import { CommandError, run } from './command';
 const UNREACHABLE =
   /\b(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|EIDLETIMEOUT|ENOTCACHED|E5\d\d)\b/;
 
-const INSTALL = [
-  ...['install', '--prefer-offline', '--no-audit', '--no-fund', '--ignore-scripts'],
-  ...['--fetch-retries=1', '--fetch-timeout=60000'],
-];
+/** Its reasons are wanted also under `npm run --silent`. */
+const BOUNDED = ['--loglevel=warn', '--fetch-retries=1', '--fetch-timeout=60000'];
+const INSTALL = ['install', '--prefer-offline', '--no-audit', '--no-fund', '--ignore-scripts', ...BOUNDED];
 
 export class RegistryUnreachableError extends Error {}
 
@@ -25,7 +24,7 @@ export async function npmInstall(cwd: string, ...packages: string[]): Promise<vo
  */
 export async function newestEvenNode(cwd: string): Promise<string> {
   const answer = await reaching(
-    run('npm', ['view', NODE, 'versions', '--json', '--fetch-retries=1'], { cwd, timeout: 60_000 }),
+    run('npm', ['view', NODE, 'versions', '--json', ...BOUNDED], { cwd, timeout: 60_000 }),
   );
   const newest = (JSON.parse(answer) as string[])
     .filter((version) => /^\d+\.\d+\.\d+$/.test(version))

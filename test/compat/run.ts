@@ -12,7 +12,7 @@ import { interruption } from './command';
 import { OLDEST_NODE, Project, RefusedError } from './project';
 import { installNode, newestEvenNode, RegistryUnreachableError } from './registry';
 import { table, writeReadme, type Result } from './report';
-import { ROWS, type Row } from './rows';
+import { mayBeRefused, ROWS, type Row } from './rows';
 
 /*
  * Uses the packed package in fresh projects, one for each row of rows.ts, on real servers:
@@ -100,8 +100,7 @@ async function resultOf(bench: Bench, row: Row, name: string): Promise<Result> {
   } catch (error) {
     if (error instanceof RegistryUnreachableError) throw error;
     // Where npm's refusal is somebody else's range, the row is there to say so.
-    if (error instanceof RefusedError && row.ioredis === '6' && !row.override)
-      return result('refused', error.message);
+    if (error instanceof RefusedError && mayBeRefused(row)) return result('refused', error.message);
     return result('FAILS', error instanceof Error ? error.message : String(error));
   } finally {
     await rm(project.folder, { recursive: true, force: true, maxRetries: 5 });
