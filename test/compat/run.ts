@@ -41,6 +41,7 @@ interface Runtime {
 
 async function main(args: readonly string[]): Promise<void> {
   const numbers = args.filter((arg) => /^\d+$/.test(arg)).map(Number);
+  if (numbers.length > 0 && args.includes('--write')) throw new Error('--write takes all rows');
   const folder = mkdtempSync(join(tmpdir(), 'nestjs-idempotency-compat-'));
   const [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
   try {
