@@ -30,7 +30,6 @@ const OVERRIDDEN = [
   'removeHeader',
   'headersSent',
   'writableEnded',
-  'finished',
 ] as const;
 
 /**
@@ -160,8 +159,8 @@ export class ResponseCapture {
     response.end = (...args: unknown[]) => this.end(args);
     this.overrideDestroy();
     define(response, 'headersSent', () => this.headSent);
+    // Not `finished`: by that a server that closes tells idle connections, which it cuts, from those in use.
     define(response, 'writableEnded', () => this.hasEnded);
-    define(response, 'finished', () => this.hasEnded);
   }
 
   /**
