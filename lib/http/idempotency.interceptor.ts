@@ -10,12 +10,12 @@ import { HttpAdapterHost } from '@nestjs/core';
 import { catchError, from, mergeMap, Observable, type Subscriber } from 'rxjs';
 import { IdempotencyError, isIdempotencyError } from '../core/errors';
 import { Protocol, type ProtectedRequest, type RunResult } from '../core/protocol';
-import { recordId, type Outcome } from '../core/record';
+import { recordId, type Outcome, type ResponseOutcome } from '../core/record';
 import { IdempotencyMetrics } from '../observability/metrics';
 import type { RouteOptions } from '../options/resolve';
 import { fingerprintOf } from './fingerprint';
 import { keyOf } from './key';
-import { IdempotencyException, PROBLEM_TYPE, problemResponse } from './problems';
+import { IdempotencyException, problemHeaders, problemResponse } from './problems';
 import { replay, substitute } from './replay';
 import { rawResponse, setContext, type PlatformResponse } from './request';
 import { ResponseCapture } from './response-capture';
@@ -43,7 +43,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
     if (!route) return next.handle();
     return from(this.identify(context, route)).pipe(
       catchError((error: unknown) => {
-        throw this.refusal(context, error);
+        throw this.refusal(context, route, error);
       }),
       mergeMap((request) => (request ? this.protect(context, next, route, request) : next.handle())),
     );
@@ -80,6 +80,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
   ): Observable<unknown> {
     return new Observable((subscriber) => {
       const response = context.switchToHttp().getResponse<PlatformResponse>();
+      const before = response.getHeaders();
       let capture: ResponseCapture | undefined;
       this.protocol
         .run(request, async (claim) => {
@@ -90,7 +91,16 @@ export class IdempotencyInterceptor implements NestInterceptor {
           return outcome && this.records(route, outcome) ? outcome : undefined;
         })
         .then((result) => this.answer(context, capture, result))
-        .catch((error: unknown) => this.refuse(context, subscriber, capture, error));
+        .catch((error: unknown) => {
+          if (capture)
+            this.replaceWithProblem(
+              response,
+              capture,
+              problemResponse(error, route.documentation, before),
+              error,
+            );
+          else subscriber.error(this.refusal(context, route, error));
+        });
       // Deliberately no teardown: a client that leaves does not cancel its handler.
     });
   }
@@ -154,45 +164,36 @@ export class IdempotencyInterceptor implements NestInterceptor {
     replay(rawResponse(response), outcome);
   }
 
-  private refuse(
-    context: ExecutionContext,
-    subscriber: Subscriber<unknown>,
-    capture: ResponseCapture | undefined,
+  /** The handler has answered Nest already, so no exception filter can run: the problem is written in its place. */
+  private replaceWithProblem(
+    response: PlatformResponse,
+    capture: ResponseCapture,
+    problem: ResponseOutcome,
     error: unknown,
   ): void {
-    if (!capture) {
-      subscriber.error(this.refusal(context, error));
-      return;
-    }
-    // The handler has answered Nest already, so no exception filter can run: the problem is written in its place.
     if (!isIdempotencyError(error))
       this.logger.error('An idempotent request failed after its handler had run', error);
-    const response = rawResponse(context.switchToHttp().getResponse<PlatformResponse>());
-    if (capture.discard()) substitute(response, problemResponse(error));
+    if (capture.discard()) substitute(rawResponse(response), problem);
   }
 
   /**
-   * The exception for Nest's filters. What they make of it is left to the application; only where it is our problem
-   * document as it is, the content type says so.
+   * The exception for Nest's filters. What they make of it is left to the application; only the link to the
+   * documentation is added to it, and where it is our problem document as it is, the content type says so.
    */
-  private refusal(context: ExecutionContext, error: unknown): unknown {
+  private refusal(context: ExecutionContext, route: RouteOptions, error: unknown): unknown {
     if (!isIdempotencyError(error)) return error;
     const exception = new IdempotencyException(error);
-    const response = context.switchToHttp().getResponse<PlatformResponse>();
-    if (exception.retryAfter !== undefined) setHeader(response, 'Retry-After', String(exception.retryAfter));
-    const problem = JSON.stringify(exception.getResponse());
-    const capture = new ResponseCapture(rawResponse(response), Infinity, () => true);
-    void capture.ended.then((outcome) => {
-      const asItIs = outcome?.kind === 'response' && outcome.body.toString() === problem;
-      capture.send(asItIs ? { 'Content-Type': PROBLEM_TYPE } : {});
-    });
+    const response = rawResponse(context.switchToHttp().getResponse<PlatformResponse>());
+    // Something else has answered meanwhile, such as a time-out of the application.
+    if (response.headersSent) return exception;
+    // On Node's response, where filters that write past Fastify's find it, too.
+    if (exception.retryAfter !== undefined) response.setHeader('Retry-After', String(exception.retryAfter));
+    const capture = new ResponseCapture(response, Infinity, () => true);
+    void capture.ended.then((outcome) =>
+      capture.send(problemHeaders(response, outcome, error, route.documentation)),
+    );
     return exception;
   }
-}
-
-function setHeader(response: PlatformResponse, name: string, value: string): void {
-  if (response.header && response.raw) response.header(name, value);
-  else rawResponse(response).setHeader(name, value);
 }
 
 function statusOf(error: unknown): number {
