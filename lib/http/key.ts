@@ -73,7 +73,7 @@ function bareKey(value: string): string {
  */
 function parseString(value: string): string {
   try {
-    const [parsed]: readonly unknown[] = parseItem(value);
+    const [parsed] = parseItem(value) as readonly unknown[];
     if (typeof parsed === 'string') return parsed;
   } catch {
     // Refused below, as an item of another type is.

@@ -1,5 +1,5 @@
 import { HttpException } from '@nestjs/common';
-import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import type { OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { isDeepStrictEqual } from 'node:util';
 import { isIdempotencyError, type IdempotencyError, type IdempotencyErrorCode } from '../core/errors';
 import type { Outcome, ResponseOutcome } from '../core/record';
@@ -99,7 +99,10 @@ export function problemResponse(
 }
 
 /** `Link` to the API's documentation (RFC 8288), behind the links that the response has already. */
-function describedBy(documentation: string | undefined, links: unknown): Record<string, string> {
+function describedBy(
+  documentation: string | undefined,
+  links: OutgoingHttpHeader | undefined,
+): Record<string, string> {
   if (documentation === undefined) return {};
   const link = `<${documentation}>; rel="describedby"; type="text/html"`;
   return { Link: [links ?? [], link].flat().join(', ') };
