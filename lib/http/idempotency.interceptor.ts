@@ -39,13 +39,34 @@ export class IdempotencyInterceptor implements NestInterceptor {
   ) {}
 
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
-    const route = context.getType() === 'http' ? this.routes.read(context) : undefined;
-    if (!route) return next.handle();
+    if (context.getType() !== 'http') return next.handle();
+    const route = this.routes.read(context);
+    if (!route) return this.handle(context, next, this.routes.documentation);
     return from(this.identify(context, route)).pipe(
       catchError((error: unknown) => {
         throw this.refusal(context, route, error);
       }),
-      mergeMap((request) => (request ? this.protect(context, next, route, request) : next.handle())),
+      mergeMap((request) =>
+        request
+          ? this.protect(context, next, route, request)
+          : this.handle(context, next, route.documentation),
+      ),
+    );
+  }
+
+  /** A handler that works with `IdempotencyService` may refuse its request as we do, with the same answer. */
+  private handle(
+    context: ExecutionContext,
+    next: CallHandler,
+    documentation: string | undefined,
+    onRefusal?: () => void,
+  ): Observable<unknown> {
+    return next.handle().pipe(
+      catchError((error: unknown) => {
+        if (!(error instanceof IdempotencyException)) throw error;
+        onRefusal?.();
+        throw this.asProblem(context, error, documentation);
+      }),
     );
   }
 
@@ -82,13 +103,16 @@ export class IdempotencyInterceptor implements NestInterceptor {
       const response = context.switchToHttp().getResponse<PlatformResponse>();
       const before = response.getHeaders();
       let capture: ResponseCapture | undefined;
+      let refused = false;
       this.protocol
         .run(request, async (claim) => {
           setContext(context.switchToHttp().getRequest<object>(), claim);
           capture = new ResponseCapture(rawResponse(response), route.policy.maxBodySize, route.keepsHeader);
-          this.runHandler(next, subscriber, response, capture, route.policy.lease);
+          const handling = this.handle(context, next, route.documentation, () => (refused = true));
+          this.runHandler(handling, subscriber, response, capture, route.policy.lease);
           const outcome = await capture.ended;
-          return outcome && this.records(route, outcome) ? outcome : undefined;
+          // A refusal tells the caller to come back, so it is no outcome of the request.
+          return outcome && !refused && this.records(route, outcome) ? outcome : undefined;
         })
         .then((result) => this.answer(context, capture, result))
         .catch((error: unknown) => {
@@ -110,7 +134,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
    * answers is written here in Nest's place, so that the retry gets it.
    */
   private runHandler(
-    next: CallHandler,
+    handling: Observable<unknown>,
     subscriber: Subscriber<unknown>,
     response: PlatformResponse,
     capture: ResponseCapture,
@@ -118,7 +142,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
   ): void {
     const values: unknown[] = [];
     const settled = (): void => capture.abandonOnceClosed(lease);
-    next.handle().subscribe({
+    handling.subscribe({
       next: (value) => {
         values[0] = value;
         subscriber.next(value);
@@ -176,21 +200,30 @@ export class IdempotencyInterceptor implements NestInterceptor {
     if (capture.discard()) substitute(rawResponse(response), problem);
   }
 
-  /**
-   * The exception for Nest's filters. What they make of it is left to the application; only the link to the
-   * documentation is added to it, and where it is our problem document as it is, the content type says so.
-   */
+  /** The exception for Nest's filters. */
   private refusal(context: ExecutionContext, route: RouteOptions, error: unknown): unknown {
     if (!isIdempotencyError(error)) return error;
-    const exception = new IdempotencyException(error);
+    return this.asProblem(context, new IdempotencyException(error), route.documentation);
+  }
+
+  /**
+   * What filters make of the exception is left to the application: only the link to the documentation is added to it,
+   * and where it is the problem document as it is, the content type says so.
+   */
+  private asProblem(
+    context: ExecutionContext,
+    exception: IdempotencyException,
+    documentation: string | undefined,
+  ): IdempotencyException {
     const response = rawResponse(context.switchToHttp().getResponse<PlatformResponse>());
     // Something else has answered meanwhile, such as a time-out of the application.
     if (response.headersSent) return exception;
     // On Node's response, where filters that write past Fastify's find it, too.
     if (exception.retryAfter !== undefined) response.setHeader('Retry-After', String(exception.retryAfter));
+    const problem = JSON.stringify(exception.getResponse());
     const capture = new ResponseCapture(response, Infinity, () => true);
     void capture.ended.then((outcome) =>
-      capture.send(problemHeaders(response, outcome, error, route.documentation)),
+      capture.send(problemHeaders(response, outcome, problem, documentation)),
     );
     return exception;
   }

@@ -1,6 +1,6 @@
 import { HttpException } from '@nestjs/common';
 import type { OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import { isDeepStrictEqual } from 'node:util';
+import { brotliDecompressSync, gunzipSync, inflateSync } from 'node:zlib';
 import { isIdempotencyError, type IdempotencyError, type IdempotencyErrorCode } from '../core/errors';
 import type { Outcome, ResponseOutcome } from '../core/record';
 
@@ -40,6 +40,13 @@ export class IdempotencyException extends HttpException {
 
 const PROBLEM_TYPE = 'application/problem+json; charset=utf-8';
 
+/** Plugins of Fastify compress before the response is written. */
+const DECODERS = new Map<string, (body: Buffer) => Buffer>([
+  ['gzip', gunzipSync],
+  ['deflate', inflateSync],
+  ['br', brotliDecompressSync],
+]);
+
 /** Headers that tell of a body or a connection, so that they do not outlive a response that is not sent. */
 const OF_THE_BODY =
   /^(content-(?!security-policy)|etag$|last-modified$|accept-ranges$|trailer$|transfer-encoding$)/i;
@@ -47,16 +54,17 @@ const OF_THE_BODY =
 /**
  * What a refusal gets beside or instead of the headers that the application's filters gave it: the link to the
  * documentation, and the media type if its body is our document as it is.
+ * @param problem our document, as JSON
  */
 export function problemHeaders(
   response: ServerResponse,
   outcome: Outcome | undefined,
-  error: IdempotencyError,
+  problem: string,
   documentation: string | undefined,
 ): Record<string, string> {
   return {
     ...describedBy(documentation, response.getHeader('Link')),
-    ...(outcome?.kind === 'response' && isProblem(response, outcome.body, problemOf(error))
+    ...(outcome?.kind === 'response' && isProblem(response, outcome.body, problem)
       ? { 'Content-Type': PROBLEM_TYPE }
       : {}),
   };
@@ -109,15 +117,16 @@ function describedBy(
 }
 
 /** An answer to HEAD has no body, so its form and length have to tell. */
-function isProblem(response: ServerResponse, body: Buffer, problem: Problem): boolean {
+function isProblem(response: ServerResponse, body: Buffer, problem: string): boolean {
   if (response.req.method === 'HEAD') {
     return (
-      Number(response.getHeader('Content-Length')) === Buffer.byteLength(JSON.stringify(problem)) &&
+      Number(response.getHeader('Content-Length')) === Buffer.byteLength(problem) &&
       String(response.getHeader('Content-Type')).startsWith('application/json')
     );
   }
   try {
-    return isDeepStrictEqual(JSON.parse(body.toString()), problem);
+    const decode = DECODERS.get(String(response.getHeader('Content-Encoding') ?? '')) ?? ((bytes) => bytes);
+    return JSON.stringify(JSON.parse(decode(body).toString())) === problem;
   } catch {
     return false;
   }

@@ -26,6 +26,17 @@ class PaymentsController {
     return { nonce: randomUUID(), body };
   }
 
+  @Post('plain')
+  plain(): number {
+    return runs.push('plain');
+  }
+
+  @Post('optional')
+  @Idempotent()
+  optional(@IdempotencyClaim() claim?: IdempotencyContext): number {
+    return runs.push(claim?.key ?? 'unprotected');
+  }
+
   @Post('strict')
   @Idempotent({ required: true, inFlight: 'reject', bareKeys: false })
   strict(@Body() body: unknown, @IdempotencyClaim() claim: IdempotencyContext): Promise<unknown> {
@@ -150,6 +161,37 @@ describe.each<Platform>(['express', 'fastify'])('Idempotency-Key (IETF draft -07
       const answer = await send(undefined, { 'idempotency-key': id }, `/payments?idempotency-key=${id}`);
       expect(answer.status).toBe(400);
     });
+  });
+
+  it('does not heed a key on a route that promises nothing', async () => {
+    await send(id, {}, '/plain');
+    expect(isReplay(await send(id, {}, '/plain'))).toBe(false);
+    expect(runs).toEqual(['plain', 'plain']);
+  });
+
+  it('heeds a key where none is required, and does without one', async () => {
+    await send(id, {}, '/optional');
+    expect(isReplay(await send(id, {}, '/optional'))).toBe(true);
+    await send(undefined, {}, '/optional');
+    expect(runs).toEqual([id, 'unprotected']);
+  });
+
+  it.each([
+    "x'; DROP TABLE idempotency_cache; --",
+    '*',
+    'a*?[^b]',
+    '{tag}',
+    '%',
+    '%s',
+    '$(id)',
+    '../../etc',
+    '<b>',
+  ])('takes what would be an injection elsewhere for a key like any other: %j', async (hostile) => {
+    const first = await send(hostile, { id });
+    expect(first.status).toBe(201);
+    expect(comparable(await send(hostile, { id }))).toEqual(comparable(first));
+    expect(isReplay(await send(`${hostile}2`, { id }))).toBe(false);
+    expect(runs).toEqual([hostile, `${hostile}2`]);
   });
 
   describe('takes for the same key', () => {
@@ -308,6 +350,16 @@ describe.each<Platform>(['express', 'fastify'])('Idempotency-Key (IETF draft -07
       expect(other.headers['content-type']).toMatch(/^application\/problem\+json/);
       expect(other.headers.link).toBe(DOCUMENTATION_LINK);
       expect(comparable(await send(`"${id}"`, { amount: 1 }))).toEqual(comparable(first));
+      expect(runs).toEqual([id]);
+    });
+
+    it('by failing a request that was not corrected as often as it is retried', async () => {
+      await send(`"${id}"`, { amount: 1 });
+      for (let i = 0; i < 3; i++) {
+        expect((await send(undefined, { amount: 1 })).status).toBe(400);
+        expect((await send(`"${id}`, { amount: 1 })).status).toBe(400);
+        expect((await send(`"${id}"`, { amount: 2 })).status).toBe(422);
+      }
       expect(runs).toEqual([id]);
     });
 
