@@ -19,7 +19,7 @@ const CODES: Record<IdempotencyErrorCode, boolean> = {
 const rows = new Map(
   readFileSync(join(__dirname, '../../docs/problems.md'), 'utf8')
     .split('\n')
-    .filter((line) => line.startsWith('| `'))
+    .filter((line) => /^\| `[a-z-]+` *\| \d{3} /.test(line))
     .map((line) => line.split('|').map((cell) => cell.trim()))
     .map(([, type = '', status = '', when = '', what = '']) => [
       type.replaceAll('`', ''),
