@@ -28,7 +28,8 @@ function keyInHeaders(
 ): string | undefined {
   const keys = new Set(
     headers.flatMap((name) => {
-      const lines = valuesOf(request, name.toLowerCase()).map(withoutBlanks);
+      // HTTP's parser has stripped blanks and tabs. `trim()` takes more: a no-break space, so that two values were one.
+      const lines = valuesOf(request, name.toLowerCase());
       if (bareKeys) return lines.map((line) => (line.startsWith('"') ? parseString(line) : bareKey(line)));
       // Repeated lines are one value (RFC 9651, 4.2), and a list is no string.
       return lines.length > 0 ? [parseString(lines.join(', '))] : [];
@@ -43,16 +44,6 @@ function keyInHeaders(
 function valuesOf(request: IncomingMessage, name: string): string[] {
   const { headersDistinct } = request as Partial<IncomingMessage>;
   return headersDistinct?.[name] ?? [request.headers[name] ?? []].flat();
-}
-
-/** What HTTP strips of a field's value. `trim()` takes more: a no-break space, so that two values would be one key. */
-function withoutBlanks(value: string): string {
-  const isBlank = (char: string | undefined): boolean => char === ' ' || char === '\t';
-  let start = 0;
-  let end = value.length;
-  while (start < end && isBlank(value[start])) start += 1;
-  while (end > start && isBlank(value[end - 1])) end -= 1;
-  return value.slice(start, end);
 }
 
 /**
