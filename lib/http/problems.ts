@@ -91,7 +91,7 @@ export function problemResponse(
     more: Record<string, string> = {},
   ): ResponseOutcome => {
     const body = Buffer.from(JSON.stringify(document));
-    const own = { 'Content-Type': type, 'Content-Length': String(body.length), ...more };
+    const own = { 'Content-Type': type, ...more };
     return { kind: 'response', status, headers: Object.entries({ ...headers, ...own }), body };
   };
   if (!isIdempotencyError(error)) {
