@@ -10,13 +10,13 @@ import { ApplicationConfig, HttpAdapterHost } from '@nestjs/core';
 import { catchError, from, mergeMap, Observable, type Subscriber } from 'rxjs';
 import { IdempotencyError, isIdempotencyError } from '../core/errors';
 import { Protocol, type ProtectedRequest, type RunResult } from '../core/protocol';
-import { recordId, type Outcome } from '../core/record';
+import { recordId, type Outcome, type ResponseOutcome } from '../core/record';
 import { IdempotencyMetrics } from '../observability/metrics';
 import type { RouteOptions } from '../options/resolve';
 import { fingerprintOf } from './fingerprint';
 import { HandlerWatch } from './handler-watch';
 import { keyOf } from './key';
-import { IdempotencyException, PROBLEM_TYPE, problemResponse } from './problems';
+import { IdempotencyException, problemHeaders, problemResponse } from './problems';
 import { replay, substitute } from './replay';
 import { rawResponse, setContext, type PlatformResponse } from './request';
 import { ResponseCapture } from './response-capture';
@@ -41,13 +41,34 @@ export class IdempotencyInterceptor implements NestInterceptor {
   ) {}
 
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
-    const route = context.getType() === 'http' ? this.routes.read(context) : undefined;
-    if (!route) return next.handle();
+    if (context.getType() !== 'http') return next.handle();
+    const route = this.routes.read(context);
+    if (!route) return this.handle(context, next, this.routes.documentation);
     return from(this.identify(context, route)).pipe(
       catchError((error: unknown) => {
-        throw this.refusal(context, error);
+        throw this.refusal(context, route, error);
       }),
-      mergeMap((request) => (request ? this.protect(context, next, route, request) : next.handle())),
+      mergeMap((request) =>
+        request
+          ? this.protect(context, next, route, request)
+          : this.handle(context, next, route.documentation),
+      ),
+    );
+  }
+
+  /** A handler that works with `IdempotencyService` may refuse its request as we do, with the same answer. */
+  private handle(
+    context: ExecutionContext,
+    next: CallHandler,
+    documentation: string | undefined,
+    onRefusal?: () => void,
+  ): Observable<unknown> {
+    return next.handle().pipe(
+      catchError((error: unknown) => {
+        if (!(error instanceof IdempotencyException)) throw error;
+        onRefusal?.();
+        throw this.asProblem(context, error, documentation);
+      }),
     );
   }
 
@@ -82,19 +103,32 @@ export class IdempotencyInterceptor implements NestInterceptor {
   ): Observable<unknown> {
     return new Observable((subscriber) => {
       const response = context.switchToHttp().getResponse<PlatformResponse>();
+      const before = response.getHeaders();
       let capture: ResponseCapture | undefined;
+      let refused = false;
       this.protocol
         .run(request, async (claim) => {
           setContext(context.switchToHttp().getRequest<object>(), claim);
           const watch = new HandlerWatch(context.switchToHttp().getRequest<object>());
           capture = new ResponseCapture(rawResponse(response), route.policy.maxBodySize, route.keepsHeader);
-          this.runHandler(next, subscriber, response, capture, route.policy.lease);
+          const handling = this.handle(context, next, route.documentation, () => (refused = true));
+          this.runHandler(handling, subscriber, response, capture, route.policy.lease);
           const outcome = await capture.ended;
-          if (outcome && this.records(route, outcome)) return outcome;
+          // A refusal tells the caller to come back, so it is no outcome of the request.
+          if (outcome && !refused && this.records(route, outcome)) return outcome;
           return watch.running ? this.outlasted(watch, capture, outcome) : undefined;
         })
         .then((result) => this.answer(context, capture, result))
-        .catch((error: unknown) => this.refuse(context, subscriber, capture, error));
+        .catch((error: unknown) => {
+          if (capture)
+            this.replaceWithProblem(
+              response,
+              capture,
+              problemResponse(error, route.documentation, before),
+              error,
+            );
+          else subscriber.error(this.refusal(context, route, error));
+        });
       // Deliberately no teardown: a client that leaves does not cancel its handler.
     });
   }
@@ -104,7 +138,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
    * answers is written here in Nest's place, so that the retry gets it.
    */
   private runHandler(
-    next: CallHandler,
+    handling: Observable<unknown>,
     subscriber: Subscriber<unknown>,
     response: PlatformResponse,
     capture: ResponseCapture,
@@ -112,7 +146,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
   ): void {
     const values: unknown[] = [];
     const settled = (): void => capture.abandonOnceClosed(lease);
-    next.handle().subscribe({
+    handling.subscribe({
       next: (value) => {
         values[0] = value;
         subscriber.next(value);
@@ -175,45 +209,45 @@ export class IdempotencyInterceptor implements NestInterceptor {
     replay(rawResponse(response), outcome);
   }
 
-  private refuse(
-    context: ExecutionContext,
-    subscriber: Subscriber<unknown>,
-    capture: ResponseCapture | undefined,
+  /** The handler has answered Nest already, so no exception filter can run: the problem is written in its place. */
+  private replaceWithProblem(
+    response: PlatformResponse,
+    capture: ResponseCapture,
+    problem: ResponseOutcome,
     error: unknown,
   ): void {
-    if (!capture) {
-      subscriber.error(this.refusal(context, error));
-      return;
-    }
-    // The handler has answered Nest already, so no exception filter can run: the problem is written in its place.
     if (!isIdempotencyError(error))
       this.logger.error('An idempotent request failed after its handler had run', error);
-    const response = rawResponse(context.switchToHttp().getResponse<PlatformResponse>());
-    if (!capture.sent && capture.discard()) substitute(response, problemResponse(error));
+    if (!capture.sent && capture.discard()) substitute(rawResponse(response), problem);
+  }
+
+  /** The exception for Nest's filters. */
+  private refusal(context: ExecutionContext, route: RouteOptions, error: unknown): unknown {
+    if (!isIdempotencyError(error)) return error;
+    return this.asProblem(context, new IdempotencyException(error), route.documentation);
   }
 
   /**
-   * The exception for Nest's filters. What they make of it is left to the application; only where it is our problem
-   * document as it is, the content type says so.
+   * What filters make of the exception is left to the application: only the link to the documentation is added to it,
+   * and where it is the problem document as it is, the content type says so.
    */
-  private refusal(context: ExecutionContext, error: unknown): unknown {
-    if (!isIdempotencyError(error)) return error;
-    const exception = new IdempotencyException(error);
-    const response = context.switchToHttp().getResponse<PlatformResponse>();
-    if (exception.retryAfter !== undefined) setHeader(response, 'Retry-After', String(exception.retryAfter));
+  private asProblem(
+    context: ExecutionContext,
+    exception: IdempotencyException,
+    documentation: string | undefined,
+  ): IdempotencyException {
+    const response = rawResponse(context.switchToHttp().getResponse<PlatformResponse>());
+    // Something else has answered meanwhile, such as a time-out of the application.
+    if (response.headersSent) return exception;
+    // On Node's response, where filters that write past Fastify's find it, too.
+    if (exception.retryAfter !== undefined) response.setHeader('Retry-After', String(exception.retryAfter));
     const problem = JSON.stringify(exception.getResponse());
-    const capture = new ResponseCapture(rawResponse(response), Infinity, () => true);
-    void capture.ended.then((outcome) => {
-      const asItIs = outcome?.kind === 'response' && outcome.body.toString() === problem;
-      capture.send(asItIs ? { 'Content-Type': PROBLEM_TYPE } : {});
-    });
+    const capture = new ResponseCapture(response, Infinity, () => true);
+    void capture.ended.then((outcome) =>
+      capture.send(problemHeaders(response, outcome, problem, documentation)),
+    );
     return exception;
   }
-}
-
-function setHeader(response: PlatformResponse, name: string, value: string): void {
-  if (response.header && response.raw) response.header(name, value);
-  else rawResponse(response).setHeader(name, value);
 }
 
 function statusOf(error: unknown): number {

@@ -15,16 +15,25 @@ const BARE_KEY = /^[\x20-\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]+$/;
 export async function keyOf(context: ExecutionContext, options: RouteOptions): Promise<string | undefined> {
   const key = options.key
     ? await options.key(context)
-    : keyInHeaders(rawRequest(context.switchToHttp().getRequest<PlatformRequest>()), options.headers);
+    : keyInHeaders(rawRequest(context.switchToHttp().getRequest<PlatformRequest>()), options);
   if (key === undefined) return undefined;
   if (typeof key !== 'string') throw invalidKey('the `key` option gave something else than a string');
   assertKey(key, options.policy.maxKeyLength);
   return key;
 }
 
-function keyInHeaders(request: IncomingMessage, names: readonly string[]): string | undefined {
+function keyInHeaders(
+  request: IncomingMessage,
+  { headers, bareKeys }: Pick<RouteOptions, 'headers' | 'bareKeys'>,
+): string | undefined {
   const keys = new Set(
-    names.flatMap((name) => valuesOf(request, name.toLowerCase())).map((value) => parseKey(value.trim())),
+    headers.flatMap((name) => {
+      // HTTP's parser has stripped blanks and tabs. `trim()` takes more: a no-break space, so that two values were one.
+      const lines = valuesOf(request, name.toLowerCase());
+      if (bareKeys) return lines.map((line) => (line.startsWith('"') ? parseString(line) : bareKey(line)));
+      // Repeated lines are one value (RFC 9651, 4.2), and a list is no string.
+      return lines.length > 0 ? [parseString(lines.join(', '))] : [];
+    }),
   );
   if (keys.size > 1) throw invalidKey('it was sent more than once, with different values');
   const [key] = keys;
@@ -38,22 +47,27 @@ function valuesOf(request: IncomingMessage, name: string): string[] {
 }
 
 /**
- * draft-ietf-httpapi-idempotency-key-header-07 makes the value a structured-field string (RFC 9651): `"abc"`.
- * Most clients send it bare, and many bare values (62 % of version 4 UUIDs: those that begin with a digit) are no
- * structured field at all, so `abc` is taken literally and names the same key as `"abc"`.
+ * Most clients send the key without quotes, and many such values (62 % of version 4 UUIDs: those that begin with a
+ * digit) are no structured field at all, so `abc` is taken literally and names the same key as `"abc"`. What is a
+ * structured field of another type is taken literally too: `1`, `01` and `1.0` are three keys.
  */
-function parseKey(value: string): string {
-  if (!value.startsWith('"')) {
-    if (value !== '' && !BARE_KEY.test(value)) {
-      throw invalidKey('without quotes it may hold printable ASCII only, and no comma, quote or backslash');
-    }
-    return value;
+function bareKey(value: string): string {
+  if (value !== '' && !BARE_KEY.test(value)) {
+    throw invalidKey('without quotes it may hold printable ASCII only, and no comma, quote or backslash');
   }
-  let parsed: unknown;
+  return value;
+}
+
+/**
+ * draft-ietf-httpapi-idempotency-key-header-07 makes the value a structured-field string (RFC 9651): `"abc"`. It
+ * defines no parameters, so those that come with it are no part of the key.
+ */
+function parseString(value: string): string {
   try {
-    [parsed] = parseItem(value) as readonly unknown[];
+    const [parsed] = parseItem(value) as readonly unknown[];
+    if (typeof parsed === 'string') return parsed;
   } catch {
-    throw invalidKey('it begins with a quote, but is no structured-field string (RFC 9651)');
+    // Refused below, as an item of another type is.
   }
-  return parsed as string;
+  throw invalidKey('it is no structured-field string (RFC 9651), such as "abc"');
 }

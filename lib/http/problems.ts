@@ -1,6 +1,8 @@
 import { HttpException } from '@nestjs/common';
+import type { OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { brotliDecompressSync, gunzipSync, inflateSync } from 'node:zlib';
 import { isIdempotencyError, type IdempotencyError, type IdempotencyErrorCode } from '../core/errors';
-import type { HeaderList, ResponseOutcome } from '../core/record';
+import type { Outcome, ResponseOutcome } from '../core/record';
 
 const PROBLEMS: Record<IdempotencyErrorCode, { readonly status: number; readonly title: string }> = {
   key_missing: { status: 400, title: 'Idempotency key is missing' },
@@ -37,28 +39,98 @@ export class IdempotencyException extends HttpException {
 }
 
 export const PROBLEM_MEDIA_TYPE = 'application/problem+json';
-export const PROBLEM_TYPE = `${PROBLEM_MEDIA_TYPE}; charset=utf-8`;
+const PROBLEM_TYPE = `${PROBLEM_MEDIA_TYPE}; charset=utf-8`;
 
-/** The same refusal as a response, for when the handler has run and no exception filter can answer any more. */
-export function problemResponse(error: unknown): ResponseOutcome {
-  if (!isIdempotencyError(error)) {
-    const body = Buffer.from(JSON.stringify({ statusCode: 500, message: 'Internal server error' }));
-    return {
-      kind: 'response',
-      status: 500,
-      headers: [['Content-Type', 'application/json; charset=utf-8']],
-      body,
-    };
-  }
-  const exception = new IdempotencyException(error);
-  const body = Buffer.from(JSON.stringify(exception.getResponse()));
-  const retry: HeaderList = exception.retryAfter ? [['Retry-After', String(exception.retryAfter)]] : [];
+/** Plugins of Fastify compress before the response is written. */
+const DECODERS = new Map<string, (body: Buffer) => Buffer>([
+  ['gzip', gunzipSync],
+  ['deflate', inflateSync],
+  ['br', brotliDecompressSync],
+]);
+
+/** Headers that tell of a body or a connection, so that they do not outlive a response that is not sent. */
+const OF_THE_BODY =
+  /^(content-(?!security-policy)|etag$|last-modified$|accept-ranges$|trailer$|transfer-encoding$)/i;
+
+/**
+ * What a refusal gets beside or instead of the headers that the application's filters gave it: the link to the
+ * documentation, and the media type if its body is our document as it is.
+ * @param problem our document, as JSON
+ */
+export function problemHeaders(
+  response: ServerResponse,
+  outcome: Outcome | undefined,
+  problem: string,
+  documentation: string | undefined,
+): Record<string, string> {
   return {
-    kind: 'response',
-    status: exception.getStatus(),
-    headers: [['Content-Type', PROBLEM_TYPE], ...retry],
-    body,
+    ...describedBy(documentation, response.getHeader('Link')),
+    ...(outcome?.kind === 'response' && isProblem(response, outcome.body, problem)
+      ? { 'Content-Type': PROBLEM_TYPE }
+      : {}),
   };
+}
+
+/**
+ * The same refusal as a response, for when the handler has run and no exception filter can answer any more.
+ * @param before the headers that the response had before the handler ran, such as those of CORS
+ */
+export function problemResponse(
+  error: unknown,
+  documentation: string | undefined,
+  before: OutgoingHttpHeaders,
+): ResponseOutcome {
+  const headers = Object.fromEntries(
+    Object.entries(before)
+      .filter(([name]) => !OF_THE_BODY.test(name))
+      .map(([name, value]) => [name, Array.isArray(value) ? value.map(String) : String(value)]),
+  );
+  const given = (
+    status: number,
+    type: string,
+    document: object,
+    more: Record<string, string> = {},
+  ): ResponseOutcome => {
+    const body = Buffer.from(JSON.stringify(document));
+    const own = { 'Content-Type': type, ...more };
+    return { kind: 'response', status, headers: Object.entries({ ...headers, ...own }), body };
+  };
+  if (!isIdempotencyError(error)) {
+    const document = { statusCode: 500, message: 'Internal server error' };
+    return given(500, 'application/json; charset=utf-8', document);
+  }
+  const problem = problemOf(error);
+  const { retryAfter } = error.details;
+  return given(problem.status, PROBLEM_TYPE, problem, {
+    ...(retryAfter === undefined ? {} : { 'Retry-After': String(retryAfter) }),
+    ...describedBy(documentation, before.link),
+  });
+}
+
+/** `Link` to the API's documentation (RFC 8288), behind the links that the response has already. */
+function describedBy(
+  documentation: string | undefined,
+  links: OutgoingHttpHeader | undefined,
+): Record<string, string> {
+  if (documentation === undefined) return {};
+  const link = `<${documentation}>; rel="describedby"; type="text/html"`;
+  return { Link: [links ?? [], link].flat().join(', ') };
+}
+
+/** An answer to HEAD has no body, so its form and length have to tell. */
+function isProblem(response: ServerResponse, body: Buffer, problem: string): boolean {
+  if (response.req.method === 'HEAD') {
+    return (
+      Number(response.getHeader('Content-Length')) === Buffer.byteLength(problem) &&
+      String(response.getHeader('Content-Type')).startsWith('application/json')
+    );
+  }
+  try {
+    const decode = DECODERS.get(String(response.getHeader('Content-Encoding') ?? '')) ?? ((bytes) => bytes);
+    return JSON.stringify(JSON.parse(decode(body).toString())) === problem;
+  } catch {
+    return false;
+  }
 }
 
 function problemOf(error: IdempotencyError): Problem {

@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import type { ResponseOutcome } from '../core/record';
+import { REASON, setReason } from './response-head';
 
 /** Marks a response that was not made by the handler just now. */
 export const REPLAY_HEADER = 'Idempotent-Replayed';
@@ -19,9 +20,13 @@ export function substitute(response: ServerResponse, outcome: ResponseOutcome): 
 
 function write(response: ServerResponse, { status, headers, body }: ResponseOutcome): void {
   response.statusCode = status;
+  setReason(response); // the status' own, unless one was recorded
   // A response that was held and dropped has lost its length, and Node would send this one in chunks.
   const dropped = response.hasHeader('Content-Length');
   if (dropped) response.removeHeader('Content-Length');
-  for (const [name, value] of headers) response.setHeader(name, value);
+  for (const [name, value] of headers) {
+    if (name === REASON) setReason(response, String(value));
+    else response.setHeader(name, value);
+  }
   if (dropped && !response.hasHeader('Content-Length')) response.setHeader('Content-Length', body.length);
 }

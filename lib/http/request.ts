@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { IdempotencyContext } from '../core/protocol';
 
 /** What the module reads of a request, whether it is Express' or Fastify's. */
@@ -16,10 +16,9 @@ export interface PlatformRequest {
 export interface PlatformResponse {
   /** Fastify's: Node's own response behind it. Express' response is Node's own. */
   readonly raw?: ServerResponse;
+  getHeaders(): OutgoingHttpHeaders;
   /** Fastify's: tells it that the response is written past it. */
   hijack?(): unknown;
-  /** Fastify's. */
-  header?(name: string, value: string): unknown;
 }
 
 export function rawRequest(request: PlatformRequest): IncomingMessage {

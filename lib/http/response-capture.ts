@@ -1,26 +1,19 @@
 import { Logger } from '@nestjs/common';
 import type { ServerResponse } from 'node:http';
-import type { HeaderList, Outcome } from '../core/record';
+import type { Outcome } from '../core/record';
 import type { HeaderFilter } from '../options/idempotency.options';
-import { assertStatusLine, headerEntries, headersSentError, rawHeaderNames } from './response-head';
-
-/** Names of the connection, of the moment, or of one caller: never stored, so never replayed (RFC 9110, 7.6.1). */
-const NEVER_STORED = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-authenticate',
-  'proxy-authentication-info',
-  'proxy-authorization',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-  'date',
-  'set-cookie',
-  'www-authenticate',
-  'authentication-info',
-  'idempotent-replayed',
-]);
+import {
+  assertStatusLine,
+  cut,
+  hasBody,
+  headerEntries,
+  headersSentError,
+  isClosed,
+  keptHeaders,
+  reasonOf,
+  setReason,
+  writeAfterEndError,
+} from './response-head';
 
 type WriteCallback = (error?: Error | null) => void;
 type Chunk = string | Uint8Array;
@@ -30,13 +23,13 @@ const OVERRIDDEN = [
   'flushHeaders',
   'write',
   'end',
+  'destroy',
   'setHeader',
   'setHeaders',
   'appendHeader',
   'removeHeader',
   'headersSent',
   'writableEnded',
-  'finished',
 ] as const;
 
 /**
@@ -54,11 +47,13 @@ export class ResponseCapture {
   private readonly chunks: Buffer[] = [];
   private size = 0;
   private status: number | undefined;
-  private statusMessage = '';
+  private reason: string | undefined;
   private headRefused = false;
   private hasEnded = false;
   private passing = false;
   private hasSent = false;
+  private lengthRemoved = false;
+  private bare!: Pick<ServerResponse, 'setHeader' | 'removeHeader'>;
   private resolveEnded!: (outcome: Outcome | undefined) => void;
 
   constructor(
@@ -91,7 +86,7 @@ export class ResponseCapture {
   discard(): boolean {
     this.restore();
     if (this.passing) {
-      this.response.destroy();
+      cut(this.response);
       return false;
     }
     for (const name of this.response.getHeaderNames()) {
@@ -118,7 +113,7 @@ export class ResponseCapture {
       const { statusCode: status } = this.response;
       setTimeout(() => this.abandon({ kind: 'tombstone', status, reason: 'unstorable' }), patience).unref();
     };
-    if (this.response.closed) giveUp();
+    if (isClosed(this.response)) giveUp();
     else this.response.once('close', giveUp);
   }
 
@@ -126,38 +121,70 @@ export class ResponseCapture {
     const { response } = this;
     for (const name of OVERRIDDEN) this.previous.set(name, Object.getOwnPropertyDescriptor(response, name));
 
-    const setHeaders = response.setHeader.bind(response);
+    const setHeader = response.setHeader.bind(response);
+    const removeHeader = response.removeHeader.bind(response);
+    this.bare = { setHeader, removeHeader };
     const guarded =
       <A extends unknown[], R>(call: (...args: A) => R) =>
       (...args: A): R => {
         if (this.headSent) throw headersSentError();
         return call(...args);
       };
-    response.setHeader = guarded(setHeaders);
-    response.setHeaders = guarded(response.setHeaders.bind(response));
-    response.appendHeader = guarded(response.appendHeader.bind(response));
-    response.removeHeader = guarded(response.removeHeader.bind(response));
+    response.setHeader = guarded(setHeader);
+    for (const name of ['setHeaders', 'appendHeader']) {
+      const call: unknown = Reflect.get(response, name); // HTTP/2 lacks setHeaders
+      if (typeof call !== 'function') continue;
+      Reflect.set(
+        response,
+        name,
+        guarded((...args: unknown[]): unknown => Reflect.apply(call, response, args)),
+      );
+    }
+    response.removeHeader = guarded((name: string) => {
+      if (name.toLowerCase() === 'content-length') this.lengthRemoved = true;
+      removeHeader(name);
+    });
 
     response.writeHead = (status: number, ...rest: unknown[]) => {
       if (this.headSent) throw headersSentError();
-      response.statusCode = status;
-      if (typeof rest[0] === 'string') response.statusMessage = rest[0];
-      for (const [name, value] of headerEntries(rest.at(-1))) this.accepts(() => setHeaders(name, value));
+      const reason = typeof rest[0] === 'string' ? rest[0] : reasonOf(response);
+      // Before it is set: who answers instead would trip over it.
+      if (this.accepts(() => assertStatusLine(status, reason))) {
+        response.statusCode = status;
+        setReason(response, reason);
+      }
+      for (const [name, value] of headerEntries(rest.at(-1))) this.accepts(() => setHeader(name, value));
       this.sendHead();
       return response;
     };
     response.flushHeaders = () => this.sendHead();
     response.write = (chunk: Chunk, ...rest: unknown[]) => this.write(chunk, rest);
     response.end = (...args: unknown[]) => this.end(args);
+    this.overrideDestroy();
     define(response, 'headersSent', () => this.headSent);
+    // Not `finished`: by that a server that closes tells idle connections, which it cuts, from those in use.
     define(response, 'writableEnded', () => this.hasEnded);
-    define(response, 'finished', () => this.hasEnded);
+  }
+
+  /**
+   * A writer that gives its response up half-way fails as a 500 does, unless the client has something of it already
+   * or has left, so that the writer had to.
+   */
+  private overrideDestroy(): void {
+    const { response } = this;
+    const destroy = response.destroy.bind(response);
+    response.destroy = (error?: Error) => {
+      const failed = !this.passing && !isClosed(response);
+      const status = failed ? 500 : (this.status ?? response.statusCode);
+      this.abandon({ kind: 'tombstone', status, reason: this.passing ? 'too_large' : 'unstorable' });
+      return destroy(error);
+    };
   }
 
   private restore(): void {
     if (this.status !== undefined) {
       this.response.statusCode = this.status;
-      this.response.statusMessage = this.statusMessage;
+      setReason(this.response, this.reason);
     }
     for (const [name, descriptor] of this.previous) {
       if (descriptor) Object.defineProperty(this.response, name, descriptor);
@@ -173,18 +200,16 @@ export class ResponseCapture {
   /** From here on a status that is set comes too late, as it does on the wire. */
   private sendHead(): void {
     if (this.headSent) return;
-    const { response } = this;
-    if (!this.accepts(() => assertStatusLine(response))) {
-      response.statusCode = 500;
-      response.statusMessage = '';
-    }
-    this.status = Math.trunc(response.statusCode);
-    this.statusMessage = response.statusMessage;
+    const { statusCode } = this.response;
+    const reason = reasonOf(this.response);
+    const sound = this.accepts(() => assertStatusLine(statusCode, reason));
+    this.status = sound ? Math.trunc(statusCode) : 500;
+    this.reason = sound ? reason : undefined;
   }
 
   /**
-   * What Node would refuse in a head is refused at once, so that its writer can answer with an error instead. That
-   * error goes without it: Fastify keeps the headers that were refused, and would fail again, outside of any handler.
+   * What Node would refuse is refused at once, so that the writer can answer with an error instead. That error goes
+   * without it: Fastify keeps refused headers, and would fail again where nobody catches it, which ends the process.
    */
   private accepts(step: () => void): boolean {
     try {
@@ -233,26 +258,25 @@ export class ResponseCapture {
 
   private outcome(): Outcome {
     const status = this.status ?? this.response.statusCode;
+    if (!this.passing) this.frame(status);
     if (this.size > this.maxBodySize) return { kind: 'tombstone', status, reason: 'too_large' };
     try {
-      return { kind: 'response', status, headers: this.headers(), body: Buffer.concat(this.chunks) };
+      const headers = keptHeaders(this.response, this.reason, this.keepsHeader);
+      return { kind: 'response', status, headers, body: Buffer.concat(this.chunks) };
     } catch (error) {
       this.logger.error('The `replayHeaders` option failed, so the response cannot be replayed', error);
       return { kind: 'tombstone', status, reason: 'unstorable' };
     }
   }
 
-  private headers(): HeaderList {
+  /** Held whole, it goes with its length, as its replay does, also where Node would send it in chunks. */
+  private frame(status: number): void {
     const { response } = this;
-    const kept: [string, string | readonly string[]][] = [];
-    for (const name of rawHeaderNames(response)) {
-      const raw = response.getHeader(name);
-      const value = Array.isArray(raw) ? raw.map(String) : String(raw);
-      const lower = name.toLowerCase();
-      if (raw !== undefined && !NEVER_STORED.has(lower) && this.keepsHeader(lower, value))
-        kept.push([name, value]);
-    }
-    return kept;
+    const chunked = response.getHeader('transfer-encoding') === 'chunked';
+    const lengthless = this.lengthRemoved && !response.hasHeader('content-length');
+    if (!(chunked || lengthless) || response.hasHeader('trailer') || !hasBody(response, status)) return;
+    this.bare.removeHeader('transfer-encoding');
+    this.bare.setHeader('Content-Length', this.size);
   }
 
   /** Too long to be recorded: sends what was held, and holds only the end from now on. */
@@ -263,7 +287,10 @@ export class ResponseCapture {
     const held = this.chunks.splice(0);
     for (const chunk of held.slice(0, -1)) response.write(chunk);
     const flowing = response.write(held.at(-1) ?? '', callback);
-    this.previous.set('end', Object.getOwnPropertyDescriptor(response, 'end'));
+    for (const name of ['end', 'destroy']) {
+      this.previous.set(name, Object.getOwnPropertyDescriptor(response, name));
+    }
+    this.overrideDestroy();
     response.end = (...args: unknown[]) => {
       const [chunk, encoding] = args;
       if (typeof chunk === 'string')
@@ -281,8 +308,4 @@ function define(target: object, name: string, get: () => unknown): void {
 
 function callbackIn(args: readonly unknown[]): WriteCallback | undefined {
   return args.find((arg): arg is WriteCallback => typeof arg === 'function');
-}
-
-function writeAfterEndError(): Error {
-  return Object.assign(new Error('write after end'), { code: 'ERR_STREAM_WRITE_AFTER_END' });
 }

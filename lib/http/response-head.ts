@@ -1,21 +1,106 @@
 import {
-  validateHeaderValue,
+  STATUS_CODES,
   type OutgoingHttpHeader,
   type OutgoingHttpHeaders,
   type ServerResponse,
 } from 'node:http';
+import type { HeaderList } from '../core/record';
+import type { HeaderFilter } from '../options/idempotency.options';
 
-type HeaderArgument = OutgoingHttpHeaders | OutgoingHttpHeader[];
+/** Under this name a recorded response keeps a reason phrase of its own; no header can be called so. */
+export const REASON = ':reason';
 
-/** As they were set, in upper and lower case; Node's types lack the method on responses. */
-export function rawHeaderNames(response: ServerResponse & { getRawHeaderNames?(): string[] }): string[] {
-  return response.getRawHeaderNames?.() ?? response.getHeaderNames();
+/** Names of the connection, of the moment, or of one caller: never stored, so never replayed (RFC 9110, 7.6.1). */
+const NEVER_STORED = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-authenticate',
+  'proxy-authentication-info',
+  'proxy-authorization',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  'date',
+  'set-cookie',
+  'www-authenticate',
+  'authentication-info',
+  'idempotent-replayed',
+]);
+
+/** What a status line may not hold (RFC 9112, 4). */
+const NOT_IN_REASON = /[^\t\x20-\x7e\x80-\xff]/;
+
+interface Http2Response {
+  readonly stream: { readonly destroyed: boolean; close(code: number): void };
+}
+
+/** RFC 9113, 7 */
+const HTTP2_INTERNAL_ERROR = 2;
+
+function isHttp2(response: object): response is Http2Response {
+  return 'stream' in response;
+}
+
+/** HTTP/2 has no reason phrases, and Node warns whoever asks for one. */
+export function reasonOf(response: ServerResponse): string | undefined {
+  return isHttp2(response) ? undefined : response.statusMessage;
+}
+
+/** @param reason the status' own if empty */
+export function setReason(response: ServerResponse, reason = ''): void {
+  if (!isHttp2(response)) response.statusMessage = reason;
+}
+
+/** Ends a response so that its client cannot take what it has of it for the whole. */
+export function cut(response: ServerResponse): void {
+  if (isHttp2(response)) response.stream.close(HTTP2_INTERNAL_ERROR);
+  else response.destroy();
+}
+
+/** True once nothing can be written any more, whoever ended it. */
+export function isClosed(response: ServerResponse): boolean {
+  return isHttp2(response) ? response.stream.destroyed : response.closed || response.destroyed;
+}
+
+/** True if Node sends a body with this response. */
+export function hasBody({ req }: ServerResponse, status: number): boolean {
+  return req.method !== 'HEAD' && status !== 204 && status !== 304;
+}
+
+/** Refuses at once, as Node does: once the response is held, nobody could answer in its place. */
+export function assertStatusLine(status: number, reason: string | undefined): void {
+  if (!(status >= 100 && status <= 999)) {
+    throw Object.assign(new RangeError(`Invalid status code: ${status}`), {
+      code: 'ERR_HTTP_INVALID_STATUS_CODE',
+    });
+  }
+  if (reason && NOT_IN_REASON.test(reason)) {
+    throw Object.assign(new TypeError('Invalid character in statusMessage'), { code: 'ERR_INVALID_CHAR' });
+  }
+}
+
+/** What is recorded of a response's head, in the order and the case in which it was set. */
+export function keptHeaders(
+  response: ServerResponse & { getRawHeaderNames?(): string[] }, // Node's types lack it on responses
+  reason: string | undefined,
+  keepsHeader: HeaderFilter,
+): HeaderList {
+  const kept: [string, string | readonly string[]][] = [];
+  if (reason && reason !== STATUS_CODES[response.statusCode]) kept.push([REASON, reason]);
+  for (const name of response.getRawHeaderNames?.() ?? response.getHeaderNames()) {
+    const raw = response.getHeader(name);
+    const value = Array.isArray(raw) ? raw.map(String) : String(raw);
+    const lower = name.toLowerCase();
+    if (raw !== undefined && !NEVER_STORED.has(lower) && keepsHeader(lower, value)) kept.push([name, value]);
+  }
+  return kept;
 }
 
 /** `writeHead` takes an object, a flat list of names and values, or a list of pairs. */
 export function headerEntries(headers: unknown): [string, string | number | readonly string[]][] {
   if (typeof headers !== 'object' || headers === null) return [];
-  const given = headers as HeaderArgument;
+  const given = headers as OutgoingHttpHeaders | OutgoingHttpHeader[];
   if (!Array.isArray(given)) {
     return Object.entries(given).filter(
       (entry): entry is [string, OutgoingHttpHeader] => entry[1] !== undefined,
@@ -35,13 +120,8 @@ export function headerEntries(headers: unknown): [string, string | number | read
   return [...joined.values()];
 }
 
-/** As Node does when it writes the head, which for a held response is too late. */
-export function assertStatusLine({ statusCode, statusMessage }: ServerResponse): void {
-  const status = Math.trunc(statusCode);
-  if (!(status >= 100 && status <= 999)) {
-    throw Object.assign(new RangeError('Invalid status code'), { code: 'ERR_HTTP_INVALID_STATUS_CODE' });
-  }
-  validateHeaderValue('status message', statusMessage || '');
+export function writeAfterEndError(): Error {
+  return Object.assign(new Error('write after end'), { code: 'ERR_STREAM_WRITE_AFTER_END' });
 }
 
 export function headersSentError(): Error {

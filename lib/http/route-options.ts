@@ -17,6 +17,11 @@ export class RouteOptionsReader {
 
   constructor(@Inject(MODULE_SETTINGS) private readonly settings: ModuleSettings) {}
 
+  /** The module's, for routes that are not protected. */
+  get documentation(): string | undefined {
+    return this.settings.defaults.documentation;
+  }
+
   /** Undefined if the route of this request is not protected. */
   read(context: ExecutionContext): RouteOptions | undefined {
     const { method } = context.switchToHttp().getRequest<PlatformRequest>();

@@ -66,6 +66,13 @@ export interface IdempotencyOptions extends PolicyOptions {
    * @default ['Idempotency-Key', 'X-Idempotency-Key']
    */
   header?: string | readonly string[];
+  /**
+   * Whether a header may carry the key without quotes, as most clients send it: `abc` is the same key as `"abc"`.
+   * With `false`, the header has to be one structured-field string (RFC 9651), as
+   * draft-ietf-httpapi-idempotency-key-header-07 asks; anything else is refused with 400.
+   * @default true
+   */
+  bareKeys?: boolean;
   /** Takes the key from elsewhere, for example a webhook's event id; undefined means that there is none. */
   key?: (context: ExecutionContext) => string | undefined | Promise<string | undefined>;
   /**
@@ -73,6 +80,13 @@ export interface IdempotencyOptions extends PolicyOptions {
    * @default false
    */
   required?: boolean;
+  /**
+   * Where the API's documentation says how its keys work, as an absolute http or https URL. Every problem that this
+   * module answers with then has a `Link` to it (`rel="describedby"`), behind the links that the response has already,
+   * and also where a filter of the application shapes the body.
+   * @default none: no `Link`
+   */
+  documentation?: string;
   /**
    * To whom a key belongs: two principals' equal keys are two keys. The answer is joined with method and path.
    * @default `request.user.id`, `.sub` or `.userId` when a guard has set it, else a digest of the credentials; the

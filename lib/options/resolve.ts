@@ -34,7 +34,9 @@ export interface Policy {
 export interface RouteOptions {
   readonly policy: Policy;
   readonly headers: readonly string[];
+  readonly bareKeys: boolean;
   readonly required: boolean;
+  readonly documentation: string | undefined;
   readonly key: IdempotencyOptions['key'];
   readonly scope: IdempotencyOptions['scope'];
   readonly fingerprint: IdempotencyOptions['fingerprint'];
@@ -103,6 +105,13 @@ const headerName = z
   .string({ error: 'a header name' })
   .regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/, { error: 'a header name, such as Idempotency-Key' });
 
+/** Normalized, so that no space, quote or angle bracket of it can end the `Link` that carries it. */
+const httpUrl = z.url({
+  protocol: /^https?$/,
+  normalize: true,
+  error: 'an absolute http or https URL, such as https://api.example.com/docs/idempotency',
+});
+
 const policyShape = {
   inFlight: oneOf('wait', 'reject').optional(),
   waitTimeout: duration(0, LONGEST_TIMER).optional(),
@@ -121,8 +130,10 @@ const routeShape = {
       error: 'a header name or a list of them',
     })
     .optional(),
+  bareKeys: boolean.optional(),
   key: callback<NonNullable<IdempotencyOptions['key']>>().optional(),
   required: boolean.optional(),
+  documentation: httpUrl.optional(),
   scope: callback<NonNullable<IdempotencyOptions['scope']>>().optional(),
   fingerprint: callback<NonNullable<IdempotencyOptions['fingerprint']>>().optional(),
   record: callback<NonNullable<IdempotencyOptions['record']>>().optional(),
@@ -210,7 +221,9 @@ export function resolveRouteOptions(where: string, ...layers: readonly Idempoten
   return {
     policy: policyOf(options),
     headers: typeof header === 'string' ? [header] : header,
+    bareKeys: options.bareKeys ?? true,
     required: options.required ?? false,
+    documentation: options.documentation,
     key: options.key,
     scope: options.scope,
     fingerprint: options.fingerprint,

@@ -1,8 +1,11 @@
 import { randomUUID } from 'node:crypto';
+import type { Server } from 'node:http';
 import { Controller, Post } from '@nestjs/common';
+import { Client } from 'pg';
 import { Idempotent, IdempotencyModule } from '../../lib';
 import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
 import { startApp, type TestApp } from '../support/app';
+import { eventually } from '../support/eventually';
 import { gate, type Gate } from '../support/gate';
 
 let held: Gate;
@@ -72,4 +75,28 @@ describe('the module at shutdown', () => {
     await app.app.get(IdempotencyModule).onApplicationShutdown();
     expect(await app.app.get(DataSource).query('SELECT 1 AS one')).toEqual([{ one: 1 }]);
   });
+
+  it.each(['express', 'fastify'] as const)(
+    'sends the response that was being recorded when the server closed (%s)',
+    async (platform) => {
+      const databaseUrl = await postgres.createDatabase();
+      const closing = await startApp({ platform, databaseUrl, controllers: [LeadsController] });
+      const database = new Client({ connectionString: databaseUrl });
+      await database.connect();
+      const answer = closing.call('/leads', { headers: { 'idempotency-key': randomUUID() } });
+      await held.reached();
+      await database.query('BEGIN');
+      await database.query('SELECT FROM idempotency_cache FOR UPDATE');
+      held.open();
+      const WAITING = `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`;
+      await eventually(async () => expect((await database.query(WAITING)).rowCount).toBe(1));
+      const server = closing.app.getHttpServer() as Server;
+      const closed = closing.close();
+      await eventually(() => expect(server.listening).toBe(false));
+      await database.query('ROLLBACK');
+      await database.end();
+      expect((await answer).status).toBe(201);
+      await closed;
+    },
+  );
 });

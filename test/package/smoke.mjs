@@ -4,9 +4,14 @@
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+
+const require = createRequire(import.meta.url);
+require('../support/register.js');
+const { pack } = require('./pack.ts');
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 const project = mkdtempSync(join(tmpdir(), 'nestjs-idempotency-smoke-'));
@@ -14,10 +19,7 @@ const run = (command, args, cwd) =>
   execFileSync(command, args, { cwd, stdio: ['ignore', 'pipe', 'inherit'] }).toString();
 
 try {
-  const [{ filename, files }] = JSON.parse(
-    run('npm', ['pack', '--json', '--pack-destination', project], root),
-  );
-  const paths = files.map(({ path }) => path);
+  const { filename, paths } = pack(project);
   for (const needed of [
     'dist/index.js',
     'dist/index.d.ts',

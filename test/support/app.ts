@@ -1,5 +1,12 @@
 import { RedisModule } from '@nestjs-modules/ioredis';
-import { Module, type DynamicModule, type INestApplication, type Provider, type Type } from '@nestjs/common';
+import {
+  Module,
+  type DynamicModule,
+  type INestApplication,
+  type NestApplicationOptions,
+  type Provider,
+  type Type,
+} from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
 import { TypeOrmModule } from '@nestjs/typeorm';
@@ -20,9 +27,10 @@ export interface TestAppOptions {
   readonly controllers?: Type[];
   readonly providers?: Provider[];
   readonly options?: IdempotencyModuleOptions;
-  /** Keeps the bytes of each body as `request.rawBody`. */
-  readonly rawBody?: boolean;
-  readonly configure?: (app: INestApplication) => void;
+  readonly settings?: NestApplicationOptions;
+  /** What Fastify itself is given. */
+  readonly fastify?: Record<string, unknown>;
+  readonly configure?: (app: INestApplication) => void | Promise<void>;
 }
 
 /** An application on a port of its own, as a user would write it. */
@@ -74,12 +82,12 @@ export function appModule({
 
 export async function startApp(options: TestAppOptions): Promise<TestApp> {
   const module = appModule(options);
-  const settings = { logger: false as const, abortOnError: false, rawBody: options.rawBody ?? false };
+  const settings = { logger: false as const, abortOnError: false, ...options.settings };
   const app =
     options.platform === 'fastify'
-      ? await NestFactory.create(module, new FastifyAdapter(), settings)
+      ? await NestFactory.create(module, new FastifyAdapter(options.fastify), settings)
       : await NestFactory.create(module, settings);
-  options.configure?.(app);
+  await options.configure?.(app);
   await app.listen(0, '127.0.0.1');
   const url = (await app.getUrl()).replace('localhost', '127.0.0.1');
   return {

@@ -1,190 +1,172 @@
+import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 
-export interface WireAnswer {
+/** A response as it came over the wire. */
+export interface WireResponse {
+  readonly statusLine: string;
   readonly status: number;
-  /** As they came, in order. */
-  readonly headers: readonly (readonly [name: string, value: string])[];
+  readonly headerLines: readonly string[];
+  /** With the framing of its chunks, if it has any. */
+  readonly rawBody: Buffer;
+  /** Without that framing. */
   readonly body: Buffer;
-  readonly text: string;
-  readonly replayed: boolean;
+  readonly trailerLines: readonly string[];
+  /** Status lines of the interim responses (1xx) that came before it. */
+  readonly interim: readonly string[];
 }
 
 export interface WireRequest {
   readonly method?: string;
-  /** The request target as it stands on the first line. */
-  readonly target: string;
-  readonly version?: '1.0' | '1.1';
-  readonly headers?: readonly (readonly [name: string, value: string])[];
-  readonly body?: string | Uint8Array;
-  /** Sends the body in pieces of this size, as `Transfer-Encoding: chunked`. */
-  readonly chunked?: number;
+  readonly path: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string | Buffer;
 }
 
-const PATIENCE = 10_000;
-
-/** The bytes of a request, with nothing checked that Node's own client would refuse to send. */
-export function bytesOfRequest({
-  method = 'POST',
-  target,
-  version = '1.1',
-  headers = [],
-  body,
-  chunked,
-}: WireRequest): Buffer {
-  const bytes = body === undefined ? undefined : Buffer.from(body as Uint8Array);
-  const framing: (readonly [string, string])[] = [];
-  if (bytes)
-    framing.push(chunked ? ['Transfer-Encoding', 'chunked'] : ['Content-Length', String(bytes.length)]);
-  if (version === '1.1') framing.unshift(['Host', 'test']);
-  const lines = [...framing, ...headers].map(([name, value]) => `${name}: ${value}\r\n`);
-  const head = Buffer.from(`${method} ${target} HTTP/${version}\r\n${lines.join('')}\r\n`, 'latin1');
-  if (!bytes) return head;
-  return Buffer.concat([head, chunked ? inChunks(bytes, chunked) : bytes]);
-}
-
-function inChunks(bytes: Buffer, size: number): Buffer {
-  const chunks: Buffer[] = [];
-  for (let at = 0; at < bytes.length; at += size) {
-    const chunk = bytes.subarray(at, at + size);
-    chunks.push(Buffer.from(`${chunk.length.toString(16)}\r\n`), chunk, Buffer.from('\r\n'));
-  }
-  return Buffer.concat([...chunks, Buffer.from('0\r\n\r\n')]);
-}
-
-/** A client that says what it likes on a connection of its own, and reads one answer after the other. */
+/** One connection, spoken without an HTTP library, so that nothing between the server and the test tidies up. */
 export class Wire {
   private received = Buffer.alloc(0);
-  private ended = false;
-  private wake: () => void = () => undefined;
+  private closed = false;
 
   private constructor(readonly socket: Socket) {
-    socket.on('data', (chunk) => {
-      this.received = Buffer.concat([this.received, chunk]);
-      this.wake();
+    socket.on('data', (bytes) => {
+      this.received = Buffer.concat([this.received, bytes]);
     });
     socket.on('error', () => undefined);
-    socket.on('close', () => {
-      this.ended = true;
-      this.wake();
-    });
+    socket.on('close', () => (this.closed = true));
   }
 
   static async open(url: string): Promise<Wire> {
     const { hostname, port } = new URL(url);
     const socket = connect(Number(port), hostname);
-    socket.setNoDelay(true);
-    await new Promise<void>((resolve, reject) => socket.once('connect', resolve).once('error', reject));
+    socket.setNoDelay();
+    await once(socket, 'connect');
     return new Wire(socket);
   }
 
-  /** One request on a connection of its own. */
-  static async ask(url: string, request: WireRequest): Promise<WireAnswer> {
-    const wire = await Wire.open(url);
-    try {
-      return await wire.ask(request);
-    } finally {
-      wire.close();
-    }
+  /** Sends a request and reads its whole response; the connection stays open for the next one. */
+  async ask(request: WireRequest): Promise<WireResponse> {
+    this.send(request);
+    return this.read(request.method);
   }
 
-  ask(request: WireRequest): Promise<WireAnswer> {
-    this.write(bytesOfRequest(request));
-    return this.answer(request.method);
+  send({ method = 'POST', path, headers = {}, body }: WireRequest): void {
+    const bytes = Buffer.from(body ?? '');
+    const lines = Object.entries({ Host: 'test', ...headers }).map(
+      ([name, value]) => `${name}: ${value}\r\n`,
+    );
+    if (body !== undefined) lines.push(`Content-Length: ${bytes.length}\r\n`);
+    this.socket.write(`${method} ${path} HTTP/1.1\r\n${lines.join('')}\r\n`);
+    if (bytes.length > 0) this.socket.write(bytes);
   }
 
-  write(bytes: string | Uint8Array): void {
-    this.socket.write(bytes);
-  }
-
-  close(): void {
-    this.socket.destroy();
-  }
-
-  /** Bytes that came and that no answer has claimed. */
-  get unread(): number {
-    return this.received.length;
-  }
-
-  /** The next answer on this connection, informational ones left out. */
-  async answer(method = 'POST'): Promise<WireAnswer> {
+  async read(method = 'POST'): Promise<WireResponse> {
+    const interim: string[] = [];
     for (;;) {
-      const end = await this.until(() => this.received.indexOf('\r\n\r\n'));
-      const [first = '', ...lines] = this.received.toString('latin1', 0, end).split('\r\n');
-      const status = Number(/^HTTP\/1\.[01] (\d{3})( |$)/.exec(first)?.[1]);
-      if (Number.isNaN(status)) throw new Error(`no answer begins with ${JSON.stringify(first)}`);
-      this.received = this.received.subarray(end + 4);
-      if (status < 200) continue;
-      const headers = lines.map((line): [string, string] => {
-        const colon = line.indexOf(':');
-        return [line.slice(0, colon), line.slice(colon + 1).trim()];
-      });
-      const bodiless = method === 'HEAD' || status === 204 || status === 304;
-      const body = bodiless ? Buffer.alloc(0) : await this.body(headers);
-      return {
-        status,
-        headers,
-        body,
-        text: body.toString(),
-        replayed: valueOf(headers, 'idempotent-replayed') === 'true',
-      };
+      const [statusLine = '', ...headerLines] = (await this.until('\r\n\r\n')).split('\r\n');
+      const status = Number(statusLine.split(' ')[1]);
+      if (status >= 200) return { ...(await this.rest(method, status, headerLines)), statusLine, interim };
+      interim.push(statusLine);
     }
   }
 
-  /** Resolves once the server has closed the connection. */
-  async closed(): Promise<void> {
-    await this.until(() => (this.ended ? 0 : -1));
+  /** Resolves once something of the response has come. */
+  async firstBytes(): Promise<void> {
+    await this.atLeast(1);
   }
 
-  private async body(headers: WireAnswer['headers']): Promise<Buffer> {
-    if (valueOf(headers, 'transfer-encoding') === 'chunked') {
-      const chunks: Buffer[] = [];
-      for (;;) {
-        const end = await this.until(() => this.received.indexOf('\r\n'));
-        const size = parseInt(this.received.toString('latin1', 0, end), 16);
-        await this.until(() => (this.received.length >= end + 2 + size + 2 ? 0 : -1));
-        chunks.push(this.received.subarray(end + 2, end + 2 + size));
-        this.received = this.received.subarray(end + 2 + size + 2);
-        if (size === 0) return Buffer.concat(chunks);
-      }
-    }
-    const length = valueOf(headers, 'content-length');
-    if (length === undefined) await this.closed();
-    const size = length === undefined ? this.received.length : Number(length);
-    await this.until(() => (this.received.length >= size ? 0 : -1));
-    const body = this.received.subarray(0, size);
-    this.received = this.received.subarray(size);
-    return body;
+  /** Resolves once the connection is closed, with what had come by then and was not read. */
+  async end(): Promise<Buffer> {
+    while (!this.closed) await this.more();
+    return this.received;
   }
 
-  private async until(found: () => number): Promise<number> {
-    const deadline = Date.now() + PATIENCE;
+  /** Leaves at once, as a client does that is killed. */
+  leave(): void {
+    this.socket.resetAndDestroy();
+  }
+
+  private async rest(
+    method: string,
+    status: number,
+    headerLines: readonly string[],
+  ): Promise<Omit<WireResponse, 'statusLine' | 'interim'>> {
+    const none = Buffer.alloc(0);
+    const head = { status, headerLines, trailerLines: [] };
+    if (method === 'HEAD' || status === 204 || status === 304) return { ...head, rawBody: none, body: none };
+    if (headerOf(headerLines, 'transfer-encoding') === 'chunked')
+      return { ...head, ...(await this.chunks()) };
+    const length = headerOf(headerLines, 'content-length');
+    const body = length === undefined ? await this.end() : await this.take(Number(length));
+    return { ...head, rawBody: body, body };
+  }
+
+  private async chunks(): Promise<Pick<WireResponse, 'rawBody' | 'body' | 'trailerLines'>> {
+    const raw: Buffer[] = [];
+    const content: Buffer[] = [];
     for (;;) {
-      const at = found();
-      if (at >= 0) return at;
-      const left = deadline - Date.now();
-      if (left <= 0) throw new Error(`no answer within ${PATIENCE} ms`);
-      if (this.ended) throw new Error('the connection was closed without an answer');
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, left);
-        this.wake = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
+      const size = await this.until('\r\n');
+      raw.push(Buffer.from(`${size}\r\n`));
+      if (parseInt(size, 16) === 0) break;
+      const chunk = await this.take(parseInt(size, 16) + 2);
+      raw.push(chunk);
+      content.push(chunk.subarray(0, -2));
     }
+    const trailerLines: string[] = [];
+    for (let line = await this.until('\r\n'); line !== ''; line = await this.until('\r\n'))
+      trailerLines.push(line);
+    return { rawBody: Buffer.concat(raw), body: Buffer.concat(content), trailerLines };
+  }
+
+  private async until(mark: string): Promise<string> {
+    let at = this.received.indexOf(mark);
+    for (; at < 0; at = this.received.indexOf(mark)) await this.moreOrFail();
+    const text = this.received.subarray(0, at).toString('latin1');
+    this.received = this.received.subarray(at + mark.length);
+    return text;
+  }
+
+  private async take(length: number): Promise<Buffer> {
+    await this.atLeast(length);
+    const bytes = this.received.subarray(0, length);
+    this.received = this.received.subarray(length);
+    return bytes;
+  }
+
+  private async atLeast(length: number): Promise<void> {
+    while (this.received.length < length) await this.moreOrFail();
+  }
+
+  private async moreOrFail(): Promise<void> {
+    if (this.closed) throw new Error(`The server ended the connection after: ${this.received.toString()}`);
+    await this.more();
+  }
+
+  private async more(): Promise<void> {
+    const either = new AbortController();
+    const { signal } = either;
+    await Promise.race([once(this.socket, 'data', { signal }), once(this.socket, 'close', { signal })]);
+    either.abort();
   }
 }
 
-/** What may not differ between an answer and its replay. */
-export function sent({ status, headers, body }: WireAnswer): unknown {
-  const varying = new Set(['date', 'idempotent-replayed', 'connection', 'keep-alive', 'transfer-encoding']);
-  return {
-    status,
-    headers: headers.filter(([name]) => !varying.has(name.toLowerCase())),
-    body: body.toString('base64'),
-  };
+export function headerOf(headerLines: readonly string[], name: string): string | undefined {
+  const line = headerLines.find((each) => each.toLowerCase().startsWith(`${name}:`));
+  return line?.slice(name.length + 1).trim();
 }
 
-function valueOf(headers: WireAnswer['headers'], name: string): string | undefined {
-  return headers.find(([each]) => each.toLowerCase() === name)?.[1];
+const MAY_DIFFER = ['date', 'idempotent-replayed'];
+const OF_ONE_CALLER = ['set-cookie', 'www-authenticate'];
+
+/** The response's bytes but for the lines that may differ between a first response and its replay. */
+export function bytesOf(
+  { statusLine, headerLines, rawBody, trailerLines }: WireResponse,
+  without: readonly string[] = OF_ONE_CALLER,
+): string {
+  const left = [...MAY_DIFFER, ...without];
+  const kept = headerLines.filter((line) => !left.includes(line.slice(0, line.indexOf(':')).toLowerCase()));
+  return [statusLine, ...kept, '', rawBody.toString('latin1'), ...trailerLines].join('\r\n');
+}
+
+export function isReplayed({ headerLines }: WireResponse): boolean {
+  return headerOf(headerLines, 'idempotent-replayed') === 'true';
 }

@@ -7,7 +7,9 @@ describe('options', () => {
     const route = resolveRouteOptions('test', {});
     expect(route).toMatchObject({
       headers: ['Idempotency-Key', 'X-Idempotency-Key'],
+      bareKeys: true,
       required: false,
+      documentation: undefined,
       policy: {
         inFlight: 'wait',
         waitTimeout: 10_000,
@@ -66,6 +68,14 @@ describe('options', () => {
     expect(route).toMatchObject({ required: false, policy: { waitTimeout: 0 } });
   });
 
+  it('normalize the documentation’s URL, so that nothing of it can end the header that carries it', () => {
+    const documentation = 'HTTPS://Exämple.com/a b>; rel="x",<ü?"<">#">';
+    expect(resolveRouteOptions('test', { documentation }).documentation).toMatch(
+      /^https:\/\/xn--exmple-cua\.com\/[!-~]+$/,
+    );
+    expect(resolveRouteOptions('test', { documentation }).documentation).not.toMatch(/[<>" ]/);
+  });
+
   it('read durations as milliseconds or text', () => {
     expect(resolveRouteOptions('test', { lease: '90s', waitTimeout: 250 }).policy).toMatchObject({
       lease: 90_000,
@@ -95,6 +105,17 @@ describe('options', () => {
       { header: 'Idempotency Key' },
       /"header" is 'Idempotency Key', but must be a header name/,
     ],
+    [
+      'a documentation that is no URL',
+      { documentation: '/docs' },
+      /"documentation" is '\/docs', but must be an absolute http or https URL/,
+    ],
+    [
+      'a documentation of another scheme',
+      { documentation: 'javascript:alert(1)' },
+      /"documentation" is 'javascript/,
+    ],
+    ['a text for a switch', { bareKeys: 'no' }, /"bareKeys" is 'no', but must be true or false/],
     ['no header at all', { header: [] }, /"header" is \[\]/],
     ['a fraction of a byte', { maxBodySize: 1.5 }, /"maxBodySize" is 1\.5, but must be a whole number/],
     ['something else than a function', { key: 'id' }, /"key" is 'id', but must be a function/],

@@ -435,6 +435,9 @@ describe('PostgresStore', () => {
       });
     });
 
+    /** Bytes; the server itself may log a little at any time, such as which transactions run. */
+    const SMALLER_THAN_A_CLAIM = 200;
+
     async function unflushed(): Promise<number> {
       const [row] = await sql<{ bytes: number }>(
         url,
@@ -450,7 +453,7 @@ describe('PostgresStore', () => {
         let count = 0;
         for (let n = 0; n < claims; n++) {
           await store.claim(claimRequest(`${durability}-${n}`, { durability }));
-          if ((await unflushed()) > 200) count++;
+          if ((await unflushed()) > SMALLER_THAN_A_CLAIM) count++;
         }
         return count;
       };
@@ -464,9 +467,9 @@ describe('PostgresStore', () => {
       const { store } = await instance();
       for (let n = 0; n < 20; n++) {
         const claim = claimed(await store.claim(claimRequest(`key-${n}`)));
-        expect(await unflushed()).toBe(0);
+        expect(await unflushed()).toBeLessThan(SMALLER_THAN_A_CLAIM);
         await store.complete(claim, response('done'));
-        expect(await unflushed()).toBe(0);
+        expect(await unflushed()).toBeLessThan(SMALLER_THAN_A_CLAIM);
       }
     });
 

@@ -1,0 +1,92 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import ts from 'typescript';
+
+const ROOT = join(__dirname, '../..');
+const LEVELS = ['MUST', 'MUST NOT', 'SHOULD', 'RECOMMENDED', 'MAY', '(advice)'];
+
+interface Row {
+  readonly section: string;
+  readonly level: string;
+  readonly statement: string;
+  readonly binds: string;
+  readonly answer: string;
+  readonly tests: readonly { readonly file: string; readonly title: string }[];
+}
+
+/** The rows of the table of requirements in docs/ietf.md. */
+function readTable(): Row[] {
+  const lines = readFileSync(join(ROOT, 'docs/ietf.md'), 'utf8').split('\n');
+  return lines
+    .filter((line) => /^\| [25](\.\d)* /.test(line))
+    .map((line) => line.split('|').map((cell) => cell.trim()))
+    .map(([, section = '', level = '', statement = '', binds = '', answer = '', held = '']) => ({
+      section,
+      level,
+      statement,
+      binds,
+      answer,
+      tests: [...held.matchAll(/`(test\/[^`]+)` “([^”]+)”/g)].map(([, file = '', title = '']) => ({
+        file,
+        title,
+      })),
+    }));
+}
+
+/** The titles of the tests that a file declares, as they are written there. */
+function titlesIn(file: string): Set<string> {
+  const source = ts.createSourceFile(
+    file,
+    readFileSync(join(ROOT, file), 'utf8'),
+    ts.ScriptTarget.Latest,
+    true,
+  );
+  const titles = new Set<string>();
+  const visit = (node: ts.Node): void => {
+    if (ts.isCallExpression(node) && node.arguments[0] && ts.isStringLiteralLike(node.arguments[0])) {
+      // `it(…)`, `it.each(…)(…)` and `it.each<…>(…)(…)` begin alike.
+      if (/^it\b/.test(node.expression.getText())) titles.add(node.arguments[0].text);
+    }
+    ts.forEachChild(node, visit);
+  };
+  visit(source);
+  return titles;
+}
+
+describe('the table of the IETF draft’s requirements', () => {
+  const rows = readTable();
+
+  it('has a row for each statement of sections 2 and 5', () => {
+    const perSection: Record<string, number> = {};
+    for (const { section } of rows) perSection[section] = (perSection[section] ?? 0) + 1;
+    expect(perSection).toEqual({
+      '2.1': 1,
+      '2.2': 5,
+      '2.3': 2,
+      '2.4': 2,
+      '2.5.1': 3,
+      '2.5.2': 5,
+      '2.6': 3,
+      '2.7': 6,
+      '5': 4,
+    });
+  });
+
+  it('says of each how binding it is, whom it binds, and what we do', () => {
+    for (const row of rows) {
+      expect(LEVELS).toContain(row.level);
+      expect(row.binds).toMatch(/^(us|client|publisher)(, publisher)?$/);
+      expect(row.answer).not.toBe('');
+    }
+  });
+
+  it('names a test for all that we do ourselves', () => {
+    expect(rows.filter(({ binds, tests }) => binds.startsWith('us') && tests.length === 0)).toEqual([]);
+  });
+
+  it('names tests that exist', () => {
+    const named = rows.flatMap(({ tests }) => tests);
+    expect(named.length).toBeGreaterThan(40);
+    expect(named.filter(({ file, title }) => !titlesIn(file).has(title))).toEqual([]);
+  });
+});
