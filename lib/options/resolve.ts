@@ -1,7 +1,7 @@
 import { inspect } from 'node:util';
-import { isPromise } from 'node:util/types';
 import ms, { type StringValue } from 'ms';
 import { z } from 'zod';
+import { atOnce } from './at-once';
 import type {
   Durability,
   Duration,
@@ -263,19 +263,6 @@ function keepsListed(names: readonly string[] | undefined): HeaderFilter {
   if (!names) return () => true;
   const kept = new Set(names.map((each) => each.toLowerCase()));
   return (header) => kept.has(header);
-}
-
-/** A promise counts as true, whatever it comes to; and if it came to an error, that would end the process. */
-function atOnce<A extends unknown[]>(
-  option: string,
-  decide: (...args: A) => boolean,
-): (...args: A) => boolean {
-  return (...args) => {
-    const answer: unknown = decide(...args);
-    if (!isPromise(answer)) return Boolean(answer);
-    answer.catch(() => undefined);
-    throw new TypeError(`The \`${option}\` option has to answer at once, not with a promise`);
-  };
 }
 
 /** Per option, so that an absent or undefined one never hides the layer behind it. */
