@@ -155,6 +155,13 @@ describe.each<Platform>(['express', 'fastify'])('a hostile response on %s', (pla
     },
   );
 
+  it.each([
+    [200.5, 200],
+    ['202', 202],
+  ])('has the status that Node makes of %p', async (status, wanted) => {
+    expect((await twice('/status', { status })).status).toBe(wanted);
+  });
+
   it('is replayed byte for byte whatever JSON it echoes', async () => {
     await fc.assert(
       fc.asyncProperty(json, async (value) => {
