@@ -32,6 +32,8 @@ export { IdempotencyHealth, type HealthReport, type TierHealth } from './observa
 export type {
   Duration,
   Durability,
+  EncryptionKey,
+  EncryptionOptions,
   HeaderFilter,
   IdempotencyModuleOptions,
   IdempotencyOptions,

@@ -11,6 +11,7 @@ import { catchError, from, mergeMap, Observable, type Subscriber } from 'rxjs';
 import { IdempotencyError, isIdempotencyError } from '../core/errors';
 import { Protocol, type ProtectedRequest, type RunResult } from '../core/protocol';
 import { recordId, type Outcome } from '../core/record';
+import { tombstoneFor } from '../core/stored-outcome';
 import { IdempotencyMetrics } from '../observability/metrics';
 import type { RouteOptions } from '../options/resolve';
 import { fingerprintOf } from './fingerprint';
@@ -115,7 +116,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
       },
       error: (error: unknown) => {
         if (subscriber.closed) {
-          capture.abandon({ kind: 'tombstone', status: statusOf(error), reason: 'unstorable' });
+          capture.abandon(tombstoneFor(statusOf(error), 'unstorable'));
         } else subscriber.error(error);
         settled();
       },

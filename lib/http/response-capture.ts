@@ -1,19 +1,20 @@
 import { Logger } from '@nestjs/common';
-import type { OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import {
+  validateHeaderValue,
+  type OutgoingHttpHeader,
+  type OutgoingHttpHeaders,
+  type ServerResponse,
+} from 'node:http';
 import type { HeaderList, Outcome } from '../core/record';
+import { FRAMING_HEADERS, isStatus, tombstoneFor, unsendable } from '../core/stored-outcome';
 import type { HeaderFilter } from '../options/idempotency.options';
 
-/** Names of the connection, of the moment, or of one caller: never stored, so never replayed (RFC 9110, 7.6.1). */
+/** Names of the connection, of the moment, or of one caller: never stored, so never replayed. */
 const NEVER_STORED = new Set([
-  'connection',
-  'keep-alive',
+  ...FRAMING_HEADERS,
   'proxy-authenticate',
   'proxy-authentication-info',
   'proxy-authorization',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
   'date',
   'set-cookie',
   'www-authenticate',
@@ -106,8 +107,8 @@ export class ResponseCapture {
   abandonOnceClosed(patience: number): void {
     if (this.hasEnded) return;
     const giveUp = (): void => {
-      const { statusCode: status } = this.response;
-      setTimeout(() => this.abandon({ kind: 'tombstone', status, reason: 'unstorable' }), patience).unref();
+      const outcome = tombstoneFor(this.response.statusCode, 'unstorable');
+      setTimeout(() => this.abandon(outcome), patience).unref();
     };
     if (this.response.closed) giveUp();
     else this.response.once('close', giveUp);
@@ -161,11 +162,21 @@ export class ResponseCapture {
     return this.status !== undefined;
   }
 
-  /** From here on a status that is set comes too late, as it does on the wire. */
+  /**
+   * From here on a status that is set comes too late, as it does on the wire. What Node would not send is refused here
+   * as Node does, while its writer can still answer otherwise.
+   */
   private sendHead(): void {
     if (this.headSent) return;
-    this.status = this.response.statusCode;
-    this.statusMessage = this.response.statusMessage;
+    const { response } = this;
+    const status = response.statusCode | 0; // some set text, and Node takes it
+    if (!isStatus(status)) throw invalidStatusError(response.statusCode);
+    const message = response.statusMessage;
+    response.statusMessage = ''; // or whoever answers in its place would fail at the same
+    if (message) validateHeaderValue('statusMessage', message);
+    response.statusMessage = message;
+    this.status = status;
+    this.statusMessage = message;
   }
 
   private write(chunk: Chunk, rest: readonly unknown[]): boolean {
@@ -183,11 +194,11 @@ export class ResponseCapture {
 
   private end(args: readonly unknown[]): ServerResponse {
     if (this.hasEnded) return this.response;
+    this.sendHead();
     const [chunk, encoding] = args;
     if (typeof chunk === 'string' || chunk instanceof Uint8Array) this.keep(chunk, encoding);
     const callback = callbackIn(args);
     if (callback) this.response.once('finish', callback);
-    this.sendHead();
     this.hasEnded = true;
     this.resolveEnded(this.outcome());
     return this.response;
@@ -204,13 +215,18 @@ export class ResponseCapture {
 
   private outcome(): Outcome {
     const status = this.status ?? this.response.statusCode;
-    if (this.size > this.maxBodySize) return { kind: 'tombstone', status, reason: 'too_large' };
+    if (this.size > this.maxBodySize) return tombstoneFor(status, 'too_large');
+    let headers: HeaderList;
     try {
-      return { kind: 'response', status, headers: this.headers(), body: Buffer.concat(this.chunks) };
+      headers = this.headers();
     } catch (error) {
       this.logger.error('The `replayHeaders` option failed, so the response cannot be replayed', error);
-      return { kind: 'tombstone', status, reason: 'unstorable' };
+      return tombstoneFor(status, 'unstorable');
     }
+    const problem = unsendable({ status, headers });
+    if (problem === undefined) return { kind: 'response', status, headers, body: Buffer.concat(this.chunks) };
+    this.logger.warn(`A response with status ${status} cannot be replayed: ${problem}`);
+    return tombstoneFor(status, 'unstorable');
   }
 
   private headers(): HeaderList {
@@ -280,6 +296,12 @@ function headerEntries(headers: unknown): [string, string | number | readonly st
     );
   }
   return [...joined.values()];
+}
+
+function invalidStatusError(status: unknown): RangeError {
+  return Object.assign(new RangeError(`Invalid status code: ${String(status)}`), {
+    code: 'ERR_HTTP_INVALID_STATUS_CODE',
+  });
 }
 
 function writeAfterEndError(): Error {

@@ -1,6 +1,7 @@
 import { inspect } from 'node:util';
 import ms, { type StringValue } from 'ms';
 import { z } from 'zod';
+import { encryptionSchema, encryptionSettings, type EncryptionSettings } from './encryption';
 import type {
   Durability,
   Duration,
@@ -62,6 +63,8 @@ export interface ModuleSettings {
   readonly defaults: IdempotencyOptions;
   readonly redis: RedisSettings | false;
   readonly postgres: PostgresSettings | false;
+  /** Undefined: outcomes are stored in the clear. */
+  readonly encryption: EncryptionSettings | undefined;
 }
 
 /** Node's timers cannot wait longer (2^31 - 1 ms, almost 25 days). */
@@ -157,6 +160,7 @@ const moduleSchema = z.strictObject({
   ...routeShape,
   redis: z.union([disabled, z.strictObject(redisShape)]).optional(),
   postgres: z.union([disabled, z.strictObject(postgresShape)]).optional(),
+  encryption: encryptionSchema.optional(),
 });
 
 /**
@@ -164,7 +168,11 @@ const moduleSchema = z.strictObject({
  * @throws InvalidOptionsError
  */
 export function resolveModuleOptions(options: IdempotencyModuleOptions = {}): ModuleSettings {
-  const { redis, postgres, ...defaults } = check(moduleSchema, options, 'IdempotencyModule options');
+  const { redis, postgres, encryption, ...defaults } = check(
+    moduleSchema,
+    options,
+    'IdempotencyModule options',
+  );
   const settings: ModuleSettings = {
     defaults,
     redis: redis !== false && {
@@ -181,6 +189,7 @@ export function resolveModuleOptions(options: IdempotencyModuleOptions = {}): Mo
       timeout: postgres?.timeout ?? 2_000,
       poolSize: postgres?.poolSize ?? 4,
     },
+    encryption: encryptionSettings(encryption),
   };
   if (!settings.redis && !settings.postgres) {
     throw new InvalidOptionsError('IdempotencyModule options', [
@@ -285,8 +294,10 @@ function describe(issue: z.core.$ZodIssue, options: unknown): string[] {
     if (meant)
       return meant.flatMap((inner) => describe({ ...inner, path: [...issue.path, ...inner.path] }, options));
   }
-  if (path.length === 0) return [`must be an object, not ${inspect(value)}`];
-  return [`option "${path.join('.')}" is ${inspect(value)}, but must be ${issue.message}`];
+  if (path.length === 0) return [`must be an object, not ${inspect(value, { depth: 0 })}`];
+  // Whatever stands there, it may be a key or hold one.
+  const found = path[0] === 'encryption' ? 'not valid (its value is not shown)' : inspect(value);
+  return [`option "${path.join('.')}" is ${found}, but must be ${issue.message}`];
 }
 
 function valueAt(value: unknown, path: readonly string[]): unknown {
