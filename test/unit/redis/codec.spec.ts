@@ -1,37 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import fc from 'fast-check';
 import { recordId, type Claim, type Outcome } from '../../../lib/core/record';
-import { FRAMING_HEADERS } from '../../../lib/core/stored-outcome';
 import { decode, encodeRest, ForeignValueError, RANK, toRecord } from '../../../lib/store/redis/codec';
+import { claims as anyClaims, outcomes } from '../../support/outcomes';
 
 const NOW = 1_800_000_000_000;
 const id = recordId('POST /orders', 'key');
 
-const claims: fc.Arbitrary<Claim> = fc.record({
-  id: fc.constant(id),
-  fingerprint: fc.stringMatching(/^[0-9a-f]{64}$/),
-  token: fc.uuid(),
-  fence: fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }),
-  attempt: fc.integer({ min: 1, max: 1_000_000 }),
-});
-// All that Node lets a response carry.
-const headerName = fc
-  .stringMatching(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/)
-  .filter((name) => !FRAMING_HEADERS.has(name.toLowerCase()));
-const headerValue = fc.stringMatching(/^[\t\x20-\x7e\x80-\xff]*$/);
-const outcomes: fc.Arbitrary<Outcome> = fc.oneof(
-  fc.record({
-    kind: fc.constant('response' as const),
-    status: fc.integer({ min: 200, max: 999 }),
-    headers: fc.array(fc.tuple(headerName, fc.oneof(headerValue, fc.array(headerValue)))),
-    body: fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes)),
-  }),
-  fc.record({
-    kind: fc.constant('tombstone' as const),
-    status: fc.integer({ min: 100, max: 999 }),
-    reason: fc.constantFrom('too_large' as const, 'unstorable' as const),
-  }),
-);
+const claims = anyClaims.map((claim) => ({ ...claim, id }));
 
 /** What the scripts write: their head before our rest. */
 function stored(
