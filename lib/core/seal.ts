@@ -60,20 +60,19 @@ const NONCE_BYTES = 12;
  */
 class EncryptingSeal implements Seal {
   private readonly keys: ReadonlyMap<string, KeyObject>;
-  private readonly current: readonly [id: string, key: KeyObject];
+  private readonly first: readonly [id: string, key: KeyObject];
   private readonly acceptPlain: boolean;
 
   constructor({ keys, acceptPlain }: EncryptionSettings) {
-    const named = keys.map((key) => [keyId(key), key] as const);
-    this.keys = new Map(named);
-    this.current = named[0]!;
+    this.first = [keyId(keys[0]), keys[0]];
+    this.keys = new Map(keys.map((key) => [keyId(key), key]));
     this.acceptPlain = acceptPlain;
   }
 
   /** A tombstone has no content to hide. */
   close(claim: Claim, outcome: Outcome): StoredOutcome {
     if (outcome.kind === 'tombstone') return outcome;
-    const [id, key] = this.current;
+    const [id, key] = this.first;
     const salt = randomBytes(SALT_BYTES);
     const cipher = createCipheriv('aes-256-gcm', ...derived(key, salt), { authTagLength: TAG_BYTES });
     cipher.setAAD(boundTo(claim, outcome.status));

@@ -4,7 +4,7 @@ import { z } from 'zod';
 /** {@link EncryptionOptions}, validated. */
 export interface EncryptionSettings {
   /** The first one encrypts, each decrypts; none is in there twice. */
-  readonly keys: readonly KeyObject[];
+  readonly keys: readonly [KeyObject, ...KeyObject[]];
   readonly acceptPlain: boolean;
 }
 
@@ -25,7 +25,8 @@ export const encryptionSchema = z.strictObject(
     keys: z
       .array(key, { error: `a list of keys, each ${KEY_FORM}` })
       .min(1, { error: `a list of at least one key, which is ${KEY_FORM}` })
-      .refine(allDiffer, { error: 'a list without the same key twice' }),
+      .refine(allDiffer, { error: 'a list without the same key twice' })
+      .transform((keys) => keys as [KeyObject, ...KeyObject[]]),
     acceptPlain: z.boolean({ error: 'true or false' }).optional(),
   },
   { error: '{ keys, acceptPlain }' },
