@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import { Idempotent } from '../../lib';
 import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
 import { startApp, type Platform, type TestApp } from '../support/app';
+import { eventually } from '../support/eventually';
 import { comparable, isReplay, type Answer } from '../support/http';
 import { headerNames, headerValues, statuses } from '../support/outcomes';
 
@@ -21,6 +22,12 @@ class RawController {
     if (!('raw' in response)) return write(response);
     write(response.raw);
     response.hijack();
+  }
+
+  @Post('left')
+  @Idempotent({ lease: 200, waitTimeout: 0, record: () => true })
+  left(@Res() response: ServerResponse | { raw: ServerResponse; hijack(): void }): void {
+    this.handle(response);
   }
 }
 
@@ -139,6 +146,19 @@ describe.each<[Platform, 'redis' | 'postgres']>([
     const first = await post();
     expect(first).toMatchObject({ status: 202, text: 'in its place' });
     expect(comparable(await post())).toEqual(comparable(first));
+  });
+
+  it('nor what nobody ended when its client had left, whatever status it had until then', async () => {
+    const client = new AbortController();
+    write = (response) => {
+      response.statusCode = 1000;
+      client.abort();
+    };
+    const post = (signal?: AbortSignal): Promise<Answer> =>
+      app.call('/left', { headers: { 'idempotency-key': key }, signal });
+    await expect(post(client.signal)).rejects.toThrow(/abort/);
+    await eventually(async () => expect((await post()).text).toContain('outcome-not-stored'));
+    expect(runs).toBe(1);
   });
 
   it('and its error becomes the application’s answer, and gives the key back', async () => {
