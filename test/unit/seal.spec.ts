@@ -9,7 +9,8 @@ import {
   type StoredOutcome,
 } from '../../lib/core/record';
 import { plainSeal, SealError, sealOf, type Seal } from '../../lib/core/seal';
-import { InvalidOptionsError, resolveModuleOptions } from '../../lib/options/resolve';
+import { InvalidOptionsError } from '../../lib/options/check';
+import { resolveModuleOptions } from '../../lib/options/resolve';
 import { claims, newClaim, outcomes, responses } from '../support/outcomes';
 
 const newKey = (): KeyObject => createSecretKey(randomBytes(32));
