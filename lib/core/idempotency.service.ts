@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { IdempotencyError } from './errors';
 import { assertKey } from './key';
 import type { IdempotencyContext, Protocol } from './protocol';
-import { isOrphaned, recordId, type IdempotencyRecord, type Outcome } from './record';
+import { bytesOf, isOrphaned, recordId, type IdempotencyRecord, type Outcome } from './record';
 import type { IdempotencyStore } from './store';
 import { unsendable } from './stored-outcome';
 import type { IdempotencyOptions, PolicyOptions } from '../options/idempotency.options';
@@ -164,5 +164,5 @@ function valueOf(outcome: Outcome | undefined): unknown {
 }
 
 function sha256(text: string): string {
-  return createHash('sha256').update(text).digest('hex');
+  return createHash('sha256').update(bytesOf(text)).digest('hex');
 }

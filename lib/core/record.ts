@@ -17,13 +17,21 @@ export interface RecordId {
 
 /** Builds the identity of a record. The scope's length is hashed too, so that no two pairs run together. */
 export function recordId(scope: string, key: string): RecordId {
-  const scopeBytes = Buffer.from(scope);
+  const scopeBytes = bytesOf(scope);
   const hash = createHash('sha256')
     .update(`${scopeBytes.length}:`)
     .update(scopeBytes)
-    .update(key)
+    .update(bytesOf(key))
     .digest('hex');
   return { scope, key, hash };
+}
+
+/**
+ * Bytes to hash, different for different texts. UTF-8 makes one character of all lone surrogates, so a text that has
+ * some is taken as UTF-16, behind a byte that UTF-8 never has.
+ */
+export function bytesOf(text: string): Buffer {
+  return text.isWellFormed() ? Buffer.from(text) : Buffer.from(`\u{ff}${text}`, 'utf16le');
 }
 
 /** Header names as first sent, in order; a name that was sent more than once has a list of values. */

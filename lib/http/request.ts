@@ -29,11 +29,15 @@ export function rawResponse(response: PlatformResponse): ServerResponse {
   return response.raw ?? (response as unknown as ServerResponse);
 }
 
+/** What a target in absolute form (RFC 9112, 3.2.2) has before its path: it may hold credentials, and changes no route. */
+const ORIGIN = /^https?:\/\/[^/?]*/i;
+
 /** The path as the client sent it, and the query without its question mark. */
 export function target(request: PlatformRequest): { readonly path: string; readonly query: string } {
-  const url = request.originalUrl ?? request.url;
+  const url = (request.originalUrl ?? request.url).replace(ORIGIN, '');
   const mark = url.indexOf('?');
-  return mark < 0 ? { path: url, query: '' } : { path: url.slice(0, mark), query: url.slice(mark + 1) };
+  const path = mark < 0 ? url : url.slice(0, mark);
+  return { path: path || '/', query: mark < 0 ? '' : url.slice(mark + 1) };
 }
 
 const contexts = new WeakMap<object, IdempotencyContext>();

@@ -49,6 +49,7 @@ export class ResponseCapture {
   private size = 0;
   private status: number | undefined;
   private reason: string | undefined;
+  private headRefused = false;
   private hasEnded = false;
   private passing = false;
   private hasSent = false;
@@ -149,10 +150,12 @@ export class ResponseCapture {
       if (this.headSent) throw headersSentError();
       const reason = typeof rest[0] === 'string' ? rest[0] : reasonOf(response);
       const statusCode = status | 0; // as Node does, since some give text
-      assertStatusLine(statusCode, reason); // before it is set: who answers instead would trip over it
-      response.statusCode = statusCode;
-      setReason(response, reason);
-      for (const [name, value] of headerEntries(rest.at(-1))) setHeader(name, value);
+      // Before it is set: who answers instead would trip over it.
+      if (this.accepts(() => assertStatusLine(statusCode, reason))) {
+        response.statusCode = statusCode;
+        setReason(response, reason);
+      }
+      for (const [name, value] of headerEntries(rest.at(-1))) this.accepts(() => setHeader(name, value));
       this.sendHead();
       return response;
     };
@@ -204,9 +207,24 @@ export class ResponseCapture {
     if (this.headSent) return;
     const statusCode = this.response.statusCode | 0; // as above
     const reason = reasonOf(this.response);
-    assertStatusLine(statusCode, reason);
-    this.status = statusCode;
-    this.reason = reason;
+    const sound = this.accepts(() => assertStatusLine(statusCode, reason));
+    this.status = sound ? statusCode : 500;
+    this.reason = sound ? reason : undefined;
+  }
+
+  /**
+   * What Node would refuse is refused at once, so that the writer can answer with an error instead. That error goes
+   * without it: Fastify keeps refused headers, and would fail again where nobody catches it, which ends the process.
+   */
+  private accepts(step: () => void): boolean {
+    try {
+      step();
+      return true;
+    } catch (error) {
+      if (this.headRefused) return false;
+      this.headRefused = true;
+      throw error;
+    }
   }
 
   private write(chunk: Chunk, rest: readonly unknown[]): boolean {

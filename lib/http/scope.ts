@@ -50,12 +50,16 @@ export class ScopeResolver {
   private principalOf(request: PlatformRequest): string | undefined {
     const user = request.user as Partial<Record<'id' | 'sub' | 'userId', unknown>> | null | undefined;
     const id = user?.id ?? user?.sub ?? user?.userId;
-    if (typeof id === 'number' || typeof id === 'bigint' || (typeof id === 'string' && id !== ''))
-      return String(id);
+    if (isNumber(id) || (typeof id === 'string' && id !== '')) return String(id);
     const credentials = credentialsIn(rawRequest(request).headers);
     if (!user && credentials.length === 0) return undefined;
     this.warnOnce();
-    return lasts(credentials) ? `credentials:${digest(credentials)}` : undefined;
+    if (lasts(credentials)) return `credentials:${digest(credentials)}`;
+    if (id === undefined || id === null) return undefined;
+    throw new TypeError(
+      'request.user.id, .sub or .userId is neither a non-empty string nor a finite number, so it does not tell callers ' +
+        'apart: set the `scope` option to a function that names the caller',
+    );
   }
 
   private warnOnce(): void {
@@ -72,10 +76,15 @@ export class ScopeResolver {
 /** Anything else would read alike for different callers, such as "[object Object]". */
 function named(principal: unknown): string | undefined {
   if (principal === undefined || (typeof principal === 'string' && principal !== '')) return principal;
-  if (typeof principal === 'number' || typeof principal === 'bigint') return String(principal);
+  if (isNumber(principal)) return String(principal);
   throw new TypeError(
     'The `scope` option has to give a non-empty string, or undefined for callers that share their keys',
   );
+}
+
+/** Not NaN, which `Number()` makes of every user id that is no number: all users would be one. */
+function isNumber(id: unknown): id is number | bigint {
+  return typeof id === 'bigint' || Number.isFinite(id);
 }
 
 type Credentials = readonly (readonly [header: string, value: string])[];

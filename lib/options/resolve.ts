@@ -1,5 +1,6 @@
 import ms, { type StringValue } from 'ms';
 import { z } from 'zod';
+import { atOnce } from './at-once';
 import { check, InvalidOptionsError } from './check';
 import { encryptionSchema, encryptionSettings, type EncryptionSettings } from './encryption';
 import type {
@@ -227,8 +228,13 @@ export function resolveRouteOptions(where: string, ...layers: readonly Idempoten
     key: options.key,
     scope: options.scope,
     fingerprint: options.fingerprint,
-    records: options.record ?? ((status) => status < 500 && !STATUSES_NOT_RECORDED.has(status)),
-    keepsHeader: typeof replayHeaders === 'function' ? replayHeaders : keepsListed(replayHeaders),
+    records: options.record
+      ? atOnce('record', options.record)
+      : (status) => status < 500 && !STATUSES_NOT_RECORDED.has(status),
+    keepsHeader:
+      typeof replayHeaders === 'function'
+        ? atOnce('replayHeaders', replayHeaders)
+        : keepsListed(replayHeaders),
   };
 }
 
