@@ -32,6 +32,8 @@ export { IdempotencyHealth, type HealthReport, type TierHealth } from './observa
 export type {
   Duration,
   Durability,
+  EncryptionKey,
+  EncryptionOptions,
   HeaderFilter,
   IdempotencyModuleOptions,
   IdempotencyOptions,
@@ -39,6 +41,6 @@ export type {
   PostgresOptions,
   RedisOptions,
 } from './options/idempotency.options';
-export { InvalidOptionsError } from './options/resolve';
+export { InvalidOptionsError } from './options/check';
 export { IdempotencyCache } from './store/postgres/idempotency-cache.entity';
 export { CreateIdempotencyCache1764000000015 } from './store/postgres/migration';

@@ -76,8 +76,8 @@ COMMENT ON COLUMN idempotency_cache.state IS 'in_progress or completed';
 COMMENT ON COLUMN idempotency_cache.scope IS 'Method, path and principal, for operators; never searched by the module';
 COMMENT ON COLUMN idempotency_cache.key IS 'The key as the client sent it, for operators; never searched by the module';
 COMMENT ON COLUMN idempotency_cache.tombstone IS 'Why a finished response is not kept: too_large or unstorable';
-COMMENT ON COLUMN idempotency_cache.headers IS 'Response headers, [[name, value or list of values], ...], in the order first sent';
-COMMENT ON COLUMN idempotency_cache.body IS 'Response body, byte for byte';
+COMMENT ON COLUMN idempotency_cache.headers IS 'Response headers, [[name, value or list of values], ...], in the order first sent; ["A256GCM", key id] if encrypted';
+COMMENT ON COLUMN idempotency_cache.body IS 'Response body, byte for byte; if encrypted, headers and body';
 
 -- SKIP LOCKED: a row that is being claimed anew is left alone, and nothing waits. A lease that still runs is
 -- checked although no row expires before its lease: deleting one would let a second handler run.

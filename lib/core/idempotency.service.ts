@@ -4,7 +4,9 @@ import { assertKey } from './key';
 import type { IdempotencyContext, Protocol } from './protocol';
 import { bytesOf, isOrphaned, recordId, type IdempotencyRecord, type Outcome } from './record';
 import type { IdempotencyStore } from './store';
+import { unsendable } from './stored-outcome';
 import type { IdempotencyOptions, PolicyOptions } from '../options/idempotency.options';
+import { InvalidOptionsError } from '../options/check';
 import { resolvePolicy } from '../options/resolve';
 
 /** Where a record is filed beside its key. */
@@ -101,12 +103,14 @@ export class IdempotencyService {
    * Settles the unknown outcome of a key whose owner crashed. False if there is nothing to settle: no record, an
    * outcome already, or an owner that is alive.
    * @throws StoreUnavailableError
+   * @throws InvalidOptionsError if Node could not send the given response
    */
   async resolve(
     key: string,
     resolution: Resolution,
     { scope = DEFAULT_SCOPE }: ScopeOption = {},
   ): Promise<boolean> {
+    const outcome = resolution === 'retry' ? undefined : resolvedOutcome(resolution);
     const record = await this.store.find(recordId(scope, key));
     if (!record || !isOrphaned(record)) return false;
     const result = await this.store.claim({
@@ -119,15 +123,18 @@ export class IdempotencyService {
       durability: 'durable',
     });
     if (!result.claimed) return false;
-    if (resolution === 'retry') return this.store.release(result.claim);
-    return (await this.store.complete(result.claim, resolvedOutcome(resolution))).recorded;
+    if (!outcome) return this.store.release(result.claim);
+    return (await this.store.complete(result.claim, outcome)).recorded;
   }
 }
 
 function resolvedOutcome(resolution: Exclude<Resolution, 'retry'>): Outcome {
   if ('value' in resolution) return outcomeOf(resolution.value, Infinity);
-  const { status, headers = {}, body = '' } = resolution;
-  return { kind: 'response', status, headers: Object.entries(headers), body: Buffer.from(body) };
+  const { status, body = '' } = resolution;
+  const headers = Object.entries(resolution.headers ?? {});
+  const problem = unsendable({ status, headers });
+  if (problem !== undefined) throw new InvalidOptionsError('IdempotencyService.resolve', [problem]);
+  return { kind: 'response', status, headers, body: Buffer.from(body) };
 }
 
 function outcomeOf(value: unknown, maxBodySize: number): Outcome {

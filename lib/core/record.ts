@@ -57,6 +57,18 @@ export interface TombstoneOutcome {
 
 export type Outcome = ResponseOutcome | TombstoneOutcome;
 
+/** A response whose headers and body are encrypted. */
+export interface SealedOutcome {
+  readonly kind: 'sealed';
+  readonly status: number;
+  /** Tells it from a list of headers, and which key opens it. */
+  readonly label: readonly [algorithm: 'A256GCM', keyId: string];
+  readonly content: Buffer;
+}
+
+/** What a store holds of an outcome. */
+export type StoredOutcome = Outcome | SealedOutcome;
+
 /** The right to run one handler for one key, proven by `token` and ordered by `fence`. */
 export interface Claim {
   readonly id: RecordId;
@@ -84,6 +96,11 @@ export interface CompletedRecord extends Claim {
   readonly expiresIn: number;
   /** True while the outcome is in Redis only, because Postgres could not be reached when the handler finished. */
   readonly pending: boolean;
+  /**
+   * Set where the store holds an outcome that cannot be read here: malformed, or encrypted with a key that this
+   * application does not have. `outcome` is a tombstone in its place.
+   */
+  readonly unreadable?: true;
   readonly tier: Tier;
 }
 

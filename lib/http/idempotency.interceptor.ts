@@ -11,6 +11,7 @@ import { catchError, from, mergeMap, Observable, type Subscriber } from 'rxjs';
 import { IdempotencyError, isIdempotencyError } from '../core/errors';
 import { Protocol, type ProtectedRequest, type RunResult } from '../core/protocol';
 import { recordId, type Outcome, type ResponseOutcome } from '../core/record';
+import { tombstoneFor } from '../core/stored-outcome';
 import { IdempotencyMetrics } from '../observability/metrics';
 import type { RouteOptions } from '../options/resolve';
 import { fingerprintOf } from './fingerprint';
@@ -153,7 +154,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
       },
       error: (error: unknown) => {
         if (subscriber.closed) {
-          capture.abandon({ kind: 'tombstone', status: statusOf(error), reason: 'unstorable' });
+          capture.abandon(tombstoneFor(statusOf(error), 'unstorable'));
         } else subscriber.error(error);
         settled();
       },
@@ -177,9 +178,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
   ): Promise<Outcome | undefined> {
     capture.send();
     const succeeded = await watch.succeeded;
-    return succeeded && watch.abandoned && outcome
-      ? { kind: 'tombstone', status: outcome.status, reason: 'unstorable' }
-      : undefined;
+    return succeeded && watch.abandoned && outcome ? tombstoneFor(outcome.status, 'unstorable') : undefined;
   }
 
   /** An option that fails must not let the handler run again. */

@@ -1,6 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import type { ResponseOutcome } from '../core/record';
-import { REASON, setReason } from './response-head';
+import { REASON } from '../core/stored-outcome';
+import { setReason } from './response-head';
 
 /** Marks a response that was not made by the handler just now. */
 export const REPLAY_HEADER = 'Idempotent-Replayed';

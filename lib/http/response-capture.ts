@@ -1,6 +1,7 @@
 import { Logger } from '@nestjs/common';
 import type { ServerResponse } from 'node:http';
-import type { Outcome } from '../core/record';
+import type { HeaderList, Outcome } from '../core/record';
+import { tombstoneFor, unsendable } from '../core/stored-outcome';
 import type { HeaderFilter } from '../options/idempotency.options';
 import {
   assertStatusLine,
@@ -110,8 +111,8 @@ export class ResponseCapture {
   abandonOnceClosed(patience: number): void {
     if (this.hasEnded) return;
     const giveUp = (): void => {
-      const { statusCode: status } = this.response;
-      setTimeout(() => this.abandon({ kind: 'tombstone', status, reason: 'unstorable' }), patience).unref();
+      const outcome = tombstoneFor(this.response.statusCode, 'unstorable');
+      setTimeout(() => this.abandon(outcome), patience).unref();
     };
     if (isClosed(this.response)) giveUp();
     else this.response.once('close', giveUp);
@@ -148,9 +149,10 @@ export class ResponseCapture {
     response.writeHead = (status: number, ...rest: unknown[]) => {
       if (this.headSent) throw headersSentError();
       const reason = typeof rest[0] === 'string' ? rest[0] : reasonOf(response);
+      const statusCode = status | 0; // as Node does, since some give text
       // Before it is set: who answers instead would trip over it.
-      if (this.accepts(() => assertStatusLine(status, reason))) {
-        response.statusCode = status;
+      if (this.accepts(() => assertStatusLine(statusCode, reason))) {
+        response.statusCode = statusCode;
         setReason(response, reason);
       }
       for (const [name, value] of headerEntries(rest.at(-1))) this.accepts(() => setHeader(name, value));
@@ -176,7 +178,7 @@ export class ResponseCapture {
     response.destroy = (error?: Error) => {
       const failed = !this.passing && !isClosed(response);
       const status = failed ? 500 : (this.status ?? response.statusCode);
-      this.abandon({ kind: 'tombstone', status, reason: this.passing ? 'too_large' : 'unstorable' });
+      this.abandon(tombstoneFor(status, this.passing ? 'too_large' : 'unstorable'));
       return destroy(error);
     };
   }
@@ -197,13 +199,16 @@ export class ResponseCapture {
     return this.status !== undefined;
   }
 
-  /** From here on a status that is set comes too late, as it does on the wire. */
+  /**
+   * From here on a status that is set comes too late, as it does on the wire. What Node would not send is refused here
+   * as Node does, while its writer can still answer otherwise.
+   */
   private sendHead(): void {
     if (this.headSent) return;
-    const { statusCode } = this.response;
+    const statusCode = this.response.statusCode | 0; // as above
     const reason = reasonOf(this.response);
     const sound = this.accepts(() => assertStatusLine(statusCode, reason));
-    this.status = sound ? Math.trunc(statusCode) : 500;
+    this.status = sound ? statusCode : 500;
     this.reason = sound ? reason : undefined;
   }
 
@@ -259,14 +264,18 @@ export class ResponseCapture {
   private outcome(): Outcome {
     const status = this.status ?? this.response.statusCode;
     if (!this.passing) this.frame(status);
-    if (this.size > this.maxBodySize) return { kind: 'tombstone', status, reason: 'too_large' };
+    if (this.size > this.maxBodySize) return tombstoneFor(status, 'too_large');
+    let headers: HeaderList;
     try {
-      const headers = keptHeaders(this.response, this.reason, this.keepsHeader);
-      return { kind: 'response', status, headers, body: Buffer.concat(this.chunks) };
+      headers = keptHeaders(this.response, this.reason, this.keepsHeader);
     } catch (error) {
       this.logger.error('The `replayHeaders` option failed, so the response cannot be replayed', error);
-      return { kind: 'tombstone', status, reason: 'unstorable' };
+      return tombstoneFor(status, 'unstorable');
     }
+    const problem = unsendable({ status, headers });
+    if (problem === undefined) return { kind: 'response', status, headers, body: Buffer.concat(this.chunks) };
+    this.logger.warn(`A response with status ${status} cannot be replayed: ${problem}`);
+    return tombstoneFor(status, 'unstorable');
   }
 
   /** Held whole, it goes with its length, as its replay does, also where Node would send it in chunks. */

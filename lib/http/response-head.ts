@@ -5,22 +5,15 @@ import {
   type ServerResponse,
 } from 'node:http';
 import type { HeaderList } from '../core/record';
+import { FRAMING_HEADERS, isStatus, REASON } from '../core/stored-outcome';
 import type { HeaderFilter } from '../options/idempotency.options';
 
-/** Under this name a recorded response keeps a reason phrase of its own; no header can be called so. */
-export const REASON = ':reason';
-
-/** Names of the connection, of the moment, or of one caller: never stored, so never replayed (RFC 9110, 7.6.1). */
+/** Names of the connection, of the moment, or of one caller: never stored, so never replayed. */
 const NEVER_STORED = new Set([
-  'connection',
-  'keep-alive',
+  ...FRAMING_HEADERS,
   'proxy-authenticate',
   'proxy-authentication-info',
   'proxy-authorization',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
   'date',
   'set-cookie',
   'www-authenticate',
@@ -69,9 +62,9 @@ export function hasBody({ req }: ServerResponse, status: number): boolean {
 }
 
 /** Refuses at once, as Node does: once the response is held, nobody could answer in its place. */
-export function assertStatusLine(status: number, reason: string | undefined): void {
-  if (!(status >= 100 && status <= 999)) {
-    throw Object.assign(new RangeError(`Invalid status code: ${status}`), {
+export function assertStatusLine(status: unknown, reason: string | undefined): void {
+  if (!isStatus(status)) {
+    throw Object.assign(new RangeError(`Invalid status code: ${String(status)}`), {
       code: 'ERR_HTTP_INVALID_STATUS_CODE',
     });
   }

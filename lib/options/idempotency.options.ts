@@ -141,9 +141,32 @@ export interface PostgresOptions {
   poolSize?: number;
 }
 
+/** A key of 32 bytes, as a Buffer or as text in base64, base64url or hexadecimal. */
+export type EncryptionKey = string | Uint8Array;
+
+export interface EncryptionOptions {
+  /**
+   * The first one encrypts, each decrypts. Make one with `openssl rand -base64 32`. To change keys, add the new one at
+   * the end on every instance, then put it first on every instance, and take the old one out once `postgres.retention`
+   * has passed.
+   */
+  keys: readonly EncryptionKey[];
+  /**
+   * Whether responses that are stored in the clear, as from before encryption was switched on, are replayed. With
+   * `false`, nobody who can write to a store but has no key can have a response of theirs replayed.
+   * @default true
+   */
+  acceptPlain?: boolean;
+}
+
 export interface IdempotencyModuleOptions extends IdempotencyOptions {
   /** `false`: Postgres does everything. */
   redis?: RedisOptions | false;
   /** `false`: Redis is the arbiter; the README says which guarantees are lost. */
   postgres?: PostgresOptions | false;
+  /**
+   * Encrypts headers and bodies in both stores (AES-256-GCM), bound to their record. Status, scope, key and
+   * fingerprint stay readable. @default responses are stored in the clear
+   */
+  encryption?: EncryptionOptions;
 }

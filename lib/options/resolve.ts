@@ -1,7 +1,8 @@
-import { inspect } from 'node:util';
 import ms, { type StringValue } from 'ms';
 import { z } from 'zod';
 import { atOnce } from './at-once';
+import { check, InvalidOptionsError } from './check';
+import { encryptionSchema, encryptionSettings, type EncryptionSettings } from './encryption';
 import type {
   Durability,
   Duration,
@@ -10,14 +11,6 @@ import type {
   IdempotencyOptions,
   PolicyOptions,
 } from './idempotency.options';
-
-/** Options that are out of range or unknown; each line names the option, its value and what is allowed. */
-export class InvalidOptionsError extends Error {
-  constructor(where: string, problems: readonly string[]) {
-    super(`${where}: ${problems.join('; ')}`);
-    this.name = 'InvalidOptionsError';
-  }
-}
 
 /** {@link PolicyOptions} with every default filled in; durations in milliseconds, sizes in bytes. */
 export interface Policy {
@@ -65,6 +58,8 @@ export interface ModuleSettings {
   readonly defaults: IdempotencyOptions;
   readonly redis: RedisSettings | false;
   readonly postgres: PostgresSettings | false;
+  /** Undefined: outcomes are stored in the clear. */
+  readonly encryption: EncryptionSettings | undefined;
 }
 
 /** Node's timers cannot wait longer (2^31 - 1 ms, almost 25 days). */
@@ -169,6 +164,7 @@ const moduleSchema = z.strictObject({
   ...routeShape,
   redis: z.union([disabled, z.strictObject(redisShape)]).optional(),
   postgres: z.union([disabled, z.strictObject(postgresShape)]).optional(),
+  encryption: encryptionSchema.optional(),
 });
 
 /**
@@ -176,7 +172,11 @@ const moduleSchema = z.strictObject({
  * @throws InvalidOptionsError
  */
 export function resolveModuleOptions(options: IdempotencyModuleOptions = {}): ModuleSettings {
-  const { redis, postgres, ...defaults } = check(moduleSchema, options, 'IdempotencyModule options');
+  const { redis, postgres, encryption, ...defaults } = check(
+    moduleSchema,
+    options,
+    'IdempotencyModule options',
+  );
   const settings: ModuleSettings = {
     defaults,
     redis: redis !== false && {
@@ -193,6 +193,7 @@ export function resolveModuleOptions(options: IdempotencyModuleOptions = {}): Mo
       timeout: postgres?.timeout ?? 2_000,
       poolSize: postgres?.poolSize ?? 4,
     },
+    encryption: encryptionSettings(encryption),
   };
   if (!settings.redis && !settings.postgres) {
     throw new InvalidOptionsError('IdempotencyModule options', [
@@ -274,42 +275,4 @@ function merge(layers: readonly IdempotencyOptions[]): IdempotencyOptions {
     }
   }
   return merged;
-}
-
-function check<S extends z.ZodType>(schema: S, value: unknown, where: string): z.output<S> {
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  throw new InvalidOptionsError(
-    where,
-    result.error.issues.flatMap((issue) => describe(issue, value)),
-  );
-}
-
-function describe(issue: z.core.$ZodIssue, options: unknown): string[] {
-  const path = issue.path.map(String);
-  const value = valueAt(options, path);
-  if (issue.code === 'unrecognized_keys') {
-    return issue.keys.map((key) => `option "${[...path, key].join('.')}" is unknown`);
-  }
-  // In a union, the branch that the value was meant for says best what is wrong.
-  if (
-    issue.code === 'invalid_union' &&
-    typeof value === 'object' &&
-    value !== null &&
-    !Array.isArray(value)
-  ) {
-    const meant = issue.errors.find((branch) =>
-      branch.some((inner) => inner.path.length > 0 || inner.code === 'unrecognized_keys'),
-    );
-    if (meant)
-      return meant.flatMap((inner) => describe({ ...inner, path: [...issue.path, ...inner.path] }, options));
-  }
-  if (path.length === 0) return [`must be an object, not ${inspect(value)}`];
-  return [`option "${path.join('.')}" is ${inspect(value)}, but must be ${issue.message}`];
-}
-
-function valueAt(value: unknown, path: readonly string[]): unknown {
-  let current = value;
-  for (const step of path) current = (current as Record<string, unknown> | undefined)?.[step];
-  return current;
 }

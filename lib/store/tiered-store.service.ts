@@ -231,6 +231,8 @@ export class TieredStoreService implements IdempotencyStore {
   /** Makes Redis agree with what the arbiter holds. */
   private refill(record: IdempotencyRecord): void {
     if (record.tier === 'redis') return;
+    // What cannot be read here may be readable elsewhere, or once it is mended: no tombstone may stand in for it.
+    if (record.state === 'completed' && record.unreadable) return;
     if (record.state === 'completed') this.rememberOutcome(record, record.outcome, record.expiresIn);
     else if (record.leaseRemaining > 0) {
       void this.write({ claim: record, state: 'in_progress', lease: Math.ceil(record.leaseRemaining) });

@@ -1,5 +1,6 @@
 import { startPostgres, type RunningPostgres } from '../../servers';
 import { migrate, openInstance, type Instance } from '../unit/postgres/harness';
+import { SEALS } from '../support/seals';
 import { storeContract } from './store.contract';
 
 let postgres: RunningPostgres;
@@ -8,21 +9,23 @@ beforeAll(async () => {
 });
 afterAll(() => postgres.stop());
 
-storeContract('Postgres', async ({ retention }) => {
-  const url = await postgres.createDatabase();
-  await migrate(url);
-  const instances: Instance[] = [];
-  const open = async () => {
-    // A generous time-out: on a busy machine these tests are about answers, not about speed.
-    const instance = await openInstance(url, { retention, timeout: 10_000 });
-    instances.push(instance);
-    return instance.store;
-  };
-  return {
-    store: await open(),
-    another: await open(),
-    close: async () => {
-      await Promise.all(instances.map((instance) => instance.close()));
-    },
-  };
+describe.each(SEALS)('%s', (_, seal) => {
+  storeContract('Postgres', async ({ retention }) => {
+    const url = await postgres.createDatabase();
+    await migrate(url);
+    const instances: Instance[] = [];
+    const open = async () => {
+      // A generous time-out: on a busy machine these tests are about answers, not about speed.
+      const instance = await openInstance(url, { retention, timeout: 10_000, seal });
+      instances.push(instance);
+      return instance.store;
+    };
+    return {
+      store: await open(),
+      another: await open(),
+      close: async () => {
+        await Promise.all(instances.map((instance) => instance.close()));
+      },
+    };
+  });
 });

@@ -2,6 +2,7 @@ import Redis from 'ioredis';
 import { RedisConnection } from '../../lib/store/redis/redis.connection';
 import { RedisStore } from '../../lib/store/redis/redis.store';
 import { startRedis, type RunningRedis } from '../../servers';
+import { SEALS } from '../support/seals';
 import { storeContract } from './store.contract';
 
 let redis: RunningRedis;
@@ -10,21 +11,23 @@ beforeAll(async () => {
 });
 afterAll(() => redis.stop());
 
-storeContract('Redis store', async ({ retention }) => {
-  const application = new Redis(redis.url, { lazyConnect: true });
-  const connections = [1, 2].map(
-    () => new RedisConnection(application, { timeout: 2_000, onAvailabilityChange: () => undefined }),
-  );
-  await Promise.all(connections.map((connection) => connection.open()));
-  const [store, another] = connections.map(
-    (connection) => new RedisStore({ connection, keyPrefix: 'contract:', ttl: retention }),
-  );
-  return {
-    store: store!,
-    another: another!,
-    close: async () => {
-      await Promise.all(connections.map((connection) => connection.close()));
-      application.disconnect();
-    },
-  };
+describe.each(SEALS)('%s', (_, seal) => {
+  storeContract('Redis store', async ({ retention }) => {
+    const application = new Redis(redis.url, { lazyConnect: true });
+    const connections = [1, 2].map(
+      () => new RedisConnection(application, { timeout: 2_000, onAvailabilityChange: () => undefined }),
+    );
+    await Promise.all(connections.map((connection) => connection.open()));
+    const [store, another] = connections.map(
+      (connection) => new RedisStore({ connection, keyPrefix: 'contract:', ttl: retention, seal }),
+    );
+    return {
+      store: store!,
+      another: another!,
+      close: async () => {
+        await Promise.all(connections.map((connection) => connection.close()));
+        application.disconnect();
+      },
+    };
+  });
 });

@@ -226,7 +226,7 @@ export function storeContract(
             headers: [
               ['X-B', '2'],
               ['x-a', ['1', '', '1']],
-              ['X-U', 'é"\\\n'],
+              ['X-U', 'é"\\\t'],
             ],
           }),
         ],

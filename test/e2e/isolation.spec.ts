@@ -20,7 +20,7 @@ import {
 import Redis from 'ioredis';
 import type { ServerResponse } from 'node:http';
 import { register } from 'prom-client';
-import { Idempotent } from '../../lib';
+import { httpScope, Idempotent } from '../../lib';
 import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
 import { startApp, type Platform, type TestApp } from '../support/app';
 import { isReplay, type Answer } from '../support/http';
@@ -305,6 +305,15 @@ describe.each<Platform>(['express', 'fastify'])('a caller on %s', (platform) => 
 
   it('never gets the response of another host, where hosts are told apart', async () => {
     await keepsApart('/hosted', { host: 'ann.example.com' }, { host: 'bob.example.com' });
+  });
+
+  it.each<[string, string, Headers, string]>([
+    ['a user', '/leads/users', { authorization: 'Bearer ann.1' }, httpScope('POST', '/leads/users', 'ann')],
+    ['nobody', '/leads/tokens', {}, httpScope('POST', '/leads/tokens')],
+    ['a host', '/hosted?a=b', { host: 'ann.example.com:80' }, httpScope('POST', '//ann.example.com/hosted')],
+  ])('has its records where an operator looks for them: of %s', async (_, path, headers, scope) => {
+    await post(path, headers);
+    expect(await app.service.find(key, { scope })).toMatchObject({ state: 'completed' });
   });
 
   it('gets 401 once it is revoked, and not the recorded response', async () => {

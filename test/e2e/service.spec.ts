@@ -1,6 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { Controller, Post } from '@nestjs/common';
-import { httpScope, Idempotent, IdempotencyService, isIdempotencyError } from '../../lib';
+import {
+  httpScope,
+  Idempotent,
+  IdempotencyService,
+  InvalidOptionsError,
+  isIdempotencyError,
+  type Resolution,
+} from '../../lib';
 import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
 import { startApp, type TestApp } from '../support/app';
 import { eventually } from '../support/eventually';
@@ -161,6 +168,22 @@ describe('IdempotencyService', () => {
       expect(await service.resolve(key, { value: { settled: true } }, { scope: 'jobs' })).toBe(true);
       expect(await service.execute(key, () => 'not run', reject)).toEqual({ settled: true });
       expect(await service.resolve(key, 'retry', { scope: 'jobs' })).toBe(false);
+    });
+
+    it('settles nothing with a response that no retry could be sent, and the key stays as it was', async () => {
+      await crash('jobs');
+      const unsendable: Resolution[] = [
+        { status: 150 },
+        { status: 1000 },
+        { status: 200, headers: { 'X-A': 'b\r\nX-C: d' } },
+        { status: 200, headers: { 'X A': 'b' } },
+        { status: 200, headers: { 'Transfer-Encoding': 'chunked' } },
+      ];
+      for (const resolution of unsendable) {
+        const settling = service.resolve(key, resolution, { scope: 'jobs' });
+        await expect(settling).rejects.toThrow(InvalidOptionsError);
+      }
+      expect(await service.resolve(key, { value: 1 }, { scope: 'jobs' })).toBe(true);
     });
 
     it('settles an unknown outcome by letting the next request run', async () => {

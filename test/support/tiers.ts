@@ -4,6 +4,7 @@ import { StoreUnavailableError } from '../../lib/core/errors';
 import { IdempotencyService } from '../../lib/core/idempotency.service';
 import { Protocol } from '../../lib/core/protocol';
 import type { Tier } from '../../lib/core/record';
+import { sealOf } from '../../lib/core/seal';
 import type { IdempotencyMetrics } from '../../lib/observability/metrics';
 import type { IdempotencyModuleOptions } from '../../lib/options/idempotency.options';
 import { resolveModuleOptions } from '../../lib/options/resolve';
@@ -49,6 +50,7 @@ export async function openProcess(
   const settings = resolveModuleOptions(options);
   if (!settings.postgres) throw new Error('Postgres is needed');
   const ttl = settings.redis ? settings.redis.ttl : 0;
+  const seal = sealOf(settings.encryption);
   let pending = 0;
   const metrics = new Proxy(
     {},
@@ -83,9 +85,9 @@ export async function openProcess(
     });
   const postgresStore = cut(
     'postgres',
-    new PostgresStore(postgres, names, { retention: settings.postgres.retention }),
+    new PostgresStore(postgres, names, { retention: settings.postgres.retention, seal }),
   );
-  const redisStore = cut('redis', new RedisStore({ connection: redis, keyPrefix: 'test:', ttl }));
+  const redisStore = cut('redis', new RedisStore({ connection: redis, keyPrefix: 'test:', ttl, seal }));
   const store = new TieredStoreService(
     settings,
     {

@@ -123,10 +123,16 @@ export class IdempotencyCache {
     name: 'headers',
     type: 'json',
     nullable: true,
-    comment: 'Response headers, [[name, value or list of values], ...], in the order first sent',
+    comment:
+      'Response headers, [[name, value or list of values], ...], in the order first sent; ["A256GCM", key id] if encrypted',
   })
-  headers!: [name: string, value: string | string[]][] | null;
+  headers!: [name: string, value: string | string[]][] | [algorithm: string, keyId: string] | null;
 
-  @Column({ name: 'body', type: 'bytea', nullable: true, comment: 'Response body, byte for byte' })
+  @Column({
+    name: 'body',
+    type: 'bytea',
+    nullable: true,
+    comment: 'Response body, byte for byte; if encrypted, headers and body',
+  })
   body!: Buffer | null;
 }

@@ -84,8 +84,8 @@ COMMENT ON COLUMN ${prefix}idempotency_cache.state IS 'in_progress or completed'
 COMMENT ON COLUMN ${prefix}idempotency_cache.scope IS 'Method, path and principal, for operators; never searched by the module';
 COMMENT ON COLUMN ${prefix}idempotency_cache.key IS 'The key as the client sent it, for operators; never searched by the module';
 COMMENT ON COLUMN ${prefix}idempotency_cache.tombstone IS 'Why a finished response is not kept: too_large or unstorable';
-COMMENT ON COLUMN ${prefix}idempotency_cache.headers IS 'Response headers, [[name, value or list of values], ...], in the order first sent';
-COMMENT ON COLUMN ${prefix}idempotency_cache.body IS 'Response body, byte for byte';
+COMMENT ON COLUMN ${prefix}idempotency_cache.headers IS 'Response headers, [[name, value or list of values], ...], in the order first sent; ["A256GCM", key id] if encrypted';
+COMMENT ON COLUMN ${prefix}idempotency_cache.body IS 'Response body, byte for byte; if encrypted, headers and body';
 
 CREATE OR REPLACE FUNCTION ${prefix}cleanup_idempotency_cache(batch_size integer DEFAULT 1000) RETURNS integer
 LANGUAGE sql VOLATILE SET search_path FROM CURRENT

@@ -3,6 +3,7 @@ import { ModuleRef } from '@nestjs/core';
 import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
 import { IdempotencySetupError } from '../../core/errors';
+import { sealOf } from '../../core/seal';
 import { IdempotencyMetrics } from '../../observability/metrics';
 import { MODULE_SETTINGS } from '../../options/module-settings';
 import type { ModuleSettings } from '../../options/resolve';
@@ -30,7 +31,7 @@ export class PostgresProvider {
    * @throws IdempotencySetupError if the application has no such DataSource, or it lacks the entity or the table
    */
   async open(): Promise<PostgresStore | undefined> {
-    const { postgres } = this.settings;
+    const { postgres, encryption } = this.settings;
     if (!postgres) {
       this.metrics.tierDisabled('postgres');
       return undefined;
@@ -48,7 +49,7 @@ export class PostgresProvider {
       });
       this.cleanup.start();
     }
-    return new PostgresStore(this.connection, names, { retention });
+    return new PostgresStore(this.connection, names, { retention, seal: sealOf(encryption) });
   }
 
   /** Ends the cleanup and closes our own pool; the application's stays as it is. */

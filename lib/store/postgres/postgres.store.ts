@@ -1,6 +1,7 @@
 import { Logger } from '@nestjs/common';
 import { StoreUnavailableError } from '../../core/errors';
 import type { Claim, IdempotencyRecord, Outcome, RecordId } from '../../core/record';
+import { plainSeal, type Seal } from '../../core/seal';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../../core/store';
 import type { PostgresConnection, Run } from './postgres.connection';
 import { claimOf, outcomeValues, recordOf, type RecordRow } from './row';
@@ -9,26 +10,31 @@ import * as statements from './statements';
 export interface PostgresStoreOptions {
   /** Milliseconds after its claim, and again after its completion, for which a record answers. */
   readonly retention: number;
+  /** What outcomes pass on their way in and out. @default in the clear */
+  readonly seal?: Seal;
 }
 
 /** Each round is lost only to another claim, completion or expiry of the same key that came first. */
 const ROUNDS = 10;
-const REPORTED_ROWS = 100;
+/** Problems name what they found, so there could be many. */
+const MOST_REPORTS = 100;
 
 /** The store in Postgres: the arbiter, whose committed rows alone let a handler run. */
 export class PostgresStore implements IdempotencyStore {
   private readonly logger = new Logger('Idempotency');
   private readonly table: string;
   private readonly retention: number;
+  private readonly seal: Seal;
   private readonly reported = new Set<string>();
 
   constructor(
     private readonly connection: PostgresConnection,
     { table }: statements.TableNames,
-    { retention }: PostgresStoreOptions,
+    { retention, seal = plainSeal }: PostgresStoreOptions,
   ) {
     this.table = table;
     this.retention = retention;
+    this.seal = seal;
   }
 
   async claim(request: ClaimRequest): Promise<ClaimResult> {
@@ -55,7 +61,7 @@ export class PostgresStore implements IdempotencyStore {
       claim.token,
       claim.fence,
       this.retention,
-      ...outcomeValues(outcome),
+      ...outcomeValues(this.seal.close(claim, outcome)),
     ];
     for (let round = 0; round < ROUNDS; round++) {
       if ((await run(statements.complete(this.table), values)).length > 0) return { recorded: true };
@@ -164,14 +170,16 @@ export class PostgresStore implements IdempotencyStore {
   }
 
   private record(id: RecordId, row: RecordRow): IdempotencyRecord {
-    return recordOf(id, row, (unreadable, problem) => this.reportOnce(unreadable, problem));
+    return recordOf(id, row, this.seal, (unreadable, problem) => this.reportOnce(unreadable, problem));
   }
 
+  /** Once for each kind of problem. */
   private reportOnce({ hash }: RecordId, problem: string): void {
-    if (this.reported.has(hash) || this.reported.size >= REPORTED_ROWS) return;
-    this.reported.add(hash);
+    if (this.reported.has(problem) || this.reported.size >= MOST_REPORTS) return;
+    this.reported.add(problem);
     this.logger.error(
-      `The row of ${this.table} with id \\x${hash} cannot be read: ${problem}. Its handler does not run again`,
+      `The row of ${this.table} with id \\x${hash} cannot be read: ${problem}. Its handler does not run again. ` +
+        'Other rows of which this is true are not reported',
     );
   }
 }

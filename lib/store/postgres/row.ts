@@ -1,12 +1,6 @@
-import type {
-  Claim,
-  CompletedRecord,
-  HeaderList,
-  IdempotencyRecord,
-  Outcome,
-  RecordId,
-  TombstoneReason,
-} from '../../core/record';
+import type { Claim, CompletedRecord, IdempotencyRecord, RecordId, StoredOutcome } from '../../core/record';
+import { SealError, type Seal } from '../../core/seal';
+import { MalformedOutcomeError, membersOf, outcomeOf, tombstoneFor } from '../../core/stored-outcome';
 
 /** A record as the statements return it; times are milliseconds from now. */
 export interface RecordRow {
@@ -27,25 +21,25 @@ export interface RecordRow {
   readonly body: string | null;
 }
 
-/** Raised to the caller's knowledge through `report`; the row itself reads as a tombstone. */
+/** Told why a row cannot be understood; the row itself reads as a tombstone. */
 export type Report = (id: RecordId, problem: string) => void;
 
 /**
- * The record that a row stands for. A row that cannot be understood, because somebody changed it by hand or a newer
- * version of the module wrote it, is reported and reads as a tombstone: what it guards must not run again.
+ * The record that a row stands for. A row that cannot be understood, because somebody changed it by hand, a newer
+ * version of the module wrote it, or its key is missing here, is reported and reads as a tombstone: what it guards must
+ * not run again.
  */
-export function recordOf(id: RecordId, row: RecordRow, report: Report): IdempotencyRecord {
+export function recordOf(id: RecordId, row: RecordRow, seal: Seal, report: Report): IdempotencyRecord {
   const claim = claimOf(id, row);
   if (row.state === 'in_progress' && row.lease_remaining !== null) {
     return { ...claim, state: 'in_progress', leaseRemaining: row.lease_remaining, tier: 'postgres' };
   }
-  return {
-    ...claim,
-    ...completed(
-      row,
-      outcomeOf(row, (problem) => report(id, problem)),
-    ),
-  };
+  try {
+    return completed(row, claim, { outcome: seal.open(claim, storedOutcome(row)) });
+  } catch (error) {
+    report(id, problemOf(error));
+    return completed(row, claim, { outcome: tombstoneFor(row.status, 'unstorable'), unreadable: true });
+  }
 }
 
 export function claimOf(id: RecordId, { fingerprint, token, fence, attempt }: Omit<Claim, 'id'>): Claim {
@@ -53,58 +47,48 @@ export function claimOf(id: RecordId, { fingerprint, token, fence, attempt }: Om
 }
 
 /** The values of status, tombstone, headers and body, in this order. */
-export function outcomeValues(
-  outcome: Outcome,
-): [number, TombstoneReason | null, string | null, Buffer | null] {
-  switch (outcome.kind) {
-    case 'response':
-      return [outcome.status, null, asciiJson(outcome.headers), outcome.body];
-    case 'tombstone':
-      return [outcome.status, outcome.reason, null, null];
-    default:
-      return outcome satisfies never;
-  }
+export function outcomeValues(outcome: StoredOutcome): [number, string | null, string | null, Buffer | null] {
+  const { status, tombstone, headers, body } = membersOf(outcome);
+  return [status, tombstone, headers === null ? null : asciiJson(headers), body];
 }
 
-function completed(row: RecordRow, outcome: Outcome): Omit<CompletedRecord, keyof Claim> {
-  return { state: 'completed', outcome, expiresIn: row.expires_in, pending: false, tier: 'postgres' };
-}
-
-function outcomeOf(row: RecordRow, report: (problem: string) => void): Outcome {
-  const { state, status, tombstone, headers, body } = row;
-  const unreadable = (problem: string): Outcome => {
-    report(problem);
-    return { kind: 'tombstone', status: status ?? 500, reason: 'unstorable' };
+function completed(
+  row: RecordRow,
+  claim: Claim,
+  outcome: Pick<CompletedRecord, 'outcome' | 'unreadable'>,
+): CompletedRecord {
+  return {
+    ...claim,
+    state: 'completed',
+    expiresIn: row.expires_in,
+    pending: false,
+    tier: 'postgres',
+    ...outcome,
   };
-  if (state !== 'completed') return unreadable(`its state is ${JSON.stringify(state)}`);
-  if (status === null) return unreadable('it has no status');
-  if (tombstone === 'too_large' || tombstone === 'unstorable')
-    return { kind: 'tombstone', status, reason: tombstone };
-  if (tombstone !== null) return unreadable(`its tombstone is ${JSON.stringify(tombstone)}`);
-  if (body === null) return unreadable('it has no body');
-  const list = headerList(headers);
-  if (!list) return unreadable('its headers are not a list of names and values');
-  return { kind: 'response', status, headers: list, body: Buffer.from(body, 'base64') };
 }
 
-function headerList(json: string | null): HeaderList | undefined {
-  if (json === null) return undefined;
+function storedOutcome({ state, status, tombstone, headers, body }: RecordRow): StoredOutcome {
+  if (state !== 'completed') throw new MalformedOutcomeError(`its state is ${JSON.stringify(state)}`);
+  return outcomeOf({
+    status,
+    tombstone,
+    headers: parseJson(headers),
+    body: body === null ? null : Buffer.from(body, 'base64'),
+  });
+}
+
+function problemOf(error: unknown): string {
+  if (error instanceof MalformedOutcomeError) return error.problem;
+  if (error instanceof SealError) return error.message;
+  throw error;
+}
+
+function parseJson(text: string | null): unknown {
   try {
-    const list: unknown = JSON.parse(json);
-    return Array.isArray(list) && list.every(isHeader) ? list : undefined;
+    return text === null ? null : JSON.parse(text);
   } catch {
     return undefined;
   }
-}
-
-function isHeader(entry: unknown): entry is HeaderList[number] {
-  if (!Array.isArray(entry) || entry.length !== 2) return false;
-  const [name, value] = entry as unknown[];
-  return typeof name === 'string' && (typeof value === 'string' || isTextList(value));
-}
-
-function isTextList(value: unknown): value is string[] {
-  return Array.isArray(value) && value.every((each) => typeof each === 'string');
 }
 
 /** Without characters that a database with another encoding than UTF-8 could not hold. */

@@ -1,5 +1,7 @@
 import { z } from 'zod';
-import type { Claim, IdempotencyRecord, Outcome, RecordId } from '../../core/record';
+import type { Claim, IdempotencyRecord, Outcome, RecordId, StoredOutcome } from '../../core/record';
+import { plainSeal, type Seal } from '../../core/seal';
+import { MalformedOutcomeError, membersOf, outcomeOf, type OutcomeMembers } from '../../core/stored-outcome';
 
 /**
  * What a value says of its key. For one fence, a greater rank is a later state, so that a late write can be told from
@@ -34,13 +36,14 @@ const VERSION = 1;
 const HEAD = /^([0-3]):(\d{1,16}):(\d{1,9}):(\d{1,16}):(\d{1,16})$/;
 const LONGEST_HEAD = 64;
 
-const claimMeta = z.object({ v: z.literal(VERSION), token: z.string(), fingerprint: z.string() });
-const responseMeta = claimMeta.extend({
-  status: z.int(),
-  headers: z.array(z.tuple([z.string(), z.union([z.string(), z.array(z.string())])])),
+/** Nothing but what we write: a token or fingerprint of another form would fail in Postgres, on its way there. */
+const claimMeta = z.strictObject({
+  v: z.literal(VERSION),
+  token: z.string().regex(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i),
+  fingerprint: z.string().regex(/^[0-9a-f]{64}$/),
 });
-const tombstoneMeta = claimMeta.extend({ status: z.int(), tombstone: z.enum(['too_large', 'unstorable']) });
-const completedMeta = z.union([tombstoneMeta, responseMeta]);
+const member = z.unknown().optional();
+const completedMeta = claimMeta.extend({ status: member, tombstone: member, headers: member });
 
 /**
  * A value is one string, so that a replay is one GET: a head (numbers, which the scripts write and compare), a line of
@@ -48,21 +51,25 @@ const completedMeta = z.union([tombstoneMeta, responseMeta]);
  */
 export function encodeRest(
   { token, fingerprint }: Pick<Claim, 'token' | 'fingerprint'>,
-  outcome?: Outcome,
+  outcome?: StoredOutcome,
 ): Buffer {
-  const line = JSON.stringify({ v: VERSION, token, fingerprint, ...outcomeMeta(outcome) });
-  const head = Buffer.from(`${line}\n`);
-  return outcome?.kind === 'response' ? Buffer.concat([head, outcome.body]) : head;
+  const members = outcome && membersOf(outcome);
+  const line = JSON.stringify({ v: VERSION, token, fingerprint, ...(members && inLine(members)) });
+  return Buffer.concat([Buffer.from(`${line}\n`), members?.body ?? Buffer.alloc(0)]);
 }
 
-/** @throws ForeignValueError unless every part of the value is as this version writes it */
-export function decode(id: RecordId, value: Buffer): StoredValue {
+/**
+ * @throws ForeignValueError unless every part of the value is as this version writes it
+ * @throws SealError if its outcome cannot be opened
+ */
+export function decode(id: RecordId, value: Buffer, seal: Seal = plainSeal): StoredValue {
   const headEnd = value.subarray(0, LONGEST_HEAD + 1).indexOf('\n');
   const head = HEAD.exec(value.toString('latin1', 0, Math.max(headEnd, 0)));
   if (!head) throw new ForeignValueError();
   const [rank, fence, attempt, leaseUntil, expiresAt] = head.slice(1).map(Number) as [number, ...NumberTuple];
   if (![fence, leaseUntil, expiresAt].every(Number.isSafeInteger)) throw new ForeignValueError();
   if (rank === RANK.removed) return { kind: 'removed' };
+  if (fence === 0 || attempt === 0) throw new ForeignValueError();
 
   const lineEnd = value.indexOf('\n', headEnd + 1);
   const meta = parseJson(value.toString('utf8', headEnd + 1, Math.max(lineEnd, 0)));
@@ -73,24 +80,11 @@ export function decode(id: RecordId, value: Buffer): StoredValue {
     return { kind: 'in_progress', id, token, fingerprint, fence, attempt, leaseUntil, expiresAt };
   }
   const completed = strict(completedMeta, meta);
-  const { token, fingerprint, status } = completed;
-  const outcome: Outcome =
-    'tombstone' in completed
-      ? { kind: 'tombstone', status, reason: completed.tombstone }
-      : { kind: 'response', status, headers: completed.headers, body: rest };
+  const { token, fingerprint } = completed;
+  const claim = { id, token, fingerprint, fence, attempt };
+  const outcome = opened(seal, claim, completed, rest);
   const pending = rank === RANK.pending;
-  return {
-    kind: 'completed',
-    id,
-    token,
-    fingerprint,
-    fence,
-    attempt,
-    leaseUntil,
-    expiresAt,
-    pending,
-    outcome,
-  };
+  return { ...claim, kind: 'completed', leaseUntil, expiresAt, pending, outcome };
 }
 
 /** @param now milliseconds by Redis' clock */
@@ -119,12 +113,22 @@ function claimOf({ id, fingerprint, token, fence, attempt }: Claim): Claim {
   return { id, fingerprint, token, fence, attempt };
 }
 
-function outcomeMeta(outcome: Outcome | undefined): object | undefined {
-  if (!outcome) return undefined;
-  const { status } = outcome;
-  return outcome.kind === 'tombstone'
-    ? { status, tombstone: outcome.reason }
-    : { status, headers: outcome.headers };
+function inLine({ status, tombstone, headers }: OutcomeMembers): object {
+  return tombstone === null ? { status, headers } : { status, tombstone };
+}
+
+function opened(
+  seal: Seal,
+  claim: Claim,
+  { status, tombstone = null, headers = null }: z.output<typeof completedMeta>,
+  body: Buffer,
+): Outcome {
+  try {
+    return seal.open(claim, outcomeOf({ status, tombstone, headers, body }));
+  } catch (error) {
+    if (error instanceof MalformedOutcomeError) throw new ForeignValueError();
+    throw error;
+  }
 }
 
 function strict<T>(schema: z.ZodType<T>, json: unknown): T {

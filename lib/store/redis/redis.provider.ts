@@ -3,6 +3,7 @@ import { ModuleRef } from '@nestjs/core';
 import { getRedisConnectionToken } from '@nestjs-modules/ioredis';
 import type { Cluster, Redis } from 'ioredis';
 import { IdempotencySetupError } from '../../core/errors';
+import { sealOf } from '../../core/seal';
 import { IdempotencyMetrics } from '../../observability/metrics';
 import { MODULE_SETTINGS } from '../../options/module-settings';
 import type { ModuleSettings } from '../../options/resolve';
@@ -25,7 +26,7 @@ export class RedisProvider {
    * @throws IdempotencySetupError if the application has no such connection
    */
   async open(): Promise<RedisStore | undefined> {
-    const { redis } = this.settings;
+    const { redis, encryption } = this.settings;
     if (!redis) {
       this.metrics.tierDisabled('redis');
       return undefined;
@@ -35,7 +36,8 @@ export class RedisProvider {
       onAvailabilityChange: (up) => this.metrics.tierUp('redis', up),
     });
     await this.connection.open();
-    return new RedisStore({ connection: this.connection, keyPrefix: redis.keyPrefix, ttl: redis.ttl });
+    const { keyPrefix, ttl } = redis;
+    return new RedisStore({ connection: this.connection, keyPrefix, ttl, seal: sealOf(encryption) });
   }
 
   /** Closes our own connection; the application's stays as it is. */

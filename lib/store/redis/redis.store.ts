@@ -1,6 +1,7 @@
 import { Logger } from '@nestjs/common';
 import { StoreUnavailableError } from '../../core/errors';
 import type { Claim, IdempotencyRecord, Outcome, RecordId } from '../../core/record';
+import { plainSeal, SealError, type Seal } from '../../core/seal';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../../core/store';
 import { decode, encodeRest, ForeignValueError, RANK, toRecord, type StoredValue } from './codec';
 import { evaluate, type Argument, type Reply } from './evaluate';
@@ -28,6 +29,8 @@ export interface RedisStoreOptions {
   readonly keyPrefix: string;
   /** Milliseconds for which a claim, and from its completion an outcome, is kept where Redis is the arbiter. */
   readonly ttl: number;
+  /** What outcomes pass on their way in and out. @default in the clear */
+  readonly seal?: Seal;
 }
 
 /** For how long (ms) the mark of a removed claim keeps its late writes out; no write is accepted that late. */
@@ -40,10 +43,12 @@ const MARK_TTL = 60_000;
 export class RedisStore implements IdempotencyStore {
   private readonly logger = new Logger('Idempotency');
   private readonly connection: RedisConnection;
-  private reportedForeign = false;
+  private readonly seal: Seal;
+  private readonly reported = new Set<string>();
 
   constructor(private readonly options: RedisStoreOptions) {
     this.connection = options.connection;
+    this.seal = options.seal ?? plainSeal;
   }
 
   /** False while Redis is bypassed. */
@@ -67,7 +72,8 @@ export class RedisStore implements IdempotencyStore {
   /** @throws StoreUnavailableError also if the key holds a foreign value */
   async complete(claim: Claim, outcome: Outcome): Promise<CompleteResult> {
     const { id, fence, attempt, token } = claim;
-    const args = [fence, attempt, token, this.options.ttl, encodeRest(claim, outcome)];
+    const rest = encodeRest(claim, this.seal.close(claim, outcome));
+    const args = [fence, attempt, token, this.options.ttl, rest];
     const reply = await this.ask('complete', COMPLETE, id, args);
     if (reply.verdict === VERDICT.done) return { recorded: true };
     return { recorded: false, record: this.recordOf('complete', id, reply) };
@@ -113,7 +119,7 @@ export class RedisStore implements IdempotencyStore {
    */
   async remember(entry: CacheEntry): Promise<boolean> {
     const { id, fence, attempt } = entry.claim;
-    const { rank, lease, ttl, rest } = written(entry);
+    const { rank, lease, ttl, rest } = written(entry, this.seal);
     const args = [rank, fence, attempt, wholeMs(lease), Math.max(1, wholeMs(ttl)), rest];
     const reply = await this.ask('remember', REMEMBER, id, args, { droppedIfLate: true });
     return reply.verdict === VERDICT.done;
@@ -124,7 +130,7 @@ export class RedisStore implements IdempotencyStore {
       return (await client.getBuffer(this.keyOf(id))) ?? undefined;
     } catch (error) {
       if (!(error instanceof Error && error.message.startsWith('WRONGTYPE'))) throw error;
-      this.reportForeign();
+      this.report(new ForeignValueError());
       return undefined;
     }
   }
@@ -145,30 +151,45 @@ export class RedisStore implements IdempotencyStore {
 
   /** The record that an arbiter's verb answers with. */
   private recordOf(operation: string, id: RecordId, { verdict, value, now }: Reply): IdempotencyRecord {
-    const stored = value && this.decoded(id, value);
-    const record = stored && toRecord(stored, now);
-    if (record) return record;
-    if (verdict === VERDICT.foreign) this.reportForeign();
-    throw new StoreUnavailableError('redis', operation, new ForeignValueError());
+    let reason: unknown = new ForeignValueError();
+    try {
+      const record = value && toRecord(decode(id, value, this.seal), now);
+      if (record) return record;
+      if (verdict === VERDICT.foreign) this.report(reason);
+    } catch (error) {
+      this.report(error);
+      reason = error;
+    }
+    throw new StoreUnavailableError('redis', operation, reason);
   }
 
   private decoded(id: RecordId, value: Buffer): StoredValue | undefined {
     try {
-      return decode(id, value);
+      return decode(id, value, this.seal);
     } catch (error) {
-      if (!(error instanceof ForeignValueError)) throw error;
-      this.reportForeign();
+      this.report(error);
       return undefined;
     }
   }
 
-  private reportForeign(): void {
-    if (this.reportedForeign) return;
-    this.reportedForeign = true;
-    this.logger.error(
-      `Redis holds a value under the prefix "${this.options.keyPrefix}" that this version of the module did not ` +
-        'write: use another `redis.keyPrefix`, or delete what does not belong there',
-    );
+  /** Once for each kind of value that is refused. */
+  private report(error: unknown): void {
+    const { keyPrefix } = this.options;
+    const place = `Redis holds a value under the prefix "${keyPrefix}"`;
+    if (error instanceof SealError) {
+      this.logOnce(`${place} that is refused: ${error.message}`);
+    } else if (error instanceof ForeignValueError) {
+      this.logOnce(
+        `${place} that this version of the module did not write: use another \`redis.keyPrefix\`, or delete what ` +
+          'does not belong there',
+      );
+    } else throw error;
+  }
+
+  private logOnce(line: string): void {
+    if (this.reported.has(line)) return;
+    this.reported.add(line);
+    this.logger.error(line);
   }
 
   /** A key must not expire under a lease. */
@@ -181,13 +202,14 @@ export class RedisStore implements IdempotencyStore {
   }
 }
 
-function written(entry: CacheEntry): { rank: number; lease: number; ttl: number; rest: Buffer } {
+function written(entry: CacheEntry, seal: Seal): { rank: number; lease: number; ttl: number; rest: Buffer } {
   switch (entry.state) {
     case 'in_progress':
       return { rank: RANK.in_progress, lease: entry.lease, ttl: entry.lease, rest: encodeRest(entry.claim) };
     case 'completed': {
       const rank = entry.pending ? RANK.pending : RANK.completed;
-      return { rank, lease: 0, ttl: entry.ttl, rest: encodeRest(entry.claim, entry.outcome) };
+      const rest = encodeRest(entry.claim, seal.close(entry.claim, entry.outcome));
+      return { rank, lease: 0, ttl: entry.ttl, rest };
     }
     case 'removed':
       return { rank: RANK.removed, lease: 0, ttl: MARK_TTL, rest: Buffer.alloc(0) };

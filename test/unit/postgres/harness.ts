@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Client } from 'pg';
 import { DataSource, type DataSourceOptions } from 'typeorm';
 import { recordId, type Claim, type Outcome } from '../../../lib/core/record';
+import type { Seal } from '../../../lib/core/seal';
 import type { ClaimRequest, ClaimResult } from '../../../lib/core/store';
 import { IdempotencyCache } from '../../../lib/store/postgres/idempotency-cache.entity';
 import { PostgresConnection } from '../../../lib/store/postgres/postgres.connection';
@@ -25,6 +26,7 @@ export interface InstanceOptions {
   readonly timeout?: number;
   readonly poolSize?: number;
   readonly retention?: number;
+  readonly seal?: Seal;
   readonly dataSource?: PostgresDataSourceOptions;
 }
 
@@ -40,7 +42,7 @@ export async function openInstance(url: string, options: InstanceOptions = {}): 
   const dataSource = await openDataSource(url, options.dataSource);
   const names = tableNames(dataSource.getMetadata(IdempotencyCache));
   const connection = new PostgresConnection(dataSource, { timeout, poolSize });
-  const store = new PostgresStore(connection, names, { retention });
+  const store = new PostgresStore(connection, names, { retention, seal: options.seal });
   const close = async (): Promise<void> => {
     await connection.close();
     await dataSource.destroy();

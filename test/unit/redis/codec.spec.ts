@@ -1,31 +1,13 @@
+import { randomUUID } from 'node:crypto';
 import fc from 'fast-check';
 import { recordId, type Claim, type Outcome } from '../../../lib/core/record';
 import { decode, encodeRest, ForeignValueError, RANK, toRecord } from '../../../lib/store/redis/codec';
+import { claims as anyClaims, outcomes } from '../../support/outcomes';
 
 const NOW = 1_800_000_000_000;
 const id = recordId('POST /orders', 'key');
 
-const claims: fc.Arbitrary<Claim> = fc.record({
-  id: fc.constant(id),
-  fingerprint: fc.stringMatching(/^[0-9a-f]{64}$/),
-  token: fc.uuid(),
-  fence: fc.maxSafeNat(),
-  attempt: fc.integer({ min: 1, max: 1_000_000 }),
-});
-const headerValue = fc.string({ unit: 'binary' });
-const outcomes: fc.Arbitrary<Outcome> = fc.oneof(
-  fc.record({
-    kind: fc.constant('response' as const),
-    status: fc.integer({ min: 100, max: 599 }),
-    headers: fc.array(fc.tuple(fc.string(), fc.oneof(headerValue, fc.array(headerValue)))),
-    body: fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes)),
-  }),
-  fc.record({
-    kind: fc.constant('tombstone' as const),
-    status: fc.integer({ min: 100, max: 599 }),
-    reason: fc.constantFrom('too_large' as const, 'unstorable' as const),
-  }),
-);
+const claims = anyClaims.map((claim) => ({ ...claim, id }));
 
 /** What the scripts write: their head before our rest. */
 function stored(
@@ -97,22 +79,62 @@ describe('a value that this module did not write', () => {
     for (let length = 0; length < value.length; length++) foreign(value.subarray(0, length));
   });
 
-  const meta = { v: 1, token: 't', fingerprint: 'f', status: 200, headers: [] };
+  const meta = {
+    v: 1,
+    token: randomUUID(),
+    fingerprint: 'f'.repeat(64),
+    status: 200,
+    headers: [] as unknown,
+  };
+  const completed = (change: object, body = 'body'): string =>
+    `2:1:1:0:${NOW}\n${JSON.stringify({ ...meta, ...change })}\n${body}`;
+  const inProgress = { ...meta, status: undefined, headers: undefined };
+  const tombstone = { tombstone: 'too_large', headers: undefined };
+
+  it('is told from one that it did', () => {
+    expect(decode(id, Buffer.from(completed({})))).toMatchObject({ outcome: { kind: 'response' } });
+    expect(decode(id, Buffer.from(completed(tombstone, '')))).toMatchObject({
+      outcome: { kind: 'tombstone' },
+    });
+    const claimed = decode(id, Buffer.from(`0:1:1:${NOW}:${NOW}\n${JSON.stringify(inProgress)}\n`));
+    expect(claimed).toMatchObject({ kind: 'in_progress' });
+  });
+
   it.each([
     ['an empty value', ''],
     ['no meta data', `2:1:1:0:${NOW}\n\n`],
-    ['an unknown rank', `4:1:1:0:${NOW}\n${JSON.stringify(meta)}\n`],
-    ['a later version', `2:1:1:0:${NOW}\n${JSON.stringify({ ...meta, v: 2 })}\n`],
-    ['no version', `2:1:1:0:${NOW}\n${JSON.stringify({ ...meta, v: undefined })}\n`],
-    ['a status that is no number', `2:1:1:0:${NOW}\n${JSON.stringify({ ...meta, status: '200' })}\n`],
-    ['headers of another form', `2:1:1:0:${NOW}\n${JSON.stringify({ ...meta, headers: { a: 'b' } })}\n`],
-    ['an outcome without headers', `2:1:1:0:${NOW}\n${JSON.stringify({ ...meta, headers: undefined })}\n`],
-    [
-      'an unknown tombstone',
-      `2:1:1:0:${NOW}\n${JSON.stringify({ ...meta, tombstone: 'x', headers: undefined })}\n`,
-    ],
-    ['a claim in progress with a body', `0:1:1:0:${NOW}\n${JSON.stringify(meta)}\nbody`],
-    ['a fence beyond what a number holds', `2:9999999999999999:1:0:${NOW}\n${JSON.stringify(meta)}\n`],
-    ['a fence with a sign', `2:-1:1:0:${NOW}\n${JSON.stringify(meta)}\n`],
+    ['an unknown rank', completed({}).replace(/^2/, '4')],
+    ['a later version', completed({ v: 2 })],
+    ['no version', completed({ v: undefined })],
+    ['a member that we do not write', completed({ more: 1 })],
+    ['a __proto__ of its own', completed({}).replace('{', '{"__proto__":{"status":200},')],
+    ['all in a __proto__', `2:1:1:0:${NOW}\n{"__proto__":${JSON.stringify(meta)}}\n`],
+    ['a token that is no UUID', completed({ token: 't' })],
+    ['a fingerprint that is no SHA-256', completed({ fingerprint: 'f' })],
+    ['a status that is no number', completed({ status: '200' })],
+    ['no status', completed({ status: undefined })],
+    ['a status that is a fraction', completed({ status: 200.5 })],
+    ['a status beyond those of HTTP', completed({ status: 1000 })],
+    ['a status that ends no response', completed({ status: 101 })],
+    ['headers of another form', completed({ headers: { a: 'b' } })],
+    ['a header that is no pair', completed({ headers: [['a', 'b', 'c']] })],
+    ['a header value that is a number', completed({ headers: [['a', 1]] })],
+    ['a header value that splits the response', completed({ headers: [['a', 'b\r\nSet-Cookie: c']] })],
+    ['one in a list that does', completed({ headers: [['a', ['b', 'c\n']]] })],
+    ['a header value beyond Latin-1', completed({ headers: [['a', '太']] })],
+    ['a header name that is no token', completed({ headers: [['a b', 'c']] })],
+    ['an empty header name', completed({ headers: [['', 'c']] })],
+    ['a header that is the connection’s', completed({ headers: [['TRAILER', 'x']] })],
+    ['an outcome without headers', completed({ headers: undefined })],
+    ['an unknown tombstone', completed({ tombstone: 'x', headers: undefined }, '')],
+    ['a tombstone with headers', completed({ ...tombstone, headers: [] }, '')],
+    ['a tombstone with a body', completed(tombstone)],
+    ['a seal of another algorithm', completed({ headers: ['A128GCM', 'key'] })],
+    ['a claim in progress with a body', `0:1:1:0:${NOW}\n${JSON.stringify(inProgress)}\nbody`],
+    ['a claim in progress with an outcome', `0:1:1:0:${NOW}\n${JSON.stringify(meta)}\n`],
+    ['a fence beyond what a number holds', completed({}).replace('2:1', '2:9999999999999999')],
+    ['a fence with a sign', completed({}).replace('2:1', '2:-1')],
+    ['fence 0', completed({}).replace('2:1', '2:0')],
+    ['attempt 0', completed({}).replace('2:1:1', '2:1:0')],
   ])('is refused: %s', (_, value) => foreign(value));
 });

@@ -35,8 +35,13 @@ interface Write {
   readonly state: (typeof STATES)[number];
 }
 
+function tokenOf(fence: number): string {
+  const hex = fence.toString(16).padStart(16, '0');
+  return `00000000-0000-4000-${hex.slice(0, 4)}-${hex.slice(4)}`;
+}
+
 function entryOf(claim: Claim, { fence, state }: Write): CacheEntry {
-  const owned = { ...claim, fence, token: `token-${fence}` };
+  const owned = { ...claim, fence, token: tokenOf(fence) };
   switch (state) {
     case 'in_progress':
       return { claim: owned, state, lease: 30_000 };
@@ -57,7 +62,7 @@ function entryOf(claim: Claim, { fence, state }: Write): CacheEntry {
 async function seen(claim: Claim): Promise<Write | undefined> {
   const record = await store.find(claim.id);
   if (!record) return undefined;
-  expect(record.token).toBe(`token-${record.fence}`);
+  expect(record.token).toBe(tokenOf(record.fence));
   if (record.state === 'in_progress') return { fence: record.fence, state: record.state };
   expect(record.outcome).toEqual(response(`of ${record.fence}`));
   return { fence: record.fence, state: record.pending ? 'pending' : 'completed' };
