@@ -6,6 +6,7 @@ import type { HeaderFilter } from '../options/idempotency.options';
 import {
   assertStatusLine,
   cut,
+  define,
   hasBody,
   headerEntries,
   headersSentError,
@@ -150,11 +151,9 @@ export class ResponseCapture {
       if (this.headSent) throw headersSentError();
       const reason = typeof rest[0] === 'string' ? rest[0] : reasonOf(response);
       const statusCode = status | 0; // as Node does, since some give text
-      // Before it is set: who answers instead would trip over it.
-      if (this.accepts(() => assertStatusLine(statusCode, reason))) {
-        response.statusCode = statusCode;
-        setReason(response, reason);
-      }
+      const sound = this.accepts(() => assertStatusLine(statusCode, reason));
+      response.statusCode = sound ? statusCode : 500;
+      setReason(response, sound ? reason : '');
       for (const [name, value] of headerEntries(rest.at(-1))) this.accepts(() => setHeader(name, value));
       this.sendHead();
       return response;
@@ -207,14 +206,16 @@ export class ResponseCapture {
     if (this.headSent) return;
     const statusCode = this.response.statusCode | 0; // as above
     const reason = reasonOf(this.response);
-    const sound = this.accepts(() => assertStatusLine(statusCode, reason));
-    this.status = sound ? statusCode : 500;
-    this.reason = sound ? reason : undefined;
+    setReason(this.response); // or whoever answers in its place would fail at the same
+    assertStatusLine(statusCode, reason);
+    setReason(this.response, reason);
+    this.status = statusCode;
+    this.reason = reason;
   }
 
   /**
-   * What Node would refuse is refused at once, so that the writer can answer with an error instead. That error goes
-   * without it: Fastify keeps refused headers, and would fail again where nobody catches it, which ends the process.
+   * What Node refuses in a head that is given whole fails its writer, who can answer with an error instead. That error
+   * goes without it: Fastify keeps what was refused, and would fail again where nobody catches it, which ends the process.
    */
   private accepts(step: () => void): boolean {
     try {
@@ -309,10 +310,6 @@ export class ResponseCapture {
     };
     return flowing;
   }
-}
-
-function define(target: object, name: string, get: () => unknown): void {
-  Object.defineProperty(target, name, { get, configurable: true, enumerable: true });
 }
 
 function callbackIn(args: readonly unknown[]): WriteCallback | undefined {

@@ -122,3 +122,8 @@ export function headersSentError(): Error {
     code: 'ERR_HTTP_HEADERS_SENT',
   });
 }
+
+/** Puts a getter in the place of a property that Node's class has. */
+export function define(target: object, name: string, get: () => unknown): void {
+  Object.defineProperty(target, name, { get, configurable: true, enumerable: true });
+}
