@@ -17,7 +17,7 @@ export interface State {
   /** For the properties: executions (tokens) that forbid another one, and those that may have left effects. */
   standing: number[];
   effects: number[];
-  /** The outcome (the token of its execution) that a client has seen; 0 if none has. */
+  /** The outcome (named by the token of its execution) that a client has seen; 0 if none has. */
   seen: number;
   lastFence: number;
 
@@ -64,6 +64,8 @@ export interface Copy {
   fence: number;
   token: number;
   fingerprint: number;
+  /** Named by the execution that it is of; 0 for a hint and for the mark that a claim is no more. */
+  outcome: number;
 }
 
 /** One operation on Postgres; `fence` 0 where the claim's reply was lost. */
@@ -72,8 +74,9 @@ export interface Statement {
   token: number;
   fence: number;
   fingerprint: number;
-  takeOver: boolean;
   attempt: number;
+  takeOver: boolean;
+  outcome: number;
 }
 
 /** A process: its requests, and what waits in its memory for Postgres (lib/store/pending-writes.ts). */
@@ -88,8 +91,8 @@ export type Place =
   | 'recall' // TieredStoreService.claim: Redis is asked
   | 'ask' // TieredStoreService.claim: Postgres is asked, after an outcome that waits in memory was brought there
   | 'fall back' // TieredStoreService.claim, catch: Postgres is away, and Redis may have answered by now
-  | 'look aside' // TieredStoreService.takeOver: Redis, once more, before an orphan is taken over
-  | 'take over' // TieredStoreService.takeOver: the claim that may take over
+  | 'look aside' // TieredStoreService.adopt: an orphan was taken over; Redis may have its outcome
+  | 'adopt' // TieredStoreService.adopt: that outcome is recorded under the new claim
   | 'claimed' // Protocol.ask: the claim is committed, its reply on the way
   | 'give up' // Protocol.ask: the lease lapsed before the handler began
   | 'running' // Protocol.runWork
@@ -109,15 +112,26 @@ export interface Request {
   leads: boolean;
   fresh: boolean;
   token: number;
-  /** Of its claim; before that, of the orphan that it has seen. */
   fence: number;
   attempt: number;
+  /** The outcome of another execution that it adopts. */
+  outcome: number;
   /** Its own clock says that its lease may have lapsed (HeldLease.lapsed). */
   lapsed: boolean;
+  /** Of mutants only: it read an orphan, and goes on to take it over. */
+  sawOrphan: boolean;
 }
 
 /** Places in which a request holds a lease: its heartbeat runs. */
-export const HOLDING: ReadonlySet<Place> = new Set(['claimed', 'running', 'complete', 'vouch', 'release']);
+export const HOLDING: ReadonlySet<Place> = new Set([
+  'look aside',
+  'adopt',
+  'claimed',
+  'running',
+  'complete',
+  'vouch',
+  'release',
+]);
 
 export function initial(processes: number, faults: Budget): State {
   return {
@@ -158,7 +172,11 @@ export function clone(s: State): State {
 /** The same for states that differ only in the order of processes, requests or writes under way: they behave alike. */
 export function key(s: State): string {
   const processes = s.processes.map(({ requests, outcome, releases }) =>
-    [unordered(requests.map(requestKey)), outcome ? statementKey(outcome) : '', unordered(releases.map(statementKey))].join('/'),
+    [
+      unordered(requests.map(requestKey)),
+      outcome ? statementKey(outcome) : '',
+      unordered(releases.map(statementKey)),
+    ].join('/'),
   );
   return [
     s.row ? Object.values(s.row).map(Number).join() : '',
@@ -176,8 +194,8 @@ export function key(s: State): string {
 
 const unordered = (parts: string[]): string => (parts.length > 1 ? parts.sort().join(';') : (parts[0] ?? ''));
 const copyKey = (copy: Copy | null): string =>
-  copy ? `${copy.rank},${copy.fence},${copy.token},${copy.fingerprint}` : '';
+  copy ? `${copy.rank},${copy.fence},${copy.token},${copy.fingerprint},${copy.outcome}` : '';
 const statementKey = (it: Statement): string =>
-  `${it.verb},${it.token},${it.fence},${it.fingerprint},${Number(it.takeOver)},${it.attempt}`;
+  `${it.verb},${it.token},${it.fence},${it.fingerprint},${Number(it.takeOver)},${it.attempt},${it.outcome}`;
 const requestKey = (it: Request): string =>
-  `${it.at},${it.fingerprint},${Number(it.leads)},${Number(it.fresh)},${it.token},${it.fence},${it.attempt},${Number(it.lapsed)}`;
+  `${it.at},${it.fingerprint},${Number(it.leads)},${Number(it.fresh)},${it.token},${it.fence},${it.attempt},${it.outcome},${Number(it.lapsed)},${Number(it.sawOrphan)}`;

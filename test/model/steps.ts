@@ -41,7 +41,10 @@ export function stepsFrom(s: State, c: Configuration): Steps {
 }
 
 /** What becomes of a request: an outcome, a refusal that its followers share, or one after which they try themselves. */
-type Ending = { readonly token: number; readonly fingerprint: number } | 'refused' | 'try again';
+type Ending = Outcome | 'refused' | 'try again';
+
+type Outcome = Pick<Copy, 'outcome' | 'fingerprint'>;
+type Claim = Pick<Copy, 'token' | 'fence' | 'fingerprint'>;
 
 /** The draft of one step: a state to change, and the Redis writes that the change sends. */
 class Draft {
@@ -66,8 +69,8 @@ class Draft {
     this.request.at = at;
   }
 
-  write(rank: number, { token, fence, fingerprint }: Omit<Copy, 'rank'>): void {
-    this.writes.push({ rank, token, fence, fingerprint });
+  write(rank: number, { token, fence, fingerprint }: Claim, outcome = 0): void {
+    this.writes.push({ rank, token, fence, fingerprint, outcome });
   }
 
   execute(statement: Statement): Reply {
@@ -88,14 +91,18 @@ class Draft {
     const waiting = this.process.outcome;
     const keeps = !waiting || (waiting.fence < outcome.fence && this.c.mutant !== 'older outcome kept');
     const { row } = this.s;
-    expect(keeps || row?.token !== outcome.token || row.outcome > 0 || waiting?.token === outcome.token, 'no outcome is forgotten');
+    expect(
+      keeps || row?.token !== outcome.token || row.outcome > 0 || waiting?.token === outcome.token,
+      'no outcome is forgotten',
+    );
     if (keeps) this.process.outcome = outcome;
   }
 
   /** What TieredStoreService.refill writes to Redis for a row that was read. */
   refill(row: Readonly<Row>): void {
-    if (row.outcome) this.write(RANK.completed, { ...row, token: row.outcome });
-    else if (!row.lapsed) this.write(RANK.hint, row);
+    if (row.outcome) this.write(RANK.completed, row, row.outcome);
+    else if (!row.lapsed && (row.attempt === 1 || this.c.mutant === 'hint of a takeover refilled'))
+      this.write(RANK.hint, row);
   }
 
   start(): void {
@@ -110,15 +117,15 @@ class Draft {
     this.go('running');
   }
 
-  see(token: number, fingerprint: number, request: Request): void {
+  see({ outcome, fingerprint }: Outcome, request: Request): void {
     expect(fingerprint === request.fingerprint, 'its own request');
-    expect(this.s.seen === 0 || this.s.seen === token, 'one answer');
-    this.s.seen = token;
+    expect(this.s.seen === 0 || this.s.seen === outcome, 'one answer');
+    this.s.seen = outcome;
   }
 
   /** Replays an outcome, or refuses the request as another than the one that had it. */
-  replay({ token, fingerprint }: { token: number; fingerprint: number }): void {
-    this.end(fingerprint === this.request.fingerprint ? { token, fingerprint } : 'refused');
+  replay(record: Outcome): void {
+    this.end(record.fingerprint === this.request.fingerprint ? record : 'refused');
   }
 
   /** Protocol.answer: the request has its answer, and so have those that joined it, or they go on by themselves. */
@@ -126,14 +133,14 @@ class Draft {
     const { process, request } = this;
     const followers = request.leads ? process.requests.filter(({ at }) => at === 'joined') : [];
     process.requests = process.requests.filter((other) => other !== request);
-    if (typeof ending === 'object') this.see(ending.token, ending.fingerprint, request);
+    if (typeof ending === 'object') this.see(ending, request);
     for (const follower of followers) {
       if (ending === 'try again') {
         enter(process, follower, this.c);
         continue;
       }
       process.requests = process.requests.filter((other) => other !== follower);
-      if (typeof ending === 'object') this.see(ending.token, ending.fingerprint, follower);
+      if (typeof ending === 'object') this.see(ending, follower);
     }
   }
 }
@@ -145,8 +152,7 @@ function enter(process: Process, request: Request, c: Configuration): void {
   Object.assign(request, { at: joins ? 'joined' : 'recall', leads: !joins && !leader });
 }
 
-const isOutcome = (copy: Copy | null): copy is Copy =>
-  copy?.rank === RANK.completed || copy?.rank === RANK.pending;
+const isOutcome = ({ outcome }: Copy): boolean => outcome > 0;
 
 class Stepper implements Steps {
   readonly list: Step[] = [];
@@ -176,7 +182,12 @@ class Stepper implements Steps {
       const late = clone(draft.s);
       late.wire.push(write);
       spend(late, 'lateRedis');
-      this.list.push({ label: `${label}; its write to Redis lies in a socket`, fault: true, next: late, broken });
+      this.list.push({
+        label: `${label}; its write to Redis lies in a socket`,
+        fault: true,
+        next: late,
+        broken,
+      });
     }
   }
 
@@ -219,7 +230,8 @@ class Stepper implements Steps {
       if (!owner || owner.lapsed) {
         this.add(`the lease of token ${row.token} lapses`, false, (draft) => {
           draft.s.row!.lapsed = true;
-          if (c.onOrphan === 'retry') draft.s.standing = draft.s.standing.filter((token) => token !== row.token);
+          if (c.onOrphan === 'retry')
+            draft.s.standing = draft.s.standing.filter((token) => token !== row.token);
         });
       }
     }
@@ -253,7 +265,13 @@ class Stepper implements Steps {
         const other = s.processes[i]!;
         return other.requests.length === 0 && !other.outcome && other.releases.length === 0;
       };
-      if (requests.length === 0 && !outcome && releases.length === 0 && s.processes.findIndex((_, i) => idle(i)) < p) return;
+      if (
+        requests.length === 0 &&
+        !outcome &&
+        releases.length === 0 &&
+        s.processes.findIndex((_, i) => idle(i)) < p
+      )
+        return;
       for (let fingerprint = 0; fingerprint < Math.min(c.fingerprints, s.arrived + 1); fingerprint++) {
         const id = s.arrived + 1;
         const what = c.fingerprints > 1 ? ` (fingerprint ${fingerprint})` : '';
@@ -269,7 +287,9 @@ class Stepper implements Steps {
             token: 0,
             fence: 0,
             attempt: 0,
+            outcome: 0,
             lapsed: false,
+            sawOrphan: false,
           };
           enter(process, request, c);
           process.requests.push(request);
@@ -307,7 +327,7 @@ class Stepper implements Steps {
     this.sql(`${who} brings the outcome of token ${outcome.token}`, outcome, p, r, {
       reply: (draft, reply) => {
         draft.process.outcome = null;
-        if (reply.done) draft.write(RANK.completed, outcome);
+        if (reply.done) draft.write(RANK.completed, outcome, outcome.outcome);
         else if (reply.row) draft.refill(reply.row);
       },
       failed,
@@ -329,7 +349,8 @@ class Stepper implements Steps {
     const claims = statement.verb === 'claim' && !statement.token;
     const changes = statement.verb !== 'claim' || wins(s, c, statement);
     const exhausted = claims && s.tokens >= c.claims;
-    const named = (draft: Draft): Statement => (claims ? { ...statement, token: ++draft.s.tokens } : statement);
+    const named = (draft: Draft): Statement =>
+      claims ? { ...statement, token: ++draft.s.tokens } : statement;
 
     if (exhausted && changes) this.cut = true;
     else {
@@ -418,7 +439,13 @@ class Stepper implements Steps {
     if (redis && !known && redis.rank !== RANK.pending) return; // a failure makes no difference
     if (redis && !mayFail) return;
     const fault = redis !== null && this.c.redis;
-    this.add(fault ? `${label} gets no answer from Redis` : `${label} finds nothing in Redis`, fault, then.fails, p, r);
+    this.add(
+      fault ? `${label} gets no answer from Redis` : `${label} finds nothing in Redis`,
+      fault,
+      then.fails,
+      p,
+      r,
+    );
   }
 
   request(p: number, r: number): void {
@@ -429,7 +456,7 @@ class Stepper implements Steps {
       case 'recall':
         return this.recallFirst(who, p, r);
       case 'ask':
-        return this.claim(request, who, p, r, false);
+        return this.claim(request, who, p, r);
       case 'fall back':
         return this.recall(who, p, r, {
           knows: (draft, copy) => this.answers(draft, copy),
@@ -437,8 +464,8 @@ class Stepper implements Steps {
         });
       case 'look aside':
         return this.lookAside(request, who, p, r);
-      case 'take over':
-        return this.claim(request, who, p, r, true);
+      case 'adopt':
+        return this.adopt(request, who, p, r);
       case 'claimed':
         return this.begin(request, who, p, r);
       case 'give up':
@@ -468,7 +495,12 @@ class Stepper implements Steps {
         spend(draft.s, 'lapses');
       }, p, r); // prettier-ignore
     }
-    if (request.lapsed && request.at !== 'claimed' && this.s.row?.token === request.token && !this.s.row.outcome) {
+    if (
+      request.lapsed &&
+      request.at !== 'claimed' &&
+      this.s.row?.token === request.token &&
+      !this.s.row.outcome
+    ) {
       const renewal = statement('renew', request);
       this.sql(`${who} renews its lease`, renewal, p, r, {
         reply: (draft, reply) => (draft.request.lapsed = !reply.done),
@@ -478,7 +510,12 @@ class Stepper implements Steps {
   }
 
   private recallFirst(who: string, p: number, r: number): void {
-    if (this.c.mutant === 'naive fallback' && !this.s.redis && this.c.redis && this.s.tokens < this.c.claims) {
+    if (
+      this.c.mutant === 'naive fallback' &&
+      !this.s.redis &&
+      this.c.redis &&
+      this.s.tokens < this.c.claims
+    ) {
       this.add(`${who} finds nothing in Redis and runs`, false, (draft) => {
         const fence = ++draft.s.sequence;
         Object.assign(draft.request, { token: ++draft.s.tokens, fence, attempt: 1 });
@@ -516,63 +553,81 @@ class Stepper implements Steps {
     return true;
   }
 
-  private lookAside(request: Request, who: string, p: number, r: number): void {
-    if (this.c.mutant === 'takeover without a look at Redis') {
-      this.add(`${who} goes on to take over`, false, (draft) => draft.go('take over'), p, r);
-      return;
-    }
-    const mayFail = !(this.c.keepsVouched && vouches(this.s));
-    this.recall(`${who}, before it takes over,`, p, r, {
-      knows: (draft, copy) => {
-        if (!isOutcome(copy) || copy.fence < request.fence) return false;
-        if (this.needsConfirmation(copy)) {
-          draft.keep(completion(copy));
-          draft.go('take over');
-        } else draft.replay(copy);
-        return true;
-      },
-      fails: (draft) => draft.go('take over'),
-    }, mayFail); // prettier-ignore
-  }
-
-  private claim(request: Request, who: string, p: number, r: number, takeOver: boolean): void {
-    const unavailable = (draft: Draft): void => draft.go('fall back');
+  private claim(request: Request, who: string, p: number, r: number): void {
     if (this.s.processes[p]!.outcome) {
-      this.settle(who, p, r, unavailable);
+      this.settle(who, p, r, (draft) => draft.go('fall back'));
       return;
     }
-    const seen = takeOver ? request.fence : 0;
-    this.sql(`${who} ${takeOver ? 'claims or takes over' : 'claims'}`, { ...statement('claim', request), fence: seen, takeOver }, p, r, {
+    const { mutant } = this.c;
+    const readsFirst =
+      mutant === 'takeover without compare-and-set' || mutant === 'look at Redis before the takeover';
+    if (readsFirst && !request.sawOrphan && this.s.row?.lapsed) {
+      const left =
+        mutant === 'look at Redis before the takeover' && this.s.redis?.outcome ? this.s.redis : undefined;
+      this.add(`${who} reads the orphan`, false, (draft) => {
+        if (left) draft.replay(left);
+        else draft.request.sawOrphan = true;
+      }, p, r); // prettier-ignore
+      return;
+    }
+    const takeOver = this.c.onOrphan === 'retry' && (!readsFirst || request.sawOrphan);
+    this.sql(`${who} claims`, { ...statement('claim', request), takeOver }, p, r, {
       reply: (draft, reply) => {
         if (reply.done) {
           const { token, fence, attempt } = reply;
-          Object.assign(draft.request, { at: 'claimed', token, fence, attempt, lapsed: false });
-        } else this.refused(draft, reply.row!, takeOver);
+          Object.assign(draft.request, { token, fence, attempt, lapsed: false });
+          draft.go(
+            attempt > 1 && this.c.mutant !== 'takeover without a look at Redis' ? 'look aside' : 'claimed',
+          );
+        } else this.refused(draft, reply.row!);
       },
       failed: (draft, sent) => {
         if (sent) draft.process.releases.push({ ...sent, verb: 'release', fence: 0, takeOver: false });
         draft.request.token = 0;
-        unavailable(draft);
+        draft.go('fall back');
       },
-    }); // prettier-ignore
+    });
   }
 
   /** A row stands in the way: Protocol.ask. */
-  private refused(draft: Draft, row: Readonly<Row>, tookALook: boolean): void {
+  private refused(draft: Draft, row: Readonly<Row>): void {
     const { request } = draft;
     draft.refill(row);
     if (request.token) expect(row.token !== request.token, 'not refused by itself');
-    request.token = 0;
-    if (!row.outcome && row.lapsed && this.c.onOrphan === 'retry' && !tookALook) {
-      request.fence = row.fence;
-      draft.go('look aside');
-      return;
-    }
-    request.fence = 0;
-    if (row.outcome) draft.replay({ token: row.outcome, fingerprint: row.fingerprint });
+    Object.assign(request, { token: 0, fence: 0, attempt: 0, lapsed: false });
+    if (row.outcome) draft.replay(row);
     else if (row.fingerprint !== request.fingerprint || row.lapsed) draft.end('refused');
     else if (this.c.inFlight === 'reject') draft.end('try again');
     else draft.go('waiting');
+  }
+
+  private lookAside(request: Request, who: string, p: number, r: number): void {
+    const mayFail = !(this.c.keepsVouched && vouches(this.s));
+    this.recall(`${who}, as it has taken over (token ${request.token}),`, p, r, {
+      knows: (draft, copy) => {
+        if (!isOutcome(copy) || copy.fingerprint !== request.fingerprint) return false;
+        draft.request.outcome = copy.outcome;
+        draft.go('adopt');
+        return true;
+      },
+      fails: (draft) => draft.go('claimed'),
+    }, mayFail); // prettier-ignore
+  }
+
+  private adopt(request: Request, who: string, p: number, r: number): void {
+    const adopted = statement('complete', request);
+    this.sql(`${who} records the outcome of token ${request.outcome} as its own`, adopted, p, r, {
+      reply: (draft, reply) => {
+        if (reply.done) {
+          draft.write(RANK.completed, request, request.outcome);
+          draft.replay(request);
+        } else this.refused(draft, reply.row!);
+      },
+      failed: (draft) => {
+        draft.keep(adopted);
+        draft.replay(request);
+      },
+    });
   }
 
   private begin(request: Request, who: string, p: number, r: number): void {
@@ -588,7 +643,14 @@ class Stepper implements Steps {
   private giveUp(request: Request, who: string, p: number, r: number): void {
     const abandon = { ...statement('release', request), fence: 0 };
     const again = (draft: Draft): void => {
-      Object.assign(draft.request, { at: 'recall', token: 0, fence: 0, attempt: 0, fresh: true, lapsed: false });
+      Object.assign(draft.request, {
+        at: 'recall',
+        token: 0,
+        fence: 0,
+        attempt: 0,
+        fresh: true,
+        lapsed: false,
+      });
     };
     this.sql(`${who} gives its claim back`, abandon, p, r, {
       reply: again,
@@ -602,7 +664,8 @@ class Stepper implements Steps {
   private run(request: Request, who: string, p: number, r: number): void {
     const early = this.c.mutant === 'answer before recording';
     this.add(`the handler of ${who} ends${early ? ', and its response is sent' : ''}`, false, (draft) => {
-      if (early) draft.see(request.token, request.fingerprint, request);
+      draft.request.outcome = request.token;
+      if (early) draft.see(draft.request, request);
       draft.go('complete');
     }, p, r); // prettier-ignore
     if (this.s.left.failures > 0) {
@@ -618,11 +681,11 @@ class Stepper implements Steps {
     this.sql(`${who} records its outcome`, outcome, p, r, {
       reply: (draft, reply) => {
         if (reply.done) {
-          draft.write(RANK.completed, request);
+          draft.write(RANK.completed, request, request.outcome);
           draft.end(request);
         } else {
           draft.refill(reply.row!);
-          if (reply.row!.outcome) draft.replay({ token: reply.row!.outcome, fingerprint: reply.row!.fingerprint });
+          if (reply.row!.outcome) draft.replay(reply.row!);
           else draft.go('outlived');
         }
       },
@@ -635,7 +698,8 @@ class Stepper implements Steps {
   }
 
   private vouch(request: Request, who: string, p: number, r: number): void {
-    const pending: Copy = { rank: RANK.pending, token: request.token, fence: request.fence, fingerprint: request.fingerprint };
+    const { token, fence, fingerprint, outcome } = request;
+    const pending: Copy = { rank: RANK.pending, token, fence, fingerprint, outcome };
     const inTime = !request.lapsed || this.c.mutant === 'pending outcome written after its lease';
     if (inTime) {
       this.add(`${who} leaves its outcome in Redis`, false, (draft) => {
@@ -677,15 +741,15 @@ class Stepper implements Steps {
     const outlived = request.at === 'outlived';
     const again = (draft: Draft): void => {
       if (outlived) draft.end('try again');
-      else Object.assign(draft.request, { at: 'recall', fresh: true, token: 0, fence: 0, attempt: 0, lapsed: false });
+      else Object.assign(draft.request, { at: 'recall', fresh: true });
     };
-    const found = (draft: Draft, record: { token: number; fingerprint: number }): void => {
+    const found = (draft: Draft, record: Outcome): void => {
       if (record.fingerprint === request.fingerprint || outlived) draft.replay(record);
       else again(draft);
     };
     this.add(`${who} has waited long enough`, false, (draft) => draft.end('try again'), p, r);
 
-    if (this.c.redis && isOutcome(redis)) {
+    if (this.c.redis && redis && isOutcome(redis)) {
       if (!this.needsConfirmation(redis)) {
         this.add(`${who}, waiting, reads in Redis: ${copyName(redis)}`, false, (draft) => {
           if (redis.rank === RANK.pending) draft.keep(completion(redis));
@@ -705,23 +769,32 @@ class Stepper implements Steps {
       }
     }
     if (!row || row.expired || (!row.outcome && row.lapsed)) {
-      this.add(`${who}, waiting, finds the key ${row && !row.expired ? 'orphaned' : 'free'}`, false, again, p, r);
+      this.add(
+        `${who}, waiting, finds the key ${row && !row.expired ? 'orphaned' : 'free'}`,
+        false,
+        again,
+        p,
+        r,
+      );
     } else if (row.outcome) {
       this.add(`${who}, waiting, reads the outcome in Postgres`, false, (draft) => {
         draft.refill(row);
-        found(draft, { token: row.outcome, fingerprint: row.fingerprint });
+        found(draft, row);
       }, p, r); // prettier-ignore
     }
   }
 }
 
-function statement(verb: Statement['verb'], { token, fence, fingerprint, attempt }: Request): Statement {
-  return { verb, token, fence, fingerprint, takeOver: false, attempt };
+function statement(
+  verb: Statement['verb'],
+  { token, fence, fingerprint, attempt, outcome }: Request,
+): Statement {
+  return { verb, token, fence, fingerprint, attempt, takeOver: false, outcome };
 }
 
 /** TieredStoreService.recall: whoever reads a pending outcome brings it to Postgres. */
-function completion({ token, fence, fingerprint }: Copy): Statement {
-  return { verb: 'complete', token, fence, fingerprint, takeOver: false, attempt: 1 };
+function completion({ token, fence, fingerprint, outcome }: Copy): Statement {
+  return { verb: 'complete', token, fence, fingerprint, attempt: 1, takeOver: false, outcome };
 }
 
 function holderOf(s: State, token: number): Request | undefined {

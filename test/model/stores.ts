@@ -29,15 +29,14 @@ const done = ({ token, fence, attempt }: { token: number; fence: number; attempt
 });
 
 /** Whether this claim would win now, so that it needs a token. */
-export function wins(s: State, c: Configuration, { token, takeOver, fingerprint, fence }: Statement): boolean {
+export function wins(s: State, c: Configuration, { token, takeOver, fingerprint }: Statement): boolean {
   const { row } = s;
   if (!row || row.expired) return true;
   if (row.outcome || row.fingerprint !== fingerprint) return false;
   if (row.token === token) return c.mutant !== 'own token refused';
   if (!takeOver) return false;
-  if (c.mutant === 'lease by application clock') return true;
-  if (c.mutant === 'takeover without compare-and-set' && fence) return true;
-  return row.lapsed;
+  const blind = c.mutant === 'lease by application clock' || c.mutant === 'takeover without compare-and-set';
+  return row.lapsed || blind;
 }
 
 /** claimOrRead, reclaimExpired, takeOver; renew where the row is its own (PostgresStore.claim). */
@@ -57,19 +56,20 @@ function claim(s: State, c: Configuration, statement: Statement): Reply {
   return done(s.row);
 }
 
-const isClaim = (row: Row | null, { token, fence }: Statement): row is Row =>
+const isClaim = (row: Row | null, { token, fence }: Statement): boolean =>
   row?.token === token && row.fence === fence && !row.outcome;
 
 /** complete, deleteExpired, insertCompleted (PostgresStore.complete). */
 function complete(s: State, c: Configuration, statement: Statement): Reply {
-  const { token, fence, fingerprint, attempt } = statement;
+  const { token, fence, fingerprint, attempt, outcome } = statement;
   const { row } = s;
-  if (isClaim(row, statement) || (row && c.mutant === 'unfenced completion')) {
-    Object.assign(row, { outcome: token, lapsed: false, expired: false });
+  if (row && (isClaim(row, statement) || c.mutant === 'unfenced completion')) {
+    Object.assign(row, { outcome, lapsed: false, expired: false });
     return done(statement);
   }
-  if (row && !row.expired) return row.outcome === token ? done(statement) : refused(s);
-  s.row = { token, fence, attempt, fingerprint, outcome: token, lapsed: false, expired: false };
+  const landedBefore = row?.token === token && row.fence === fence;
+  if (row && !row.expired) return landedBefore ? done(statement) : refused(s);
+  s.row = { token, fence, attempt, fingerprint, outcome, lapsed: false, expired: false };
   return done(statement);
 }
 
@@ -87,7 +87,7 @@ function release(s: State, c: Configuration, statement: Statement): Reply {
 }
 
 function renew(s: State, _: Configuration, statement: Statement): Reply {
-  if (!isClaim(s.row, statement)) return refused(s);
+  if (!s.row || !isClaim(s.row, statement)) return refused(s);
   Object.assign(s.row, { lapsed: false, expired: false });
   return done(s.row);
 }
@@ -110,5 +110,5 @@ export function remember(s: State, c: Configuration, copy: Copy): boolean {
 
 /** Redis holds an outcome that Postgres does not have. */
 export function vouches(s: State): boolean {
-  return s.redis?.rank === RANK.pending && s.row?.outcome !== s.redis.token;
+  return s.redis?.rank === RANK.pending && s.row?.outcome !== s.redis.outcome;
 }

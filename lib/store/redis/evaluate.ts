@@ -19,7 +19,12 @@ export interface EvaluateOptions {
   readonly timeout: number;
   /** Whether the command must not take effect after the caller has given up. */
   readonly droppedIfLate: boolean;
+  /** Monotonic time (ms) from which on the command must not take effect. */
+  readonly notAfter: number;
 }
+
+/** Of Redis' clock: in the past of every server, so that the reply is the time and nothing else happens. */
+const LONG_AGO = 1;
 
 /** ioredis has a form of every command that leaves replies as bytes; of these two its types do not know. */
 interface ScriptCommands {
@@ -37,11 +42,12 @@ export async function evaluate(
   script: Script,
   key: string,
   args: readonly Argument[],
-  { clock, timeout, droppedIfLate }: EvaluateOptions,
+  { clock, timeout, droppedIfLate, notAfter }: EvaluateOptions,
 ): Promise<Reply> {
-  const waitsUntil = performance.now() + timeout;
+  const waitsUntil = Math.min(performance.now() + timeout, notAfter);
   for (;;) {
-    const deadline = droppedIfLate ? clock.at(waitsUntil) : 0;
+    const unheard = notAfter < Infinity ? LONG_AGO : 0;
+    const deadline = droppedIfLate ? clock.at(waitsUntil) || unheard : 0;
     const reply = toReply(await call(client, script, [key, deadline, ...args]));
     clock.show(reply.now);
     if (reply.verdict !== VERDICT.late) return reply;
