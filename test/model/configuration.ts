@@ -22,6 +22,7 @@ export const MUTANTS = {
   'pending outcome replayed unconfirmed':
     'a pending outcome in Redis is replayed although Postgres could be asked',
   'pending outcome written after its lease': 'a pending outcome may reach Redis when its lease has lapsed',
+  'claim without a lease': 'the claim of a crashed owner stands for ever',
   'older outcome kept': 'of two outcomes of one key that wait in memory the first stays',
 } as const;
 
@@ -79,16 +80,17 @@ export function configuration(
 }
 
 const small = { requests: 2, claims: 2 } as const;
+const medium = { requests: 2, claims: 3 } as const;
 
 /** The protocol as it is, under each family of faults: nothing may be found. */
 export const PROOFS: readonly Configuration[] = [
   configuration('a process crashes', { postgres: 1, crashes: 1, lapses: 1 }),
-  configuration('Postgres fails, a process freezes', { postgres: 2, lapses: 2 }, small),
-  configuration('Postgres runs statements late', { postgres: 2, lateSql: 1, lapses: 1 }, small),
-  configuration('Redis writes come late', { postgres: 1, lateRedis: 2, lapses: 1 }, small),
-  configuration('Redis forgets', { postgres: 2, wipes: 1, crashes: 1, lapses: 1 }, small),
-  configuration('Redis fails over', { postgres: 1, failovers: 1, crashes: 1, lapses: 1 }, small),
-  configuration('handlers fail', { postgres: 1, failures: 1, crashes: 1, lapses: 1 }, small),
+  configuration('Postgres fails, a process freezes', { postgres: 2, lapses: 2 }, medium),
+  configuration('Postgres runs statements late', { postgres: 2, lateSql: 1, lapses: 1 }, medium),
+  configuration('Redis writes come late', { postgres: 1, lateRedis: 2, lapses: 1 }, medium),
+  configuration('Redis forgets', { postgres: 2, wipes: 1, crashes: 1, lapses: 1 }, medium),
+  configuration('Redis fails over', { postgres: 1, failovers: 1, crashes: 1, lapses: 1 }, medium),
+  configuration('handlers fail', { postgres: 1, failures: 1, crashes: 1, lapses: 1 }, medium),
   configuration('records expire', { postgres: 1, expiries: 1, lapses: 1 }, { claims: 3 }),
   configuration('two requests share a key', { postgres: 1, crashes: 1 }, { fingerprints: 2 }),
   configuration('without Redis', { postgres: 2, crashes: 1, lapses: 1 }, { redis: false }),
@@ -96,7 +98,7 @@ export const PROOFS: readonly Configuration[] = [
   configuration(
     'onOrphan reject',
     { postgres: 2, lateSql: 1, lateRedis: 1, crashes: 1, lapses: 1, failures: 1 },
-    { ...small, onOrphan: 'reject' },
+    { ...medium, onOrphan: 'reject' },
   ),
 ];
 
@@ -151,7 +153,7 @@ export const CONTROLS: Readonly<
   'abandon deletes the orphan': {
     faults: { postgres: 1, crashes: 1 },
     property: 'attempts are told',
-    more: { requests: 3 },
+    more: { requests: 3, claims: 3 },
   },
   'takeover without compare-and-set': {
     faults: { crashes: 1 },
@@ -170,15 +172,16 @@ export const CONTROLS: Readonly<
   },
   'handler started after its lease': { faults: { lapses: 1 }, property: 'one execution' },
   'pending outcome replayed unconfirmed': {
-    faults: { postgres: 2, lapses: 1 },
+    faults: { postgres: 1 },
     property: 'one answer',
     more: { requests: 3, keepsVouched: false },
   },
   'pending outcome written after its lease': {
-    faults: { postgres: 2, lapses: 1, lateRedis: 1 },
-    property: 'one answer',
-    more: { requests: 3, claims: 3 },
+    faults: { postgres: 2, lateRedis: 1 },
+    property: 'no execution after an answer',
+    more: { requests: 3 },
   },
+  'claim without a lease': { faults: { crashes: 1 }, property: 'no key is stuck' },
   'older outcome kept': {
     faults: { postgres: 2, lapses: 2 },
     property: 'no outcome is forgotten',

@@ -179,23 +179,27 @@ export function key(s: State): string {
     ].join('/'),
   );
   return [
-    s.row ? Object.values(s.row).map(Number).join() : '',
+    s.row ? rowKey(s.row) : '',
     copyKey(s.redis),
     copyKey(s.replica),
     unordered(s.wire.map(copyKey)),
     unordered(s.late.map(statementKey)),
     unordered(processes),
     [s.arrived, s.sequence, s.tokens, s.seen, s.lastFence].join(),
-    unordered(s.standing.map(String)),
-    unordered(s.effects.map(String)),
-    Object.values(s.left).join(),
+    s.standing.join(),
+    s.effects.join(),
+    budgetKey(s.left),
   ].join('|');
 }
 
 const unordered = (parts: string[]): string => (parts.length > 1 ? parts.sort().join(';') : (parts[0] ?? ''));
+const rowKey = (it: Row): string =>
+  `${it.token},${it.fence},${it.attempt},${it.fingerprint},${it.outcome},${it.lapsed},${it.expired}`;
+const budgetKey = (it: Budget): string =>
+  `${it.postgres},${it.lateSql},${it.lateRedis},${it.wipes},${it.failovers},${it.crashes},${it.lapses},${it.expiries},${it.failures}`;
 const copyKey = (copy: Copy | null): string =>
   copy ? `${copy.rank},${copy.fence},${copy.token},${copy.fingerprint},${copy.outcome}` : '';
 const statementKey = (it: Statement): string =>
-  `${it.verb},${it.token},${it.fence},${it.fingerprint},${Number(it.takeOver)},${it.attempt},${it.outcome}`;
+  `${it.verb},${it.token},${it.fence},${it.fingerprint},${it.takeOver},${it.attempt},${it.outcome}`;
 const requestKey = (it: Request): string =>
-  `${it.at},${it.fingerprint},${Number(it.leads)},${Number(it.fresh)},${it.token},${it.fence},${it.attempt},${it.outcome},${Number(it.lapsed)},${Number(it.sawOrphan)}`;
+  `${it.at},${it.fingerprint},${it.leads},${it.fresh},${it.token},${it.fence},${it.attempt},${it.outcome},${it.lapsed},${it.sawOrphan}`;

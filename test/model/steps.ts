@@ -227,7 +227,7 @@ class Stepper implements Steps {
     }
     if (row && !row.outcome && !row.lapsed && !row.expired) {
       const owner = holderOf(s, row.token);
-      if (!owner || owner.lapsed) {
+      if ((!owner || owner.lapsed) && c.mutant !== 'claim without a lease') {
         this.add(`the lease of token ${row.token} lapses`, false, (draft) => {
           draft.s.row!.lapsed = true;
           if (c.onOrphan === 'retry')
@@ -576,9 +576,9 @@ class Stepper implements Steps {
         if (reply.done) {
           const { token, fence, attempt } = reply;
           Object.assign(draft.request, { token, fence, attempt, lapsed: false });
-          draft.go(
-            attempt > 1 && this.c.mutant !== 'takeover without a look at Redis' ? 'look aside' : 'claimed',
-          );
+          const looks =
+            mutant !== 'takeover without a look at Redis' && mutant !== 'look at Redis before the takeover';
+          draft.go(attempt > 1 && looks ? 'look aside' : 'claimed');
         } else this.refused(draft, reply.row!);
       },
       failed: (draft, sent) => {
