@@ -23,9 +23,6 @@ export interface EvaluateOptions {
   readonly notAfter: number;
 }
 
-/** Of Redis' clock: in the past of every server, so that the reply is the time and nothing else happens. */
-const LONG_AGO = 1;
-
 /** ioredis has a form of every command that leaves replies as bytes; of these two its types do not know. */
 interface ScriptCommands {
   evalBuffer(source: string, keys: number, ...args: readonly Argument[]): Promise<unknown>;
@@ -46,8 +43,7 @@ export async function evaluate(
 ): Promise<Reply> {
   const waitsUntil = Math.min(performance.now() + timeout, notAfter);
   for (;;) {
-    const unheard = notAfter < Infinity ? LONG_AGO : 0;
-    const deadline = droppedIfLate ? clock.at(waitsUntil) || unheard : 0;
+    const deadline = droppedIfLate ? clock.at(waitsUntil) : 0;
     const reply = toReply(await call(client, script, [key, deadline, ...args]));
     clock.show(reply.now);
     if (reply.verdict !== VERDICT.late) return reply;
