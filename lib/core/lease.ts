@@ -14,8 +14,8 @@ export class LeaseLostError extends Error {
 export interface HeldLease {
   /** Aborts with {@link LeaseLostError} once the claim no longer stands, or could not be renewed in time. */
   readonly signal: AbortSignal;
-  /** Whether the lease may have lapsed: another request may own the key by now. */
-  readonly lapsed: () => boolean;
+  /** Monotonic time (ms) until which the lease certainly holds: afterwards another request may own the key. */
+  readonly heldUntil: () => number;
   /** Ends the renewals. The claim itself is completed or released by its owner. */
   drop(): void;
 }
@@ -53,7 +53,7 @@ export class LeaseKeeper {
     this.schedule();
     return {
       signal: abort.signal,
-      lapsed: () => performance.now() >= entry.heldUntil,
+      heldUntil: () => entry.heldUntil,
       drop: () => {
         this.remove(entry);
         this.schedule();

@@ -119,7 +119,14 @@ export class Protocol {
       const claimedAt = performance.now();
       const result = await this.claim(request, fresh);
       if (!result) return this.executeUnprotected(request, work);
-      if (result.claimed) return this.execute(request, result.claim, claimedAt, work);
+      if (result.claimed) {
+        if (performance.now() < claimedAt + policy.lease)
+          return this.execute(request, result.claim, claimedAt, work);
+        // The reply came so late that another request may own the key. No handler ran, but one may have before it.
+        await this.giveBack({ ...result.claim, fence: 0 });
+        if (performance.now() >= deadline || this.closing.signal.aborted) throw inFlight(policy);
+        continue;
+      }
 
       const record = result.record;
       if (record.fingerprint !== request.fingerprint) throw mismatch();
@@ -199,7 +206,7 @@ export class Protocol {
     outcome: Outcome,
     lease: HeldLease,
   ): Promise<RunResult> {
-    const completion = await this.store.complete(claim, outcome, lease.lapsed).catch((error: unknown) => {
+    const completion = await this.store.complete(claim, outcome, lease.heldUntil).catch((error: unknown) => {
       if (!(error instanceof StoreUnavailableError)) throw error;
       throw new IdempotencyError(
         'outcome_not_recorded',

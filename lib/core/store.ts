@@ -43,10 +43,10 @@ export interface IdempotencyStore {
   /**
    * Records the outcome if the claim still stands, even past its lease as long as nobody took it over, and also
    * if no record stands at all (the store lost it): the handler did run, and its retries must be told.
-   * @param lapsed whether the lease may have lapsed by now; a store that keeps outcomes elsewhere while its arbiter
-   * is away may do so only until then, as another request may own the key afterwards
+   * @param heldUntil monotonic time (ms) until which the lease certainly holds; a store that keeps outcomes elsewhere
+   * while its arbiter is away may do so only until then, as another request may own the key afterwards
    */
-  complete(claim: Claim, outcome: Outcome, lapsed?: () => boolean): Promise<CompleteResult>;
+  complete(claim: Claim, outcome: Outcome, heldUntil?: () => number): Promise<CompleteResult>;
 
   /**
    * Gives an unfinished claim back, so that the next request runs the handler. False if the claim no longer stood.

@@ -47,9 +47,11 @@ export class PendingWrites {
 
   /** @param ttl milliseconds after which the write is given up */
   complete(completion: Completion, ttl: number): void {
-    const { hash } = completion.claim.id;
+    const { id, fence } = completion.claim;
     const size = sizeOf(completion.outcome);
-    if (this.completions.has(hash) || this.stopped) return;
+    const waiting = this.completions.get(id.hash)?.write;
+    if (this.stopped || (waiting && waiting.claim.fence >= fence)) return;
+    if (waiting) this.dropCompletion(waiting); // its key was claimed anew since: it would be refused
     if (this.bytes + size > MAX_BYTES) {
       if (!this.full)
         this.logger.error(
@@ -59,7 +61,7 @@ export class PendingWrites {
       return;
     }
     this.bytes += size;
-    this.completions.set(hash, { write: completion, expiresAt: performance.now() + ttl });
+    this.completions.set(id.hash, { write: completion, expiresAt: performance.now() + ttl });
     this.metrics.pendingWrite(1);
     this.schedule();
   }
@@ -92,7 +94,7 @@ export class PendingWrites {
         `${this.completions.size} outcomes could not be written to the arbiter before the shutdown`,
       );
     }
-    for (const hash of this.completions.keys()) this.dropCompletion(hash);
+    for (const { write } of this.completions.values()) this.dropCompletion(write);
     for (const token of this.releases.keys()) this.dropRelease(token);
   }
 
@@ -120,8 +122,8 @@ export class PendingWrites {
       return failures < FAILURES_TO_PAUSE && !this.stopped;
     };
     // A copy: a write that fails goes behind those that were not tried yet.
-    for (const [hash, { write, expiresAt }] of [...this.completions]) {
-      if (performance.now() >= expiresAt) this.dropCompletion(hash);
+    for (const { write, expiresAt } of [...this.completions.values()]) {
+      if (performance.now() >= expiresAt) this.dropCompletion(write);
       else if (!(await attempt(() => this.land(write)))) return false;
     }
     for (const [token, { write, expiresAt }] of [...this.releases]) {
@@ -133,19 +135,18 @@ export class PendingWrites {
 
   private async land(completion: Completion): Promise<void> {
     const { claim, outcome } = completion;
-    const { hash } = claim.id;
     try {
       const result = await this.arbiter.complete(claim, outcome);
       if (!result.recorded) this.metrics.leaseLost();
       this.onCompleted(completion, result);
     } catch (error) {
       if (isCurable(error)) {
-        moveToEnd(this.completions, hash);
+        moveToEnd(this.completions, claim.id.hash);
         throw error;
       }
       // The arbiter has refused this write for good; its gate has logged why.
     }
-    this.dropCompletion(hash);
+    this.dropCompletion(completion);
   }
 
   private async giveBack(claim: Claim): Promise<void> {
@@ -160,11 +161,12 @@ export class PendingWrites {
     this.dropRelease(claim.token);
   }
 
-  private dropCompletion(hash: string): void {
-    const dropped = this.completions.get(hash);
-    if (!dropped) return;
+  private dropCompletion(completion: Completion): void {
+    const { hash } = completion.claim.id;
+    // A later claim's may have taken its place while it was on its way.
+    if (this.completions.get(hash)?.write !== completion) return;
     this.completions.delete(hash);
-    this.bytes -= sizeOf(dropped.write.outcome);
+    this.bytes -= sizeOf(completion.outcome);
     this.full = false;
     this.metrics.pendingWrite(-1);
   }

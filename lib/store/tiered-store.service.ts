@@ -1,14 +1,8 @@
 import { Inject, Injectable } from '@nestjs/common';
+import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { IdempotencySetupError, StoreUnavailableError } from '../core/errors';
-import {
-  isOrphaned,
-  recordId,
-  type Claim,
-  type IdempotencyRecord,
-  type Outcome,
-  type RecordId,
-} from '../core/record';
+import { recordId, type Claim, type IdempotencyRecord, type Outcome, type RecordId } from '../core/record';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../core/store';
 import type { HealthReport, TierHealth } from '../observability/health';
 import { IdempotencyMetrics } from '../observability/metrics';
@@ -72,17 +66,12 @@ export class TieredStoreService implements IdempotencyStore {
   async claim(request: ClaimRequest): Promise<ClaimResult> {
     const cached = this.recall(request.id);
     const early = await Promise.race([cached, delay(HEDGE, undefined, { ref: false })]);
-    if (early && this.answers(early, request)) return { claimed: false, record: early };
+    if (early && !isPending(early) && this.answers(early, request)) return { claimed: false, record: early };
 
     let result: ClaimResult;
     try {
       await this.tiers.pending.settle(request.id);
-      result = await this.askArbiter('claim', () =>
-        this.tiers.arbiter.claim({ ...request, takeOver: false }),
-      );
-      if (request.takeOver && !result.claimed && isOrphaned(result.record)) {
-        result = await this.takeOver(request, result.record);
-      }
+      result = await this.askArbiter('claim', () => this.tiers.arbiter.claim(request));
     } catch (error) {
       if (!(error instanceof StoreUnavailableError)) throw error;
       // The claim may have landed although its reply was lost: nobody will run under it, so it goes back.
@@ -93,8 +82,14 @@ export class TieredStoreService implements IdempotencyStore {
       if (late && this.answers(late, request)) return { claimed: false, record: late };
       throw error;
     }
-    if (result.claimed) void this.write({ claim: result.claim, state: 'in_progress', lease: request.lease });
-    else this.refill(result.record);
+    if (!result.claimed) {
+      this.refill(result.record);
+      return result;
+    }
+    const { claim } = result;
+    const adopted = claim.attempt > 1 ? await this.adopt(claim) : undefined;
+    if (adopted) return { claimed: false, record: adopted };
+    void this.write({ claim, state: 'in_progress', lease: request.lease });
     return result;
   }
 
@@ -102,7 +97,11 @@ export class TieredStoreService implements IdempotencyStore {
    * The handler has run: whatever the arbiter fails with, its outcome is kept here and tried again. While the lease
    * holds, Redis may vouch for it meanwhile; after that, another request may own the key.
    */
-  async complete(claim: Claim, outcome: Outcome, lapsed = (): boolean => false): Promise<CompleteResult> {
+  async complete(
+    claim: Claim,
+    outcome: Outcome,
+    heldUntil = (): number => Infinity,
+  ): Promise<CompleteResult> {
     const completion = { claim, outcome };
     try {
       const result = await this.askArbiter('complete', () => this.tiers.arbiter.complete(claim, outcome));
@@ -110,7 +109,9 @@ export class TieredStoreService implements IdempotencyStore {
       return result;
     } catch (error) {
       this.tiers.pending.complete(completion, this.tiers.retention);
-      if (!lapsed() && (await this.rememberPending(completion)) && !lapsed()) return { recorded: true };
+      const held = heldUntil();
+      const vouches = performance.now() < held && (await this.rememberPending(completion, held));
+      if (vouches && performance.now() < held) return { recorded: true };
       if (error instanceof StoreUnavailableError) throw error;
       throw new StoreUnavailableError(this.tiers.name, 'complete', error);
     }
@@ -134,8 +135,9 @@ export class TieredStoreService implements IdempotencyStore {
 
   async find(id: RecordId): Promise<IdempotencyRecord | undefined> {
     const cached = await this.recall(id);
-    if (cached?.state === 'completed') return cached;
+    if (cached?.state === 'completed' && !cached.pending) return cached;
     try {
+      if (cached && isPending(cached)) await this.tiers.pending.settle(id);
       const record = await this.askArbiter('find', () => this.tiers.arbiter.find(id));
       if (record) this.refill(record);
       return record;
@@ -205,12 +207,21 @@ export class TieredStoreService implements IdempotencyStore {
     return !request.fresh && another && record.leaseRemaining > 0;
   }
 
-  private async takeOver(request: ClaimRequest, orphan: IdempotencyRecord): Promise<ClaimResult> {
-    // An owner that could not reach Postgres has left its outcome in Redis: worth the full Redis timeout to know.
-    const cached = await this.recall(request.id);
-    if (cached?.state === 'completed' && cached.fence >= orphan.fence)
-      return { claimed: false, record: cached };
-    return this.askArbiter('claim', () => this.tiers.arbiter.claim(request));
+  /**
+   * An owner that could not reach Postgres has left its outcome in Redis: it becomes that of the claim which has taken
+   * its key over. Redis is asked after the takeover, as until then the owner could renew its lease and leave one; and
+   * it gets its full timeout.
+   */
+  private async adopt(claim: Claim): Promise<IdempotencyRecord | undefined> {
+    const left = await this.askCache('find', (store) => store.find(claim.id)).catch(() => undefined);
+    if (left?.state !== 'completed' || left.fingerprint !== claim.fingerprint) return undefined;
+    try {
+      const result = await this.complete(claim, left.outcome);
+      return result.recorded ? left : result.record;
+    } catch (error) {
+      if (!(error instanceof StoreUnavailableError)) throw error;
+      return left; // it waits for Postgres in memory now
+    }
   }
 
   /** What Redis knows; undefined if it knows nothing, failed, or is bypassed. Never rejects. */
@@ -228,13 +239,16 @@ export class TieredStoreService implements IdempotencyStore {
     else this.refill(result.record);
   }
 
-  /** Makes Redis agree with what the arbiter holds. */
+  /**
+   * Makes Redis agree with what the arbiter holds. The hint of a takeover is left to its owner, who looks first for an
+   * outcome that the hint would bury.
+   */
   private refill(record: IdempotencyRecord): void {
     if (record.tier === 'redis') return;
     // What cannot be read here may be readable elsewhere, or once it is mended: no tombstone may stand in for it.
     if (record.state === 'completed' && record.unreadable) return;
     if (record.state === 'completed') this.rememberOutcome(record, record.outcome, record.expiresIn);
-    else if (record.leaseRemaining > 0) {
+    else if (record.leaseRemaining > 0 && record.attempt === 1) {
       void this.write({ claim: record, state: 'in_progress', lease: Math.ceil(record.leaseRemaining) });
     }
   }
@@ -245,13 +259,14 @@ export class TieredStoreService implements IdempotencyStore {
   }
 
   /** True once Redis has the outcome that Postgres could not take; it may be the only copy, so it stays for long. */
-  private rememberPending({ claim, outcome }: Completion): Promise<boolean> {
-    return this.write({ claim, state: 'completed', outcome, pending: true, ttl: this.tiers.retention });
+  private rememberPending({ claim, outcome }: Completion, heldUntil: number): Promise<boolean> {
+    const entry = { claim, state: 'completed', outcome, pending: true, ttl: this.tiers.retention } as const;
+    return this.write(entry, heldUntil);
   }
 
   /** False if Redis did not take it; but for a pending outcome that costs a read of Postgres later, nothing else. */
-  private async write(entry: CacheEntry): Promise<boolean> {
-    return this.askCache('remember', (store) => store.remember(entry)).then(
+  private async write(entry: CacheEntry, notAfter?: number): Promise<boolean> {
+    return this.askCache('remember', (store) => store.remember(entry, notAfter)).then(
       (stands) => stands === true,
       () => false,
     );
@@ -273,4 +288,9 @@ export class TieredStoreService implements IdempotencyStore {
     }
     return cache.gate.ask(operation, () => call(cache.store));
   }
+}
+
+/** Redis' word alone: Postgres did not have it when it was written, and another claim may have won the key since. */
+function isPending(record: IdempotencyRecord): boolean {
+  return record.state === 'completed' && record.pending;
 }

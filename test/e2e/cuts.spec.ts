@@ -90,7 +90,7 @@ describe('processes that lose a store, or a reply', () => {
     const a = await start();
     const mine = await claim(a);
     a.postgres.off = true;
-    await expect(a.store.complete(mine, text('A'), () => true)).rejects.toThrow(/unavailable/);
+    await expect(a.store.complete(mine, text('A'), () => performance.now())).rejects.toThrow(/unavailable/);
     expect(await a.store.find(id).catch(() => 'unknown')).not.toMatchObject({ state: 'completed' });
   });
 
@@ -167,6 +167,57 @@ describe('processes that lose a store, or a reply', () => {
     await eventually(() => expect(a.pending()).toBe(0));
     await eventually(async () => expect(answer(await reader.store.find(id))).toBe('B'));
     expect(answer(await blind.store.find(id))).toBe('B');
+  });
+
+  it('an outcome that Redis alone vouches for is not replayed once its key was taken over', async () => {
+    const [a, blind, reader] = [await start(), await start(), await start()];
+    const old = await claim(a);
+    a.postgres.off = true;
+    expect(await a.store.complete(old, text('A'))).toEqual({ recorded: true });
+    blind.redis.off = true;
+    await lapsed(blind);
+    const winner = await claim(blind, { lease: 60_000 });
+    const standing = { state: 'in_progress', token: winner.token };
+    expect(await reader.store.claim(request())).toMatchObject({ claimed: false, record: standing });
+    expect(await reader.store.find(id)).toMatchObject(standing);
+  });
+
+  it('an outcome that Redis alone vouches for is replayed while Postgres cannot be asked', async () => {
+    const [a, reader] = [await start(), await start()];
+    const mine = await claim(a, { lease: 60_000 });
+    a.postgres.off = reader.postgres.off = true;
+    expect(await a.store.complete(mine, text('A'))).toEqual({ recorded: true });
+    const result = await reader.store.claim(request());
+    expect(result.claimed ? 'claimed' : answer(result.record)).toBe('A');
+    expect(answer(await reader.store.find(id))).toBe('A');
+  });
+
+  it('of two outcomes that wait in one memory the later claim’s is kept', async () => {
+    const [a, reader] = [await start(), await start()];
+    const old = await claim(a);
+    await lapsed(a);
+    const winner = await claim(a);
+    a.postgres.off = a.redis.off = true;
+    await expect(a.store.complete(old, text('A'))).rejects.toThrow(/unavailable/);
+    await expect(a.store.complete(winner, text('B'))).rejects.toThrow(/unavailable/);
+    a.postgres.off = false;
+    await eventually(() => expect(a.pending()).toBe(0));
+    expect(answer(await reader.store.find(id))).toBe('B');
+  });
+
+  it('a claim whose reply comes after its lease runs no handler, and leaves an orphan an orphan', async () => {
+    const [a, crashed] = [await start(), await start()];
+    const options = { lease: 150, fingerprint: 'x' };
+    void crashed.service.execute(id.key, () => new Promise(() => undefined), options).catch(() => undefined);
+    await eventually(() => expect(crashed.calls['redis.remember']).toBe(1));
+    await crashed.close();
+    open = [a];
+    await lapsed(a);
+    a.postgres.slowBy = 200;
+    const attempt = a.service.execute(id.key, (context) => context.attempt, options);
+    await eventually(() => expect(a.calls['postgres.release']).toBe(1));
+    a.postgres.slowBy = undefined;
+    expect(await attempt).toBe(3);
   });
 
   it('a stale hint in Redis answers once, and then Postgres is asked', async () => {

@@ -19,6 +19,8 @@ export interface EvaluateOptions {
   readonly timeout: number;
   /** Whether the command must not take effect after the caller has given up. */
   readonly droppedIfLate: boolean;
+  /** Monotonic time (ms) from which on the command must not take effect. */
+  readonly notAfter: number;
 }
 
 /** ioredis has a form of every command that leaves replies as bytes; of these two its types do not know. */
@@ -37,9 +39,9 @@ export async function evaluate(
   script: Script,
   key: string,
   args: readonly Argument[],
-  { clock, timeout, droppedIfLate }: EvaluateOptions,
+  { clock, timeout, droppedIfLate, notAfter }: EvaluateOptions,
 ): Promise<Reply> {
-  const waitsUntil = performance.now() + timeout;
+  const waitsUntil = Math.min(performance.now() + timeout, notAfter);
   for (;;) {
     const deadline = droppedIfLate ? clock.at(waitsUntil) : 0;
     const reply = toReply(await call(client, script, [key, deadline, ...args]));

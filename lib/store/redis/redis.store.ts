@@ -115,13 +115,14 @@ export class RedisStore implements IdempotencyStore {
   /**
    * Writes a copy, unless the greater fence, or for the same fence the later state, is there already. False if what
    * stands is another claim's, or the mark that this one was removed.
+   * @param notAfter monotonic time (ms) from which on it must not be written any more
    * @throws StoreUnavailableError
    */
-  async remember(entry: CacheEntry): Promise<boolean> {
+  async remember(entry: CacheEntry, notAfter = Infinity): Promise<boolean> {
     const { id, fence, attempt } = entry.claim;
     const { rank, lease, ttl, rest } = written(entry, this.seal);
     const args = [rank, fence, attempt, wholeMs(lease), Math.max(1, wholeMs(ttl)), rest];
-    const reply = await this.ask('remember', REMEMBER, id, args, { droppedIfLate: true });
+    const reply = await this.ask('remember', REMEMBER, id, args, { droppedIfLate: true, notAfter });
     return reply.verdict === VERDICT.done;
   }
 
@@ -140,10 +141,10 @@ export class RedisStore implements IdempotencyStore {
     script: Script,
     id: RecordId,
     args: readonly Argument[],
-    { droppedIfLate = false } = {},
+    { droppedIfLate = false, notAfter = Infinity } = {},
   ): Promise<Reply> {
     const { clock, timeout } = this.connection;
-    const options = { clock, timeout, droppedIfLate };
+    const options = { clock, timeout, droppedIfLate, notAfter };
     return this.connection.run(operation, (client) =>
       evaluate(client, script, this.keyOf(id), args, options),
     );

@@ -127,6 +127,15 @@ describe('remember', () => {
     await until(async () => (await store.find(brief.id)) === undefined, 'the hint is gone');
   });
 
+  it('is not made once its time has passed, even where the caller would still wait', async () => {
+    const claim = newClaim();
+    const entry = entryOf(claim, { fence: 1, state: 'pending' });
+    await rejection(store.remember(entry, performance.now() - 1));
+    expect(await seen(claim)).toBeUndefined();
+    expect(await store.remember(entry, performance.now() + 5_000)).toBe(true);
+    expect(await seen(claim)).toEqual({ fence: 1, state: 'pending' });
+  });
+
   it('keeps an outcome for the time it is given, and says how much of it is left', async () => {
     const claim = newClaim();
     await store.remember({ claim, state: 'completed', outcome: response(), pending: false, ttl: 100_000.7 });

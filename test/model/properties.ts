@@ -1,0 +1,41 @@
+import type { State } from './state';
+
+/** What must hold in every state, or at every step. The names are those of docs/model.md. */
+export const PROPERTIES = {
+  'one execution':
+    'a handler starts only if every earlier one of the key has given it back, or (retry) lost its lease',
+  'Postgres decides':
+    'a handler starts only while a row in Postgres carries the token and fence of its claim',
+  'no execution after an answer': 'once a client has seen an outcome, no handler of the key starts',
+  'one answer': 'every answer is the outcome that the first client has seen',
+  'its own request': 'a request never gets the outcome of another fingerprint',
+  'fences rise': 'each claim has a higher fence than those before it',
+  'attempts are told':
+    'a handler that starts where an interrupted one may have left effects has an attempt above 1',
+  'no outcome is forgotten':
+    'the outcome of the claim that stands is kept in the memory of its process until Postgres has it',
+  'not refused by itself': 'no request waits for, or is refused by, a row that carries its own token',
+  'no key is stuck': 'without further faults, some path leads to a completed or absent record',
+} as const;
+
+export type Property = keyof typeof PROPERTIES;
+
+/** The properties that the step under way breaks. */
+let broken: Property[] = [];
+const NONE: readonly Property[] = [];
+
+export function expect(holds: boolean, property: Property): void {
+  if (!holds && !broken.includes(property)) broken.push(property);
+}
+
+export function takeBroken(): readonly Property[] {
+  if (broken.length === 0) return NONE;
+  const taken = broken;
+  broken = [];
+  return taken;
+}
+
+/** Where a key may rest. */
+export function atRest({ row }: State): boolean {
+  return !row || row.expired || row.outcome > 0;
+}

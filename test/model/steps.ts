@@ -1,0 +1,814 @@
+import type { Configuration } from './configuration';
+import { expect, takeBroken, type Property } from './properties';
+import {
+  clone,
+  HOLDING,
+  RANK,
+  type Budget,
+  type Copy,
+  type Place,
+  type Process,
+  type Request,
+  type Row,
+  type State,
+  type Statement,
+} from './state';
+import { execute, remember, vouches, wins, type Reply } from './stores';
+
+export interface Step {
+  readonly label: string;
+  /** Something goes wrong that need not: the way out of a stuck key must do without. */
+  readonly fault: boolean;
+  readonly next: State;
+  readonly broken: readonly Property[];
+}
+
+export interface Steps {
+  readonly list: readonly Step[];
+  /** A claim was left out, as all those that the configuration allows have been made. */
+  readonly cut: boolean;
+}
+
+/** Everything that can happen next. */
+export function stepsFrom(s: State, c: Configuration): Steps {
+  const steps = new Stepper(s, c);
+  steps.environment();
+  s.processes.forEach((process, p) => {
+    steps.background(p);
+    process.requests.forEach((_, r) => steps.request(p, r));
+  });
+  return steps;
+}
+
+/** What becomes of a request: an outcome, a refusal that its followers share, or one after which they try themselves. */
+type Ending = Outcome | 'refused' | 'try again';
+
+type Outcome = Pick<Copy, 'outcome' | 'fingerprint'>;
+type Claim = Pick<Copy, 'token' | 'fence' | 'fingerprint'>;
+
+/** The draft of one step: a state to change, and the Redis writes that the change sends. */
+class Draft {
+  readonly writes: Copy[] = [];
+
+  constructor(
+    readonly s: State,
+    private readonly c: Configuration,
+    readonly p: number,
+    private readonly r: number,
+  ) {}
+
+  get process(): Process {
+    return this.s.processes[this.p]!;
+  }
+
+  get request(): Request {
+    return this.process.requests[this.r]!;
+  }
+
+  go(at: Place): void {
+    this.request.at = at;
+  }
+
+  write(rank: number, { token, fence, fingerprint }: Claim, outcome = 0): void {
+    this.writes.push({ rank, token, fence, fingerprint, outcome });
+  }
+
+  execute(statement: Statement): Reply {
+    const { s, c } = this;
+    const reply = execute(s, c, statement);
+    if (!reply.done) return reply;
+    if (statement.verb === 'release' && statement.fence) {
+      s.standing = s.standing.filter((token) => token !== statement.token);
+      s.effects = []; // its handler was told of earlier attempts, and answers for them
+    }
+    if (statement.verb === 'renew' && s.effects.includes(reply.token) && !s.standing.includes(reply.token))
+      s.standing.push(reply.token);
+    return reply;
+  }
+
+  /** PendingWrites.complete: of two outcomes of the key the one with the higher fence stays. */
+  keep(outcome: Statement): void {
+    const waiting = this.process.outcome;
+    const keeps = !waiting || (waiting.fence < outcome.fence && this.c.mutant !== 'older outcome kept');
+    const { row } = this.s;
+    expect(
+      keeps || row?.token !== outcome.token || row.outcome > 0 || waiting?.token === outcome.token,
+      'no outcome is forgotten',
+    );
+    if (keeps) this.process.outcome = outcome;
+  }
+
+  /** What TieredStoreService.refill writes to Redis for a row that was read. */
+  refill(row: Readonly<Row>): void {
+    if (row.outcome) this.write(RANK.completed, row, row.outcome);
+    else if (!row.lapsed && (row.attempt === 1 || this.c.mutant === 'hint of a takeover refilled'))
+      this.write(RANK.hint, row);
+  }
+
+  start(): void {
+    const { s, request } = this;
+    const { row } = s;
+    expect(row?.token === request.token && row.fence === request.fence && !row.outcome, 'Postgres decides');
+    expect(s.seen === 0, 'no execution after an answer');
+    expect(s.standing.length === 0, 'one execution');
+    expect(s.effects.length === 0 || request.attempt > 1, 'attempts are told');
+    s.standing.push(request.token);
+    s.effects.push(request.token);
+    this.go('running');
+  }
+
+  see({ outcome, fingerprint }: Outcome, request: Request): void {
+    expect(fingerprint === request.fingerprint, 'its own request');
+    expect(this.s.seen === 0 || this.s.seen === outcome, 'one answer');
+    this.s.seen = outcome;
+  }
+
+  /** Replays an outcome, or refuses the request as another than the one that had it. */
+  replay(record: Outcome): void {
+    this.end(record.fingerprint === this.request.fingerprint ? record : 'refused');
+  }
+
+  /** Protocol.answer: the request has its answer, and so have those that joined it, or they go on by themselves. */
+  end(ending: Ending): void {
+    const { process, request } = this;
+    const followers = request.leads ? process.requests.filter(({ at }) => at === 'joined') : [];
+    process.requests = process.requests.filter((other) => other !== request);
+    if (typeof ending === 'object') this.see(ending, request);
+    for (const follower of followers) {
+      if (ending === 'try again') {
+        enter(process, follower, this.c);
+        continue;
+      }
+      process.requests = process.requests.filter((other) => other !== follower);
+      if (typeof ending === 'object') this.see(ending, follower);
+    }
+  }
+}
+
+/** Protocol.answer: joins the request of this process that leads, or asks the stores. */
+function enter(process: Process, request: Request, c: Configuration): void {
+  const leader = c.inFlight === 'wait' ? process.requests.find(({ leads }) => leads) : undefined;
+  const joins = leader?.fingerprint === request.fingerprint;
+  Object.assign(request, { at: joins ? 'joined' : 'recall', leads: !joins && !leader });
+}
+
+const isOutcome = ({ outcome }: Copy): boolean => outcome > 0;
+
+class Stepper implements Steps {
+  readonly list: Step[] = [];
+  cut = false;
+
+  constructor(
+    private readonly s: State,
+    private readonly c: Configuration,
+  ) {}
+
+  /** Adds a step, once for each thing that can become of the Redis writes it sends. */
+  private add(label: string, fault: boolean, change: (draft: Draft) => void, p = 0, r = 0): void {
+    const draft = new Draft(clone(this.s), this.c, p, r);
+    change(draft);
+    const broken = takeBroken();
+    const [write] = this.c.redis ? draft.writes : [];
+    if (!write) {
+      this.list.push({ label, fault, next: draft.s, broken });
+      return;
+    }
+    const landed = clone(draft.s);
+    remember(landed, this.c, write);
+    this.list.push({ label, fault, next: landed, broken });
+    if (landed.redis === draft.s.redis) return; // nothing changed, so it may as well be lost
+    this.list.push({ label: `${label}; its write to Redis is lost`, fault: true, next: draft.s, broken });
+    if (draft.s.left.lateRedis > 0) {
+      const late = clone(draft.s);
+      late.wire.push(write);
+      spend(late, 'lateRedis');
+      this.list.push({
+        label: `${label}; its write to Redis lies in a socket`,
+        fault: true,
+        next: late,
+        broken,
+      });
+    }
+  }
+
+  /** What time and the faults of others do. */
+  environment(): void {
+    const { s, c } = this;
+    const { left, row } = s;
+    if (s.arrived < c.requests) this.arrivals();
+    s.wire.forEach((copy, i) => {
+      this.add(`Redis runs a late write (${copyName(copy)})`, true, (draft) => {
+        draft.s.wire.splice(i, 1);
+        remember(draft.s, c, copy);
+      });
+    });
+    s.late.forEach((statement, i) => {
+      this.add(`Postgres runs a late ${statement.verb} of token ${statement.token}`, true, (draft) => {
+        draft.s.late.splice(i, 1);
+        draft.execute(statement);
+      });
+    });
+    const mayForget = !(c.keepsVouched && vouches(s));
+    if (s.redis && left.wipes > 0 && mayForget) {
+      this.add('Redis forgets the key', true, (draft) => {
+        draft.s.redis = null;
+        spend(draft.s, 'wipes');
+      });
+    }
+    if (left.failovers > 0 && s.redis !== s.replica) {
+      this.add('the replica of Redis catches up', true, (draft) => (draft.s.replica = draft.s.redis));
+      if (mayForget) {
+        this.add('Redis fails over to a replica that lags', true, (draft) => {
+          draft.s.redis = draft.s.replica;
+          draft.s.replica = null;
+          spend(draft.s, 'failovers');
+        });
+      }
+    }
+    if (row && !row.outcome && !row.lapsed && !row.expired) {
+      const owner = holderOf(s, row.token);
+      if ((!owner || owner.lapsed) && c.mutant !== 'claim without a lease') {
+        this.add(`the lease of token ${row.token} lapses`, false, (draft) => {
+          draft.s.row!.lapsed = true;
+          if (c.onOrphan === 'retry')
+            draft.s.standing = draft.s.standing.filter((token) => token !== row.token);
+        });
+      }
+    }
+    if (row && left.expiries > 0 && !row.expired && (row.outcome > 0 || row.lapsed) && this.isQuiet()) {
+      this.add('the record expires', false, (draft) => {
+        draft.s.row!.expired = true;
+        Object.assign(draft.s, { standing: [], effects: [], seen: 0 });
+        spend(draft.s, 'expiries');
+      });
+    }
+    if (row?.expired) this.add('the cleanup deletes the record', false, (draft) => (draft.s.row = null));
+  }
+
+  /**
+   * A retention is far longer than anything under way, but for a process that is frozen in its handler; and than
+   * what Redis keeps.
+   */
+  private isQuiet(): boolean {
+    const { redis, replica, wire, late, processes } = this.s;
+    if (redis || replica || wire.length + late.length > 0) return false;
+    return processes.every(
+      ({ outcome, requests }) => !outcome && requests.every(({ at }) => at === 'running' || at === 'claimed'),
+    );
+  }
+
+  private arrivals(): void {
+    const { s, c } = this;
+    s.processes.forEach(({ requests, outcome, releases }, p) => {
+      // Processes without anything in memory are alike.
+      const idle = (i: number): boolean => {
+        const other = s.processes[i]!;
+        return other.requests.length === 0 && !other.outcome && other.releases.length === 0;
+      };
+      if (
+        requests.length === 0 &&
+        !outcome &&
+        releases.length === 0 &&
+        s.processes.findIndex((_, i) => idle(i)) < p
+      )
+        return;
+      for (let fingerprint = 0; fingerprint < Math.min(c.fingerprints, s.arrived + 1); fingerprint++) {
+        const id = s.arrived + 1;
+        const what = c.fingerprints > 1 ? ` (fingerprint ${fingerprint})` : '';
+        this.add(`request ${id}${what} comes to process ${p + 1}`, false, (draft) => {
+          draft.s.arrived++;
+          const process = draft.s.processes[p]!;
+          const request: Request = {
+            id,
+            fingerprint,
+            at: 'recall',
+            leads: false,
+            fresh: c.inFlight === 'reject',
+            token: 0,
+            fence: 0,
+            attempt: 0,
+            outcome: 0,
+            lapsed: false,
+            sawOrphan: false,
+          };
+          enter(process, request, c);
+          process.requests.push(request);
+        });
+      }
+    });
+  }
+
+  /** A process as such: its crash, and what it brings to Postgres in the background (PendingWrites.flush). */
+  background(p: number): void {
+    const { outcome, releases, requests } = this.s.processes[p]!;
+    if (this.s.left.crashes > 0 && (outcome || releases.length + requests.length > 0)) {
+      this.add(`process ${p + 1} crashes`, true, (draft) => {
+        draft.s.processes[p] = { requests: [], outcome: null, releases: [] };
+        spend(draft.s, 'crashes');
+      });
+    }
+    if (outcome) this.settle(`process ${p + 1}`, p, 0, () => undefined);
+    releases.forEach((release, i) => {
+      this.add(
+        `process ${p + 1} gives token ${release.token} back`,
+        false,
+        (draft) => {
+          draft.execute(release);
+          draft.process.releases.splice(i, 1);
+        },
+        p,
+      );
+    });
+  }
+
+  /** PendingWrites.land: the outcome that waits in memory is brought to Postgres. */
+  private settle(who: string, p: number, r: number, failed: (draft: Draft) => void): void {
+    const outcome = this.s.processes[p]!.outcome!;
+    this.sql(`${who} brings the outcome of token ${outcome.token}`, outcome, p, r, {
+      reply: (draft, reply) => {
+        draft.process.outcome = null;
+        if (reply.done) draft.write(RANK.completed, outcome, outcome.outcome);
+        else if (reply.row) draft.refill(reply.row);
+      },
+      failed,
+    });
+  }
+
+  /** An operation on Postgres, and the ways in which it fails: TierGate.ask, PostgresConnection.operation. */
+  private sql(
+    label: string,
+    statement: Statement,
+    p: number,
+    r: number,
+    then: {
+      reply: (draft: Draft, reply: Reply) => void;
+      failed: (draft: Draft, sent: Statement | undefined) => void;
+    },
+  ): void {
+    const { s, c } = this;
+    const claims = statement.verb === 'claim' && !statement.token;
+    const changes = statement.verb !== 'claim' || wins(s, c, statement);
+    const exhausted = claims && s.tokens >= c.claims;
+    const named = (draft: Draft): Statement =>
+      claims ? { ...statement, token: ++draft.s.tokens } : statement;
+
+    if (exhausted && changes) this.cut = true;
+    else {
+      this.add(
+        `${label} in Postgres`,
+        false,
+        (draft) => then.reply(draft, draft.execute(changes ? named(draft) : statement)),
+        p,
+        r,
+      );
+    }
+    if (s.left.postgres === 0) return;
+    this.add(`${label}: Postgres cannot be reached`, true, (draft) => {
+      spend(draft.s, 'postgres');
+      then.failed(draft, undefined);
+    }, p, r); // prettier-ignore
+    if (exhausted) return;
+    if (changes) {
+      this.add(
+        `${label} in Postgres, and the reply is lost`,
+        true,
+        (draft) => {
+          spend(draft.s, 'postgres');
+          const sent = named(draft);
+          draft.execute(sent);
+          then.failed(draft, sent);
+        },
+        p,
+        r,
+      );
+    }
+    if (changes && claims) {
+      // PostgresConnection: a connection that was found dead is replaced, and the statement is sent once more.
+      this.add(
+        `${label} in Postgres, the connection dies, and it is sent again`,
+        true,
+        (draft) => {
+          spend(draft.s, 'postgres');
+          const sent = named(draft);
+          draft.execute(sent);
+          draft.request.token = sent.token;
+        },
+        p,
+        r,
+      );
+    }
+    if (s.left.lateSql > 0) {
+      this.add(
+        `${label}: Postgres does not answer in time, and will run it later`,
+        true,
+        (draft) => {
+          spend(draft.s, 'postgres');
+          spend(draft.s, 'lateSql');
+          const sent = named(draft);
+          draft.s.late.push(sent);
+          then.failed(draft, sent);
+        },
+        p,
+        r,
+      );
+    }
+  }
+
+  /** A read of Redis; it may fail at any time, but where a pending outcome is at stake and the assumption holds. */
+  private recall(
+    label: string,
+    p: number,
+    r: number,
+    then: { knows: (draft: Draft, copy: Copy) => boolean; fails: (draft: Draft) => void },
+    mayFail = true,
+  ): void {
+    const { redis } = this.s;
+    let known = false;
+    if (redis && this.c.redis) {
+      this.add(
+        `${label} reads in Redis: ${copyName(redis)}`,
+        false,
+        (draft) => {
+          known = then.knows(draft, redis);
+          if (!known) then.fails(draft);
+        },
+        p,
+        r,
+      );
+    }
+    if (redis && !known && redis.rank !== RANK.pending) return; // a failure makes no difference
+    if (redis && !mayFail) return;
+    const fault = redis !== null && this.c.redis;
+    this.add(
+      fault ? `${label} gets no answer from Redis` : `${label} finds nothing in Redis`,
+      fault,
+      then.fails,
+      p,
+      r,
+    );
+  }
+
+  request(p: number, r: number): void {
+    const request = this.s.processes[p]!.requests[r]!;
+    const who = `request ${request.id}`;
+    this.lease(request, who, p, r);
+    switch (request.at) {
+      case 'recall':
+        return this.recallFirst(who, p, r);
+      case 'ask':
+        return this.claim(request, who, p, r);
+      case 'fall back':
+        return this.recall(who, p, r, {
+          knows: (draft, copy) => this.answers(draft, copy),
+          fails: (draft) => draft.end('refused'),
+        });
+      case 'look aside':
+        return this.lookAside(request, who, p, r);
+      case 'adopt':
+        return this.adopt(request, who, p, r);
+      case 'claimed':
+        return this.begin(request, who, p, r);
+      case 'give up':
+        return this.giveUp(request, who, p, r);
+      case 'running':
+        return this.run(request, who, p, r);
+      case 'complete':
+        return this.complete(request, who, p, r);
+      case 'vouch':
+        return this.vouch(request, who, p, r);
+      case 'release':
+        return this.release(request, who, p, r);
+      case 'waiting':
+      case 'outlived':
+        return this.wait(request, who, p, r);
+      case 'joined':
+        this.add(`${who} has waited long enough`, false, (draft) => draft.end('try again'), p, r);
+    }
+  }
+
+  /** The owner's own clock, and its heartbeat (lib/core/lease.ts). */
+  private lease(request: Request, who: string, p: number, r: number): void {
+    if (!HOLDING.has(request.at)) return;
+    if (!request.lapsed && this.s.left.lapses > 0) {
+      this.add(`the lease of ${who} ends by its own clock`, true, (draft) => {
+        draft.request.lapsed = true;
+        spend(draft.s, 'lapses');
+      }, p, r); // prettier-ignore
+    }
+    if (
+      request.lapsed &&
+      request.at !== 'claimed' &&
+      this.s.row?.token === request.token &&
+      !this.s.row.outcome
+    ) {
+      const renewal = statement('renew', request);
+      this.sql(`${who} renews its lease`, renewal, p, r, {
+        reply: (draft, reply) => (draft.request.lapsed = !reply.done),
+        failed: () => undefined,
+      });
+    }
+  }
+
+  private recallFirst(who: string, p: number, r: number): void {
+    if (
+      this.c.mutant === 'naive fallback' &&
+      !this.s.redis &&
+      this.c.redis &&
+      this.s.tokens < this.c.claims
+    ) {
+      this.add(`${who} finds nothing in Redis and runs`, false, (draft) => {
+        const fence = ++draft.s.sequence;
+        Object.assign(draft.request, { token: ++draft.s.tokens, fence, attempt: 1 });
+        draft.write(RANK.hint, draft.request);
+        draft.start();
+      }, p, r); // prettier-ignore
+    }
+    this.recall(who, p, r, {
+      knows: (draft, copy) => {
+        // A pending outcome is Redis' word alone: Postgres is asked for its own first.
+        if (!this.needsConfirmation(copy)) return this.answers(draft, copy);
+        draft.keep(completion(copy));
+        draft.go('ask');
+        return true;
+      },
+      fails: (draft) => draft.go('ask'),
+    });
+  }
+
+  private needsConfirmation(copy: Copy): boolean {
+    return copy.rank === RANK.pending && this.c.mutant !== 'pending outcome replayed unconfirmed';
+  }
+
+  /** TieredStoreService.answers, and what the protocol does with it. */
+  private answers(draft: Draft, copy: Copy): boolean {
+    if (copy.rank === RANK.pending) draft.keep(completion(copy));
+    if (isOutcome(copy)) {
+      draft.replay(copy);
+      return true;
+    }
+    const { fresh, fingerprint, token } = draft.request;
+    const another = copy.rank === RANK.hint && copy.token !== token && copy.fingerprint === fingerprint;
+    if (fresh || !another) return false;
+    draft.go('waiting');
+    return true;
+  }
+
+  private claim(request: Request, who: string, p: number, r: number): void {
+    if (this.s.processes[p]!.outcome) {
+      this.settle(who, p, r, (draft) => draft.go('fall back'));
+      return;
+    }
+    const { mutant } = this.c;
+    const readsFirst =
+      mutant === 'takeover without compare-and-set' || mutant === 'look at Redis before the takeover';
+    if (readsFirst && !request.sawOrphan && this.s.row?.lapsed) {
+      const left =
+        mutant === 'look at Redis before the takeover' && this.s.redis?.outcome ? this.s.redis : undefined;
+      this.add(`${who} reads the orphan`, false, (draft) => {
+        if (left) draft.replay(left);
+        else draft.request.sawOrphan = true;
+      }, p, r); // prettier-ignore
+      return;
+    }
+    const takeOver = this.c.onOrphan === 'retry' && (!readsFirst || request.sawOrphan);
+    this.sql(`${who} claims`, { ...statement('claim', request), takeOver }, p, r, {
+      reply: (draft, reply) => {
+        if (reply.done) {
+          const { token, fence, attempt } = reply;
+          Object.assign(draft.request, { token, fence, attempt, lapsed: false });
+          const looks =
+            mutant !== 'takeover without a look at Redis' && mutant !== 'look at Redis before the takeover';
+          draft.go(attempt > 1 && looks ? 'look aside' : 'claimed');
+        } else this.refused(draft, reply.row!);
+      },
+      failed: (draft, sent) => {
+        if (sent) draft.process.releases.push({ ...sent, verb: 'release', fence: 0, takeOver: false });
+        draft.request.token = 0;
+        draft.go('fall back');
+      },
+    });
+  }
+
+  /** A row stands in the way: Protocol.ask. */
+  private refused(draft: Draft, row: Readonly<Row>): void {
+    const { request } = draft;
+    draft.refill(row);
+    if (request.token) expect(row.token !== request.token, 'not refused by itself');
+    Object.assign(request, { token: 0, fence: 0, attempt: 0, lapsed: false });
+    if (row.outcome) draft.replay(row);
+    else if (row.fingerprint !== request.fingerprint || row.lapsed) draft.end('refused');
+    else if (this.c.inFlight === 'reject') draft.end('try again');
+    else draft.go('waiting');
+  }
+
+  private lookAside(request: Request, who: string, p: number, r: number): void {
+    const mayFail = !(this.c.keepsVouched && vouches(this.s));
+    this.recall(`${who}, as it has taken over (token ${request.token}),`, p, r, {
+      knows: (draft, copy) => {
+        if (!isOutcome(copy) || copy.fingerprint !== request.fingerprint) return false;
+        draft.request.outcome = copy.outcome;
+        draft.go('adopt');
+        return true;
+      },
+      fails: (draft) => draft.go('claimed'),
+    }, mayFail); // prettier-ignore
+  }
+
+  private adopt(request: Request, who: string, p: number, r: number): void {
+    const adopted = statement('complete', request);
+    this.sql(`${who} records the outcome of token ${request.outcome} as its own`, adopted, p, r, {
+      reply: (draft, reply) => {
+        if (reply.done) {
+          draft.write(RANK.completed, request, request.outcome);
+          draft.replay(request);
+        } else this.refused(draft, reply.row!);
+      },
+      failed: (draft) => {
+        draft.keep(adopted);
+        draft.replay(request);
+      },
+    });
+  }
+
+  private begin(request: Request, who: string, p: number, r: number): void {
+    const starts = !request.lapsed || this.c.mutant === 'handler started after its lease';
+    const what = `${starts ? 'runs its handler' : 'sees that its lease has lapsed'} (token ${request.token}, attempt ${request.attempt})`;
+    this.add(`${who} ${what}`, false, (draft) => {
+      draft.write(RANK.hint, request);
+      if (starts) draft.start();
+      else draft.go('give up');
+    }, p, r); // prettier-ignore
+  }
+
+  private giveUp(request: Request, who: string, p: number, r: number): void {
+    const abandon = { ...statement('release', request), fence: 0 };
+    const again = (draft: Draft): void => {
+      Object.assign(draft.request, {
+        at: 'recall',
+        token: 0,
+        fence: 0,
+        attempt: 0,
+        fresh: true,
+        lapsed: false,
+      });
+    };
+    this.sql(`${who} gives its claim back`, abandon, p, r, {
+      reply: again,
+      failed: (draft) => {
+        draft.process.releases.push(abandon);
+        again(draft);
+      },
+    });
+  }
+
+  private run(request: Request, who: string, p: number, r: number): void {
+    const early = this.c.mutant === 'answer before recording';
+    this.add(`the handler of ${who} ends${early ? ', and its response is sent' : ''}`, false, (draft) => {
+      draft.request.outcome = request.token;
+      if (early) draft.see(draft.request, request);
+      draft.go('complete');
+    }, p, r); // prettier-ignore
+    if (this.s.left.failures > 0) {
+      this.add(`the handler of ${who} fails`, true, (draft) => {
+        spend(draft.s, 'failures');
+        draft.go('release');
+      }, p, r); // prettier-ignore
+    }
+  }
+
+  private complete(request: Request, who: string, p: number, r: number): void {
+    const outcome = statement('complete', request);
+    this.sql(`${who} records its outcome`, outcome, p, r, {
+      reply: (draft, reply) => {
+        if (reply.done) {
+          draft.write(RANK.completed, request, request.outcome);
+          draft.end(request);
+        } else {
+          draft.refill(reply.row!);
+          if (reply.row!.outcome) draft.replay(reply.row!);
+          else draft.go('outlived');
+        }
+      },
+      failed: (draft) => {
+        draft.keep(outcome);
+        if (this.c.redis && !request.lapsed) draft.go('vouch');
+        else draft.end('refused');
+      },
+    });
+  }
+
+  private vouch(request: Request, who: string, p: number, r: number): void {
+    const { token, fence, fingerprint, outcome } = request;
+    const pending: Copy = { rank: RANK.pending, token, fence, fingerprint, outcome };
+    const inTime = !request.lapsed || this.c.mutant === 'pending outcome written after its lease';
+    if (inTime) {
+      this.add(`${who} leaves its outcome in Redis`, false, (draft) => {
+        const stands = remember(draft.s, this.c, pending);
+        draft.end(stands && !request.lapsed ? request : 'refused');
+      }, p, r); // prettier-ignore
+      this.add(`${who} leaves its outcome in Redis, and the reply is lost`, true, (draft) => {
+        remember(draft.s, this.c, pending);
+        draft.end('refused');
+      }, p, r); // prettier-ignore
+      if (this.s.left.lateRedis > 0) {
+        this.add(`the outcome of ${who} lies in a socket of Redis`, true, (draft) => {
+          draft.s.wire.push(pending);
+          spend(draft.s, 'lateRedis');
+          draft.end('refused');
+        }, p, r); // prettier-ignore
+      }
+    }
+    this.add(`${who} cannot leave its outcome in Redis`, true, (draft) => draft.end('refused'), p, r);
+  }
+
+  private release(request: Request, who: string, p: number, r: number): void {
+    const release = statement('release', request);
+    this.sql(`${who} gives the key back`, release, p, r, {
+      reply: (draft) => {
+        draft.write(RANK.removed, request);
+        draft.end('try again');
+      },
+      failed: (draft) => {
+        draft.process.releases.push(release);
+        draft.end('try again');
+      },
+    });
+  }
+
+  /** Protocol.waitFor and what follows it; TieredStoreService.find. */
+  private wait(request: Request, who: string, p: number, r: number): void {
+    const { row, redis, left } = this.s;
+    const outlived = request.at === 'outlived';
+    const again = (draft: Draft): void => {
+      if (outlived) draft.end('try again');
+      else Object.assign(draft.request, { at: 'recall', fresh: true });
+    };
+    const found = (draft: Draft, record: Outcome): void => {
+      if (record.fingerprint === request.fingerprint || outlived) draft.replay(record);
+      else again(draft);
+    };
+    this.add(`${who} has waited long enough`, false, (draft) => draft.end('try again'), p, r);
+
+    if (this.c.redis && redis && isOutcome(redis)) {
+      if (!this.needsConfirmation(redis)) {
+        this.add(`${who}, waiting, reads in Redis: ${copyName(redis)}`, false, (draft) => {
+          if (redis.rank === RANK.pending) draft.keep(completion(redis));
+          found(draft, redis);
+        }, p, r); // prettier-ignore
+      } else {
+        this.add(`${who}, waiting, reads in Redis: ${copyName(redis)}`, false, (draft) => {
+          draft.keep(completion(redis));
+        }, p, r); // prettier-ignore
+        if (left.postgres > 0) {
+          this.add(`${who}, waiting, reads in Redis: ${copyName(redis)}; Postgres cannot be reached`, true, (draft) => {
+            spend(draft.s, 'postgres');
+            draft.keep(completion(redis));
+            found(draft, redis);
+          }, p, r); // prettier-ignore
+        }
+      }
+    }
+    if (!row || row.expired || (!row.outcome && row.lapsed)) {
+      this.add(
+        `${who}, waiting, finds the key ${row && !row.expired ? 'orphaned' : 'free'}`,
+        false,
+        again,
+        p,
+        r,
+      );
+    } else if (row.outcome) {
+      this.add(`${who}, waiting, reads the outcome in Postgres`, false, (draft) => {
+        draft.refill(row);
+        found(draft, row);
+      }, p, r); // prettier-ignore
+    }
+  }
+}
+
+function statement(
+  verb: Statement['verb'],
+  { token, fence, fingerprint, attempt, outcome }: Request,
+): Statement {
+  return { verb, token, fence, fingerprint, attempt, takeOver: false, outcome };
+}
+
+/** TieredStoreService.recall: whoever reads a pending outcome brings it to Postgres. */
+function completion({ token, fence, fingerprint, outcome }: Copy): Statement {
+  return { verb: 'complete', token, fence, fingerprint, attempt: 1, takeOver: false, outcome };
+}
+
+function holderOf(s: State, token: number): Request | undefined {
+  for (const { requests } of s.processes) {
+    for (const request of requests) if (request.token === token && HOLDING.has(request.at)) return request;
+  }
+  return undefined;
+}
+
+function spend(s: State, fault: keyof Budget): void {
+  s.left = { ...s.left, [fault]: s.left[fault] - 1 };
+}
+
+function copyName({ rank, token }: Copy): string {
+  const name = Object.entries(RANK).find(([, value]) => value === rank)![0];
+  return `${name} of token ${token}`;
+}
