@@ -18,7 +18,9 @@ import {
   type VersioningOptions,
 } from '@nestjs/common';
 import Redis from 'ioredis';
+import { DataSource } from 'typeorm';
 import type { ServerResponse } from 'node:http';
+import { inspect } from 'node:util';
 import { register } from 'prom-client';
 import { httpScope, Idempotent } from '../../lib';
 import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
@@ -162,9 +164,7 @@ class Log implements LoggerService {
   readonly fatal = this.log;
 
   private write(all: readonly unknown[]): void {
-    this.lines.push(
-      all.map((each) => (each instanceof Error ? String(each.stack) : JSON.stringify(each))).join(' '),
-    );
+    this.lines.push(inspect(all, { depth: 10 }));
   }
 }
 
@@ -361,6 +361,21 @@ describe.each<Platform>(['express', 'fastify'])('a caller on %s', (platform) => 
     expect(log.lines.some((line) => line.includes('The handler failed'))).toBe(true);
     expect(log.lines.join('\n')).not.toContain(secret);
     expect(await register.metrics()).not.toContain(secret);
+  });
+
+  it('leaves its key in no log where Postgres refuses its row', async () => {
+    const secret = `secret-${randomUUID()}`;
+    const dataSource = app.app.get(DataSource);
+    await dataSource.query(`ALTER TABLE idempotency_cache ADD CONSTRAINT refused CHECK (key <> '${secret}')`);
+    try {
+      const answer = await post('/leads/tokens', { 'idempotency-key': secret });
+      expect(answer.status).toBe(500);
+    } finally {
+      await dataSource.query('ALTER TABLE idempotency_cache DROP CONSTRAINT refused');
+    }
+    expect(log.lines.join('\n')).toContain('violates check constraint');
+    expect(log.lines.join('\n')).not.toContain(secret);
+    expect(runs).toEqual([]);
   });
 
   it.each(VERSIONINGS)(

@@ -108,6 +108,7 @@ export class PostgresConnection {
       client.release();
       return { rows: result.rows as Row[] };
     } catch (error) {
+      withhold(error);
       const failure = failureOf(error);
       if (failure !== 'connection') {
         client.release();
@@ -250,4 +251,10 @@ function destroy(client: PoolClient, error: unknown): void {
 
 function destroySocket(client: Client | PoolClient): void {
   (client as { connection?: { stream?: { destroy(): void } } }).connection?.stream?.destroy();
+}
+
+/** Postgres quotes rows and parameters in these, and with them keys and bodies, which do not belong in logs. */
+function withhold(error: unknown): void {
+  if (!(error instanceof Error)) return;
+  for (const quoting of ['detail', 'where', 'internalQuery']) Reflect.deleteProperty(error, quoting);
 }
