@@ -4,7 +4,7 @@ import {
   type ExecutionContext,
   type NestInterceptor,
 } from '@nestjs/common';
-import { INTERCEPTORS_METADATA } from '@nestjs/common/constants';
+import { INTERCEPTORS_METADATA, ROUTE_ARGS_METADATA } from '@nestjs/common/constants';
 import { Observable } from 'rxjs';
 import { Stream } from 'node:stream';
 import type { Handler } from './route-options';
@@ -13,25 +13,39 @@ const watches = new WeakMap<object, HandlerWatch>();
 
 /**
  * Follows one request's handler, whatever the interceptors around it do: one that answers 408 in the handler's place
- * does not end the handler.
+ * does not end the handler, and one that retries runs it more than once.
  */
 export class HandlerWatch {
-  /** Whether the handler has begun and not ended. */
-  running = false;
   /** Whether nobody listens to the handler any more, so that what it answers is lost. */
   abandoned = false;
-  /** Resolves when the handler has ended; true if it did not throw. */
-  readonly succeeded: Promise<boolean>;
-  private resolve!: (succeeded: boolean) => void;
+  /** Whether it was ended after it had given a value: it has done something, and nobody knows how much. */
+  cutShort = false;
+  private runs = 0;
+  private anySucceeded = false;
+  private whenIdle: (() => void) | undefined;
 
   constructor(request: object) {
-    this.succeeded = new Promise((resolve) => (this.resolve = resolve));
     watches.set(request, this);
   }
 
+  get running(): boolean {
+    return this.runs > 0;
+  }
+
+  begin(): void {
+    this.runs += 1;
+  }
+
   end(succeeded: boolean): void {
-    this.running = false;
-    this.resolve(succeeded);
+    this.runs -= 1;
+    this.anySucceeded ||= succeeded;
+    if (!this.running) this.whenIdle?.();
+  }
+
+  /** Resolves when the handler does not run any more; true if it ended once without throwing. */
+  async succeeded(): Promise<boolean> {
+    if (this.running) await new Promise<void>((resolve) => (this.whenIdle = resolve));
+    return this.anySucceeded;
   }
 }
 
@@ -45,7 +59,12 @@ const innermost: NestInterceptor = {
     if (!watch) return next.handle();
     return new Observable((subscriber) => {
       let answered = false;
-      watch.running = true;
+      let over = false;
+      const end = (succeeded: boolean): void => {
+        over = true;
+        watch.end(succeeded);
+      };
+      watch.begin();
       const handler = next.handle().subscribe({
         next: (value) => {
           answered = true;
@@ -53,25 +72,40 @@ const innermost: NestInterceptor = {
           else subscriber.next(value);
         },
         error: (error: unknown) => {
-          watch.end(false);
+          end(false);
           subscriber.error(error);
         },
         complete: () => {
-          watch.end(true);
+          end(true);
           subscriber.complete();
         },
       });
-      return () => {
-        if (!watch.running) return;
-        watch.abandoned = !answered;
-        if (watch.abandoned) return;
-        // It has given what was wanted of it, and may never complete by itself.
+      const cutShort = (): void => {
+        if (over) return;
         handler.unsubscribe();
-        watch.end(true);
+        watch.cutShort = true;
+        end(true);
+      };
+      return () => {
+        watch.abandoned ||= !over && !answered;
+        // It has given what was wanted of it. A promise completes with its value; a stream may never do.
+        if (answered) queueMicrotask(cutShort);
       };
     });
   },
 };
+
+/** Whether the handler of this request may write its response by itself, so that Nest leaves it alone. */
+export function answersItself(context: ExecutionContext): boolean {
+  const type = context.getClass();
+  const parameters = (Reflect.getMetadata(ROUTE_ARGS_METADATA, type, context.getHandler().name) ??
+    {}) as Parameters;
+  return Object.entries(parameters).some(
+    ([kind, { data }]) => /^[12]:/.test(kind) && !data?.passthrough, // @Res(), @Next()
+  );
+}
+
+type Parameters = Readonly<Record<string, { readonly data?: { readonly passthrough?: boolean } }>>;
 
 /** Puts the watch closest to this handler. Metadata belongs to the process, so it may be there already. */
 export function watchHandler(handler: Handler): void {

@@ -15,7 +15,7 @@ import { tombstoneFor } from '../core/stored-outcome';
 import { IdempotencyMetrics } from '../observability/metrics';
 import type { RouteOptions } from '../options/resolve';
 import { fingerprintOf } from './fingerprint';
-import { HandlerWatch } from './handler-watch';
+import { answersItself, HandlerWatch } from './handler-watch';
 import { keyOf } from './key';
 import { IdempotencyException, problemHeaders, problemResponse } from './problems';
 import { replay, substitute } from './replay';
@@ -109,6 +109,8 @@ export class IdempotencyInterceptor implements NestInterceptor {
       let refused = false;
       this.protocol
         .run(request, async (claim) => {
+          // Something else has answered meanwhile, such as a time-out: nobody would get what the handler answers.
+          if (rawResponse(response).writableEnded) return undefined;
           setContext(context.switchToHttp().getRequest<object>(), claim);
           const watch = new HandlerWatch(context.switchToHttp().getRequest<object>());
           capture = new ResponseCapture(rawResponse(response), route.policy.maxBodySize, route.keepsHeader);
@@ -117,7 +119,8 @@ export class IdempotencyInterceptor implements NestInterceptor {
           const outcome = await capture.ended;
           // A refusal tells the caller to come back, so it is no outcome of the request.
           if (outcome && !refused && this.records(route, outcome)) return outcome;
-          return watch.running ? this.outlasted(watch, capture, outcome) : undefined;
+          const goesOn = watch.running || watch.cutShort;
+          return goesOn ? this.outlasted(context, watch, capture, outcome) : undefined;
         })
         .then((result) => this.answer(context, capture, result))
         .catch((error: unknown) => {
@@ -160,25 +163,40 @@ export class IdempotencyInterceptor implements NestInterceptor {
       },
       complete: () => {
         if (!subscriber.closed) subscriber.complete();
-        else if (values.length > 0) this.adapterHost.httpAdapter.reply(response, values[0]);
-        else capture.abandon(undefined);
+        else if (values.length === 0) capture.abandon(undefined);
+        else if (!capture.begun) void this.replyInPlace(response, capture, values[0]);
         settled();
       },
     });
   }
 
+  /** Nobody is there for an error any more. */
+  private async replyInPlace(
+    response: PlatformResponse,
+    capture: ResponseCapture,
+    value: unknown,
+  ): Promise<void> {
+    try {
+      await this.adapterHost.httpAdapter.reply(response, value);
+    } catch (error) {
+      this.logger.error('The answer of a handler whose client has left could not be written', error);
+      capture.abandon(tombstoneFor(500, 'unstorable'));
+    }
+  }
+
   /**
    * The response was ended while the handler still runs, for example by a time-out. Its key is not free as long as it
-   * does; and where nobody listens to it any more, its answer is lost, but it has been executed.
+   * does; and unless it was the handler that ended it, its answer is lost, but it has been executed.
    */
   private async outlasted(
+    context: ExecutionContext,
     watch: HandlerWatch,
     capture: ResponseCapture,
     outcome: Outcome | undefined,
   ): Promise<Outcome | undefined> {
     capture.send();
-    const succeeded = await watch.succeeded;
-    return succeeded && watch.abandoned && outcome ? tombstoneFor(outcome.status, 'unstorable') : undefined;
+    const unheard = (await watch.succeeded()) && (watch.abandoned || !answersItself(context));
+    return unheard && outcome ? tombstoneFor(outcome.status, 'unstorable') : undefined;
   }
 
   /** An option that fails must not let the handler run again. */

@@ -5,6 +5,8 @@ import { tombstoneFor, unsendable } from '../core/stored-outcome';
 import type { HeaderFilter } from '../options/idempotency.options';
 import {
   assertStatusLine,
+  bytesOf,
+  callbackIn,
   cut,
   define,
   hasBody,
@@ -15,10 +17,9 @@ import {
   reasonOf,
   setReason,
   writeAfterEndError,
+  type Chunk,
+  type WriteCallback,
 } from './response-head';
-
-type WriteCallback = (error?: Error | null) => void;
-type Chunk = string | Uint8Array;
 
 const OVERRIDDEN = [
   'writeHead',
@@ -43,8 +44,12 @@ const OVERRIDDEN = [
 export class ResponseCapture {
   /** Resolves with the outcome once the handler's side has ended the response; with undefined if it failed to. */
   readonly ended: Promise<Outcome | undefined>;
+  /** True once the held response has gone to the client. */
+  sent = false;
 
   private readonly logger = new Logger('Idempotency');
+  /** Whether middleware has sent a head already, to which nothing can be added. */
+  private readonly headGone: boolean;
   private readonly previous = new Map<string, PropertyDescriptor | undefined>();
   private readonly chunks: Buffer[] = [];
   private size = 0;
@@ -53,7 +58,6 @@ export class ResponseCapture {
   private headRefused = false;
   private hasEnded = false;
   private passing = false;
-  private hasSent = false;
   private lengthRemoved = false;
   private bare!: Pick<ServerResponse, 'setHeader' | 'removeHeader'>;
   private resolveEnded!: (outcome: Outcome | undefined) => void;
@@ -64,21 +68,24 @@ export class ResponseCapture {
     private readonly keepsHeader: HeaderFilter,
   ) {
     this.ended = new Promise((resolve) => (this.resolveEnded = resolve));
+    this.headGone = response.headersSent;
     this.override();
+    if (this.headGone) this.sendHead();
   }
 
   /** Lets the held response go to the client, with these headers beside or instead of its own. */
   send(headers: Readonly<Record<string, string>> = {}): void {
-    if (this.hasSent) return;
-    this.hasSent = true;
+    if (this.sent) return;
+    this.sent = true;
     this.restore();
-    for (const [name, value] of Object.entries(headers)) this.response.setHeader(name, value);
+    if (!this.headGone)
+      for (const [name, value] of Object.entries(headers)) this.response.setHeader(name, value);
     this.response.end(this.passing ? undefined : Buffer.concat(this.chunks));
   }
 
-  /** True once the held response has gone to the client. */
-  get sent(): boolean {
-    return this.hasSent;
+  /** True once its writer has begun the response. */
+  get begun(): boolean {
+    return this.headSent;
   }
 
   /**
@@ -87,7 +94,7 @@ export class ResponseCapture {
    */
   discard(): boolean {
     this.restore();
-    if (this.passing) {
+    if (this.passing || this.headGone) {
       cut(this.response);
       return false;
     }
@@ -254,16 +261,14 @@ export class ResponseCapture {
   }
 
   private keep(chunk: Chunk, encoding: unknown): void {
-    const bytes =
-      typeof chunk === 'string'
-        ? Buffer.from(chunk, typeof encoding === 'string' ? (encoding as BufferEncoding) : 'utf8')
-        : Buffer.from(chunk);
+    const bytes = bytesOf(chunk, encoding);
     this.size += bytes.length;
     this.chunks.push(bytes);
   }
 
   private outcome(): Outcome {
     const status = this.status ?? this.response.statusCode;
+    if (this.headGone) return tombstoneFor(status, 'unstorable');
     if (!this.passing) this.frame(status);
     if (this.size > this.maxBodySize) return tombstoneFor(status, 'too_large');
     let headers: HeaderList;
@@ -303,15 +308,9 @@ export class ResponseCapture {
     this.overrideDestroy();
     response.end = (...args: unknown[]) => {
       const [chunk, encoding] = args;
-      if (typeof chunk === 'string')
-        response.write(chunk, typeof encoding === 'string' ? (encoding as BufferEncoding) : 'utf8');
-      else if (chunk instanceof Uint8Array) response.write(chunk);
+      if (typeof chunk === 'string' || chunk instanceof Uint8Array) response.write(bytesOf(chunk, encoding));
       return this.end(args.filter((arg) => typeof arg === 'function'));
     };
     return flowing;
   }
-}
-
-function callbackIn(args: readonly unknown[]): WriteCallback | undefined {
-  return args.find((arg): arg is WriteCallback => typeof arg === 'function');
 }

@@ -127,3 +127,17 @@ export function headersSentError(): Error {
 export function define(target: object, name: string, get: () => unknown): void {
   Object.defineProperty(target, name, { get, configurable: true, enumerable: true });
 }
+
+export type WriteCallback = (error?: Error | null) => void;
+
+/** `write` and `end` take it last, wherever that is. */
+export function callbackIn(args: readonly unknown[]): WriteCallback | undefined {
+  return args.find((arg): arg is WriteCallback => typeof arg === 'function');
+}
+
+export type Chunk = string | Uint8Array;
+
+export function bytesOf(chunk: Chunk, encoding: unknown): Buffer {
+  if (typeof chunk !== 'string') return Buffer.from(chunk);
+  return Buffer.from(chunk, typeof encoding === 'string' ? (encoding as BufferEncoding) : 'utf8');
+}
