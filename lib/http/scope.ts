@@ -41,7 +41,8 @@ export class ScopeResolver {
 
   /** Controllers told apart by their host are different resources, often different tenants. */
   private hostOf(context: ExecutionContext, request: PlatformRequest): string {
-    if (!Reflect.hasMetadata(HOST_METADATA, context.getClass())) return '';
+    // @Controller() sets it on every class, to undefined where there is none.
+    if (Reflect.getMetadata(HOST_METADATA, context.getClass()) === undefined) return '';
     const host = this.adapterHost.httpAdapter.getRequestHostname(request) as string | undefined;
     return `//${encodeURIComponent(host ?? '')}`;
   }
