@@ -92,7 +92,7 @@ class Draft {
     const keeps = !waiting || (waiting.fence < outcome.fence && this.c.mutant !== 'older outcome kept');
     const { row } = this.s;
     expect(
-      keeps || row?.token !== outcome.token || row.outcome > 0 || waiting?.token === outcome.token,
+      keeps || row?.token !== outcome.token || row.outcome > 0 || waiting.token === outcome.token,
       'no outcome is forgotten',
     );
     if (keeps) this.process.outcome = outcome;
@@ -423,20 +423,20 @@ class Stepper implements Steps {
     mayFail = true,
   ): void {
     const { redis } = this.s;
-    let known = false;
+    const reading = { known: false };
     if (redis && this.c.redis) {
       this.add(
         `${label} reads in Redis: ${copyName(redis)}`,
         false,
         (draft) => {
-          known = then.knows(draft, redis);
-          if (!known) then.fails(draft);
+          reading.known = then.knows(draft, redis);
+          if (!reading.known) then.fails(draft);
         },
         p,
         r,
       );
     }
-    if (redis && !known && redis.rank !== RANK.pending) return; // a failure makes no difference
+    if (redis && !reading.known && redis.rank !== RANK.pending) return; // a failure makes no difference
     if (redis && !mayFail) return;
     const fault = redis !== null && this.c.redis;
     this.add(

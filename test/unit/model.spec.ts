@@ -11,7 +11,9 @@ import { search } from '../model/search';
 
 /** Each kind of fault meets two requests, once; `npm run test:model` goes further. */
 function small(proof: Configuration): Configuration {
-  const once = Object.entries(proof.faults).map(([fault, times]) => [fault, Math.min(1, times)] as const);
+  const once = Object.entries<number>({ ...proof.faults }).map(
+    ([fault, times]) => [fault, Math.min(1, times)] as const,
+  );
   return { ...proof, requests: 2, claims: 2, faults: { ...proof.faults, ...Object.fromEntries(once) } };
 }
 

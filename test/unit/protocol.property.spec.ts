@@ -198,7 +198,7 @@ async function play(
       if (crash?.after === move) crashed.add(crash.process);
       const ms = move < 400 ? (next.next().value as number) : move % 2 ? 0 : 40;
       if (move === 400) faults = false;
-      if (ms === 0 && scheduler.count() > 0) await scheduler.waitOne();
+      if (ms === 0 && scheduler.count() > 0) await scheduler.waitNext(1);
       else jest.advanceTimersByTime(ms || 5);
       await new Promise(setImmediate);
     }
@@ -218,7 +218,9 @@ const bodyOf = (outcome: Outcome | undefined): string =>
   outcome?.kind === 'response' ? outcome.body.toString() : '';
 
 describe('the protocol over two tiers, in any interleaving', () => {
-  beforeAll(() => Logger.overrideLogger(false));
+  beforeAll(() => {
+    Logger.overrideLogger(false);
+  });
   afterEach(() => jest.useRealTimers());
 
   it('runs one handler at a time, gives one answer, and answers every request', async () => {
