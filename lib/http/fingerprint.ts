@@ -23,7 +23,8 @@ const canonicalJson = configure({
 
 /**
  * SHA-256, in hexadecimal, over what must be equal in a retry: the `fingerprint` option's answer, or method, path,
- * query, body, and the version asked for where that is not in the path. Other headers stay out: signatures and timestamps of webhooks change with each delivery.
+ * query, body, and the version asked for where that is not in the path. Other headers stay out: signatures and
+ * timestamps of webhooks change with each delivery.
  */
 export async function fingerprintOf(
   context: ExecutionContext,

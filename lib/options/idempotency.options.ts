@@ -106,7 +106,8 @@ export interface IdempotencyOptions extends PolicyOptions {
   record?: (status: number) => boolean;
   /**
    * Which response headers a replay repeats: a list of names, or a predicate. Hop-by-hop headers, `Date`,
-   * `Set-Cookie` and `WWW-Authenticate` are never stored.
+   * `Set-Cookie`, `WWW-Authenticate`, `Authentication-Info`, `Proxy-Authenticate`, `Proxy-Authentication-Info` and
+   * `Proxy-Authorization` are never stored.
    * @default all others
    */
   replayHeaders?: readonly string[] | HeaderFilter;

@@ -159,8 +159,8 @@ const postgresShape = {
 
 const disabled = z.literal(false);
 const policySchema = z.strictObject(policyShape);
-const routeSchema = z.strictObject(routeShape);
-const moduleSchema = z.strictObject({
+export const routeSchema = z.strictObject(routeShape);
+export const moduleSchema = z.strictObject({
   ...routeShape,
   redis: z.union([disabled, z.strictObject(redisShape)]).optional(),
   postgres: z.union([disabled, z.strictObject(postgresShape)]).optional(),

@@ -2,7 +2,7 @@ import { Logger } from '@nestjs/common';
 import type { IdempotencyModuleOptions } from './idempotency.options';
 
 /** Environment variable that turns the Postgres tier off at start, for a rollback without a deploy of code. */
-export const DISABLE_POSTGRES = 'DISABLE_DB_IDEMPOTENCY_FALLBACK';
+const DISABLE_POSTGRES = 'DISABLE_DB_IDEMPOTENCY_FALLBACK';
 
 /** Applies the environment's switches to the options. */
 export function withSwitches(

@@ -5,6 +5,20 @@ import { interruption } from './command';
 
 const START_TIMEOUT = 60_000;
 
+/** As much of an OpenAPI operation as is checked. */
+export interface Operation {
+  readonly parameters: readonly { readonly in: string; readonly name: string; readonly required?: boolean }[];
+  readonly responses: Readonly<
+    Record<string, { readonly headers?: Readonly<Record<string, unknown>>; readonly content?: object }>
+  >;
+}
+
+/** What the application says of itself once it listens. */
+interface Started {
+  readonly url: string;
+  readonly operation?: Operation;
+}
+
 /** The compiled application of a project, as a process of its own. */
 export class Application {
   private constructor(
@@ -13,8 +27,8 @@ export class Application {
     /** Resolves with the exit code, or the signal that ended it. */
     readonly exited: Promise<number | string>,
     readonly url: string,
-    /** The paths of its OpenAPI document. */
-    readonly paths: readonly string[],
+    /** What its OpenAPI document says of `POST /leads`. */
+    readonly operation: Operation | undefined,
   ) {}
 
   /** @throws Error with the output, if it does not listen within a minute */
@@ -35,8 +49,8 @@ export class Application {
       child.once('close', (code, signal) => resolve(code ?? signal ?? 'unknown'));
       child.once('error', (error) => resolve(String(error)));
     });
-    const listening = new Promise<{ url: string; paths: string[] }>((resolve) =>
-      child.once('message', (message) => resolve(message as { url: string; paths: string[] })),
+    const listening = new Promise<Started>((resolve) =>
+      child.once('message', (message) => resolve(message as Started)),
     );
     const started = await Promise.race([
       listening,
@@ -47,7 +61,7 @@ export class Application {
       child.kill('SIGKILL');
       throw new Error(`the application ${started}:\n${printed.join('')}`);
     }
-    return new Application(child, printed, exited, started.url, started.paths);
+    return new Application(child, printed, exited, started.url, started.operation);
   }
 
   /** All that it has printed. */

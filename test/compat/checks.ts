@@ -89,9 +89,21 @@ export const CHECKS: Readonly<Record<string, Check>> = {
     equal((await post(subject, path, undefined, undefined)).text, first.text);
   },
 
-  'the OpenAPI document is made where @nestjs/swagger is installed': async ({ row, application }) => {
-    equal(application.paths.includes('/leads'), row.swagger === 'with');
-  },
+  'the OpenAPI document names the key, the replay and the problems, where @nestjs/swagger is installed':
+    async ({ row, application: { operation } }) => {
+      equal(operation !== undefined, row.swagger === 'with');
+      if (!operation) return;
+      const headers = operation.parameters.filter((parameter) => parameter.in === 'header');
+      deepEqual(
+        headers.map(({ name, required }) => [name, required]),
+        [['Idempotency-Key', true]],
+      );
+      deepEqual(Object.keys(operation.responses), ['201', '400', '409', '422', '503']);
+      const { 201: success, ...problems } = operation.responses;
+      deepEqual(Object.keys(success?.headers ?? {}), ['Idempotent-Replayed']);
+      for (const { content } of Object.values(problems))
+        deepEqual(Object.keys(content ?? {}), ['application/problem+json']);
+    },
 
   'a request in flight is recorded at SIGTERM, and the process ends in time without a warning': async (
     subject,

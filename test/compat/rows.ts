@@ -1,5 +1,5 @@
 /** What an application may choose, and what it may choose from. */
-export const FACTORS = {
+const FACTORS = {
   nest: ['11', '12'],
   platform: ['express', 'fastify'],
   modules: ['cjs', 'esm'],
@@ -11,7 +11,7 @@ export const FACTORS = {
   swagger: ['without', 'with'],
 } as const;
 
-export type Factors = { readonly [F in keyof typeof FACTORS]: (typeof FACTORS)[F][number] };
+type Factors = { readonly [F in keyof typeof FACTORS]: (typeof FACTORS)[F][number] };
 
 export interface Row extends Omit<Factors, 'typescript'> {
   readonly typescript: Factors['typescript'] | '7.0';

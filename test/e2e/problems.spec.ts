@@ -605,17 +605,43 @@ describe.each<Platform>(['express', 'fastify'])('problems on %s', (platform) => 
       ['a route', { controllers: [decorated(OwnFormFilter, 'method')] }],
       ['a route, answering later', { controllers: [decorated(SlowFilter, 'method')] }],
     ];
-    it.each(ownForm)(
-      'that answer in their own form: it, with Retry-After and link (%s)',
-      async (_, options) => {
-        const answer = await inFlight(await start(options));
-        expect(answer).toMatchObject({ status: 418, text: '{"error":"in_flight"}' });
+    /** Makes an application whose store may be frozen refuse a request with each of these codes. */
+    const provoked: [IdempotencyErrorCode, retryAfter: boolean, (at: TestApp) => Promise<Answer>][] = [
+      ['in_flight', true, inFlight],
+      ['key_missing', false, (at) => at.call('/held', { body: { secret } })],
+      [
+        'fingerprint_mismatch',
+        false,
+        async (at) => {
+          expect((await post('/held', {}, at)).status).toBe(201);
+          return post('/held', { body: { secret, other: true } }, at);
+        },
+      ],
+      [
+        'store_unavailable',
+        true,
+        async (at) => {
+          postgres.kill('SIGSTOP');
+          return post('/held', {}, at).finally(() => postgres.kill('SIGCONT'));
+        },
+      ],
+    ];
+    const cases = ownForm.flatMap(([where, options]) =>
+      provoked.map(([code, ...rest]) => [code, where, options, ...rest] as const),
+    );
+    it.each(cases)(
+      'that answer in their own form: it, with the link, and with Retry-After where there is one (%s, %s)',
+      async (code, _, options, retryAfter, provoke) => {
+        const limits = { documentation: MODULE_DOCS, postgres: { timeout: 500 } };
+        const answer = await provoke(await start({ options: limits, ...options }));
+        expect(answer).toMatchObject({ status: 418, text: JSON.stringify({ error: code }) });
         expect(answer.headers).toMatchObject({
           'content-type': 'application/json; charset=utf-8',
           'content-length': String(answer.body.length),
           link: linkTo(MODULE_DOCS),
         });
-        expect(Number(answer.headers['retry-after'])).toBeGreaterThan(0);
+        if (retryAfter) expect(Number(answer.headers['retry-after'])).toBeGreaterThan(0);
+        else expect(answer.headers['retry-after']).toBeUndefined();
       },
     );
 
@@ -658,7 +684,7 @@ function decorated(filter: Type<ExceptionFilter>, where: 'class' | 'method'): Ty
   class FilteredController {
     @Post('held')
     @onMethod
-    @Idempotent({ inFlight: 'reject' })
+    @Idempotent({ inFlight: 'reject', required: true })
     async held(): Promise<number> {
       runs += 1;
       await held?.pass();

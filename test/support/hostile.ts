@@ -84,7 +84,7 @@ export const json: fc.Arbitrary<unknown> = fc.letrec<{ value: unknown; members: 
 ).value;
 
 /** An object with these as its own properties, `__proto__` too. */
-export function objectOf(members: readonly (readonly [string, unknown])[]): Record<string, unknown> {
+function objectOf(members: readonly (readonly [string, unknown])[]): Record<string, unknown> {
   const object: Record<string, unknown> = {};
   for (const [name, value] of members) {
     Object.defineProperty(object, name, { value, enumerable: true, configurable: true, writable: true });

@@ -15,6 +15,8 @@ export interface RawRequest {
   readonly target: string;
   readonly version?: '1.0' | '1.1';
   readonly headers?: readonly (readonly [name: string, value: string])[];
+  /** Header lines as they stand, with no blank put behind the colon; each character is one byte. */
+  readonly lines?: readonly string[];
   readonly body?: string | Uint8Array;
   /** Sends the body in pieces of this size, as `Transfer-Encoding: chunked`. */
   readonly chunked?: number;
@@ -28,6 +30,7 @@ export function bytesOfRequest({
   target,
   version = '1.1',
   headers = [],
+  lines = [],
   body,
   chunked,
 }: RawRequest): Buffer {
@@ -36,10 +39,11 @@ export function bytesOfRequest({
   if (bytes)
     framing.push(chunked ? ['Transfer-Encoding', 'chunked'] : ['Content-Length', String(bytes.length)]);
   if (version === '1.1') framing.unshift(['Host', 'test']);
-  const lines = [...framing, ...headers].map(([name, value]) => `${name}: ${value}\r\n`);
-  const head = Buffer.from(`${method} ${target} HTTP/${version}\r\n${lines.join('')}\r\n`, 'latin1');
-  if (!bytes) return head;
-  return Buffer.concat([head, chunked ? inChunks(bytes, chunked) : bytes]);
+  const fields = [...framing, ...headers].map(([name, value]) => `${name}: ${value}`);
+  const head = [`${method} ${target} HTTP/${version}`, ...fields, ...lines, '', ''].join('\r\n');
+  const written = Buffer.from(head, 'latin1');
+  if (!bytes) return written;
+  return Buffer.concat([written, chunked ? inChunks(bytes, chunked) : bytes]);
 }
 
 function inChunks(bytes: Buffer, size: number): Buffer {

@@ -18,7 +18,7 @@ import { raw, run, type AnyResponse } from './runs';
 
 /** What many applications have: the moment of the error in its body. */
 @Catch(HttpException)
-export class TimestampFilter implements ExceptionFilter {
+class TimestampFilter implements ExceptionFilter {
   constructor(private readonly host: HttpAdapterHost) {}
 
   catch(exception: HttpException, host: ArgumentsHost): void {

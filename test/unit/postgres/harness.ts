@@ -66,7 +66,7 @@ export async function sql<Row = Record<string, unknown>>(
   }
 }
 
-export function migrationFile(): Promise<string> {
+function migrationFile(): Promise<string> {
   return readFile(join(__dirname, '../../../migrations/015_idempotency_cache.sql'), 'utf8');
 }
 

@@ -1,14 +1,14 @@
 import { NestFactory } from '@nestjs/core';
 import { AppModule } from './app.module.js';
-import { describedPaths } from './openapi.js';
+import { describedOperation } from './openapi.js';
 import { adapter } from './platform.js';
 
 async function main(): Promise<void> {
   const app = await NestFactory.create(AppModule, adapter(), { logger: ['warn', 'error', 'fatal'] });
   app.enableShutdownHooks();
-  const paths = describedPaths(app);
+  const operation = describedOperation(app);
   await app.listen(0, '127.0.0.1');
-  process.send?.({ url: await app.getUrl(), paths });
+  process.send?.({ url: await app.getUrl(), operation });
   process.once('disconnect', () => process.exit(1)); // nobody is left who would end it
 }
 

@@ -1,2 +1,2 @@
 /** Takes the place of swagger/openapi.ts where @nestjs/swagger is not installed. */
-export const describedPaths: (application: unknown) => string[] = () => [];
+export const describedOperation: (application: unknown) => object | undefined = () => undefined;

@@ -1,8 +1,8 @@
 import type { INestApplication } from '@nestjs/common';
 import { DocumentBuilder, SwaggerModule } from '@nestjs/swagger';
 
-/** The paths of the application's OpenAPI document. */
-export function describedPaths(application: INestApplication): string[] {
+/** What the application's OpenAPI document says of `POST /leads`. */
+export function describedOperation(application: INestApplication): object | undefined {
   const settings = new DocumentBuilder().setTitle('leads').build();
-  return Object.keys(SwaggerModule.createDocument(application, settings).paths);
+  return SwaggerModule.createDocument(application, settings).paths['/leads']?.post;
 }
