@@ -10,6 +10,7 @@ export {
   IdempotencyError,
   IdempotencySetupError,
   StoreUnavailableError,
+  UnreadableRecordError,
   isIdempotencyError,
   type IdempotencyErrorCode,
 } from './core/errors';

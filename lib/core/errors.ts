@@ -50,6 +50,17 @@ export class StoreUnavailableError extends Error {
   }
 }
 
+/**
+ * The store that decides was asked, but holds a record that cannot be read here: sealed with a key that is missing, or
+ * written by something else. Its handler may have run, so under no policy does it run again.
+ */
+export class UnreadableRecordError extends StoreUnavailableError {
+  constructor(tier: Tier, operation: string, cause: unknown) {
+    super(tier, operation, cause);
+    this.name = 'UnreadableRecordError';
+  }
+}
+
 /** The application is not set up for the module; thrown at start, with the way to mend it in its message. */
 export class IdempotencySetupError extends Error {
   constructor(message: string, options?: ErrorOptions) {

@@ -4,7 +4,7 @@ import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { IdempotencyMetrics } from '../observability/metrics';
 import type { Policy } from '../options/resolve';
-import { IdempotencyError, isIdempotencyError, StoreUnavailableError } from './errors';
+import { IdempotencyError, isIdempotencyError, StoreUnavailableError, UnreadableRecordError } from './errors';
 import { Flights, type Landing } from './flights';
 import { LeaseKeeper, type HeldLease } from './lease';
 import { isOrphaned, type Claim, type IdempotencyRecord, type Outcome, type RecordId } from './record';
@@ -157,7 +157,8 @@ export class Protocol {
       });
     } catch (error) {
       if (!(error instanceof StoreUnavailableError)) throw error;
-      if (policy.onOutage === 'execute') return undefined;
+      const outage = !(error instanceof UnreadableRecordError);
+      if (outage && policy.onOutage === 'execute') return undefined;
       throw new IdempotencyError(
         'store_unavailable',
         'The idempotency store cannot be reached, so nothing was executed. Retry later with the same key.',

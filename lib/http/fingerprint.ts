@@ -4,7 +4,7 @@ import { configure } from 'safe-stable-stringify';
 import { IdempotencyError, isIdempotencyError } from '../core/errors';
 import { bytesOf } from '../core/record';
 import type { RouteOptions } from '../options/resolve';
-import { rawRequest, target, type PlatformRequest } from './request';
+import { rawRequest, rewrittenFrom, target, type PlatformRequest } from './request';
 import { requestedVersion } from './requested-version';
 
 /** Deeper than bodies are. Canonical JSON costs more per value the deeper it lies: 1 MB in 6,000 levels took 0.5 s. */
@@ -38,8 +38,10 @@ export async function fingerprintOf(
   const [kind, bytes] = bodyBytes(request.body);
   const version = requestedVersion(rawRequest(request), versioning);
   const versions = version === undefined ? [] : [version];
+  const sent = rewrittenFrom(request);
+  const urls = sent === undefined ? [] : [{ sent }];
   return hash
-    .update(JSON.stringify([request.method, path, query, ...versions, kind]))
+    .update(JSON.stringify([request.method, path, query, ...urls, ...versions, kind]))
     .update(bytes)
     .digest('hex');
 }

@@ -10,6 +10,8 @@ import type { ProtectedRoute } from './route-explorer';
  */
 const PARAMETERS = 'swagger/apiParameters';
 const RESPONSES = 'swagger/apiResponse';
+/** What `@ApiHeader()` says on a class. */
+const CLASS_PARAMETERS = 'swagger/apiHeaders';
 /** What its compiler plugin finds out, per method; taken up only where no response is documented, so also by us. */
 const PLUGIN_METADATA = '_OPENAPI_METADATA_FACTORY';
 
@@ -70,20 +72,23 @@ const documented = new WeakSet<object>();
 export function document({ type, handler, options }: ProtectedRoute): void {
   if (!options.key) {
     const [name, ...others] = options.headers as [string, ...string[]];
-    describeHeader(handler, name, others, options.required, options.policy.maxKeyLength);
+    describeHeader(type, handler, name, others, options.required, options.policy.maxKeyLength);
   }
   if (documented.has(handler)) return;
   documented.add(handler);
   const described = Reflect.getMetadata(RESPONSES, handler) as Responses | undefined;
+  // What a method documents of a status replaces what its class does.
+  const ofClass = Reflect.getMetadata(RESPONSES, type) as Responses | undefined;
   const responses = described ? withReplayHeaders(described) : successOf(type, handler);
   for (const [status, refusal] of Object.entries(REFUSALS)) {
-    const theirs = described?.[status];
+    const theirs = described?.[status] ?? ofClass?.[status];
     responses[status] = theirs ? merged(theirs, refusal) : refusal;
   }
   Reflect.defineMetadata(RESPONSES, responses, handler);
 }
 
 function describeHeader(
+  type: object,
   handler: object,
   name: string,
   others: readonly string[],
@@ -93,7 +98,8 @@ function describeHeader(
   const described = (Reflect.getMetadata(PARAMETERS, handler) ?? []) as readonly Parameter[];
   const isOurs = ({ in: place, name: given }: Parameter): boolean =>
     place === 'header' && String(given).toLowerCase() === name.toLowerCase();
-  if (described.some(isOurs)) return;
+  const ofClass = (Reflect.getMetadata(CLASS_PARAMETERS, type) ?? []) as readonly Parameter[];
+  if ([...described, ...ofClass].some(isOurs)) return;
   const also = others.length > 0 ? ` Also read from ${others.join(', ')}.` : '';
   const parameter = {
     in: 'header',

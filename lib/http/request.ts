@@ -5,7 +5,10 @@ import type { IdempotencyContext } from '../core/protocol';
 export interface PlatformRequest {
   readonly method: string;
   readonly url: string;
+  /** As the client sent it. */
   readonly originalUrl?: string;
+  /** Express': what mounting an application under a path has taken off the URL. */
+  readonly baseUrl?: string;
   readonly body?: unknown;
   readonly user?: unknown;
   /** Fastify's: Node's own request behind it. Express' request is Node's own. */
@@ -29,15 +32,33 @@ export function rawResponse(response: PlatformResponse): ServerResponse {
   return response.raw ?? (response as unknown as ServerResponse);
 }
 
+/** Nest's middleware is given Node's own request, on Fastify too, and leaves the user there. */
+export function userOf(request: PlatformRequest): unknown {
+  return request.user ?? (rawRequest(request) as IncomingMessage & { readonly user?: unknown }).user;
+}
+
 /** What a target in absolute form (RFC 9112, 3.2.2) has before its path: it may hold credentials, and changes no route. */
 const ORIGIN = /^https?:\/\/[^/?]*/i;
 
-/** The path as the client sent it, and the query without its question mark. */
+/**
+ * The path as it was routed, and the query without its question mark. Where the URL is rewritten (`req.url` by
+ * middleware, Fastify's `rewriteUrl`), often by a header, what the client sent does not say which resource it is.
+ */
 export function target(request: PlatformRequest): { readonly path: string; readonly query: string } {
-  const url = (request.originalUrl ?? request.url).replace(ORIGIN, '');
+  const url = routedUrl(request);
   const mark = url.indexOf('?');
   const path = mark < 0 ? url : url.slice(0, mark);
   return { path: path || '/', query: mark < 0 ? '' : url.slice(mark + 1) };
+}
+
+/** The URL that the client sent, if another one was routed: what was rewritten away may be what differs. */
+export function rewrittenFrom(request: PlatformRequest): string | undefined {
+  const sent = request.originalUrl?.replace(ORIGIN, '');
+  return sent === routedUrl(request) ? undefined : sent;
+}
+
+function routedUrl(request: PlatformRequest): string {
+  return (request.baseUrl ?? '') + request.url.replace(ORIGIN, '');
 }
 
 const contexts = new WeakMap<object, IdempotencyContext>();

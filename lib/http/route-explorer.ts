@@ -3,7 +3,7 @@ import { METHOD_METADATA, PATH_METADATA, SSE_METADATA } from '@nestjs/common/con
 import { MetadataScanner, ModulesContainer } from '@nestjs/core';
 import { IdempotencySetupError } from '../core/errors';
 import type { RouteOptions } from '../options/resolve';
-import { optionsOf } from './idempotent.decorator';
+import { optionsOf, ownOptionsOf } from './idempotent.decorator';
 import { RouteOptionsReader, type Handler } from './route-options';
 
 /** A route that `@Idempotent()` protects, as it is known before the first request. */
@@ -24,7 +24,8 @@ export class RouteExplorer {
   ) {}
 
   /**
-   * @throws IdempotencySetupError for an event stream, and for a decorated method that is no HTTP route
+   * @throws IdempotencySetupError for an event stream, for a decorated method that is no HTTP route, and for a decorated
+   * class that has none
    * @throws InvalidOptionsError
    */
   explore(): ProtectedRoute[] {
@@ -38,8 +39,10 @@ export class RouteExplorer {
   }
 
   private routesOf(type: Type): ProtectedRoute[] {
-    return this.methodsOf(type).flatMap((handler) => {
-      if (!Reflect.hasMetadata(PATH_METADATA, handler)) {
+    const methods = this.methodsOf(type);
+    if (ownOptionsOf(type) && !methods.some(isRoute)) throw noRoute(type.name);
+    return methods.flatMap((handler) => {
+      if (!isRoute(handler)) {
         if (optionsOf(handler)) throw noRoute(`${type.name}.${handler.name}`);
         return [];
       }
@@ -53,7 +56,8 @@ export class RouteExplorer {
 
   /** A resolver, gateway or service does not pass through here: taken for protected, it would run unprotected. */
   private refuse(type: Type): void {
-    if (optionsOf(type)) throw noRoute(type.name);
+    // A class that extends a decorated controller may share its code and nothing else.
+    if (ownOptionsOf(type)) throw noRoute(type.name);
     const decorated = this.methodsOf(type).find((method) => optionsOf(method));
     if (decorated) throw noRoute(`${type.name}.${decorated.name}`);
   }
@@ -62,6 +66,10 @@ export class RouteExplorer {
     const methods = prototype as Record<string, Handler>;
     return this.scanner.getAllMethodNames(methods).flatMap((name) => methods[name] ?? []);
   }
+}
+
+function isRoute(method: Handler): boolean {
+  return Reflect.hasMetadata(PATH_METADATA, method);
 }
 
 function classesIn(wrappers: ReadonlyMap<unknown, { readonly metatype: unknown }>): Type[] {

@@ -4,11 +4,12 @@ import { Injectable, Logger, type ExecutionContext } from '@nestjs/common';
 import { HOST_METADATA } from '@nestjs/common/constants';
 import { HttpAdapterHost } from '@nestjs/core';
 import type { RouteOptions } from '../options/resolve';
-import { rawRequest, target, type PlatformRequest } from './request';
+import { rawRequest, target, userOf, type PlatformRequest } from './request';
 
 /**
  * The scope under which an HTTP route's records are filed, for `IdempotencyService.find`, `forget` and `resolve`.
- * @param path as the client sends it, without the query; for a controller with a `host`, `//<host name><path>`
+ * @param path as it was routed (what the client sends, unless something rewrites URLs), without the query; for a
+ * controller with a `host`, `//<host name><path>`
  * @param principal what the `scope` option gives, or the user's id; none for anonymous requests
  */
 export function httpScope(method: string, path: string, principal?: string): string {
@@ -48,27 +49,33 @@ export class ScopeResolver {
   }
 
   private principalOf(request: PlatformRequest): string | undefined {
-    const user = request.user as Partial<Record<'id' | 'sub' | 'userId', unknown>> | null | undefined;
+    const user = userOf(request) as Partial<Record<'id' | 'sub' | 'userId', unknown>> | null | undefined;
     const id = user?.id ?? user?.sub ?? user?.userId;
     if (isNumber(id) || (typeof id === 'string' && id !== '')) return String(id);
     const credentials = credentialsIn(rawRequest(request).headers);
-    if (!user && credentials.length === 0) return undefined;
-    this.warnOnce();
-    if (lasts(credentials)) return `credentials:${digest(credentials)}`;
-    if (id === undefined || id === null) return undefined;
-    throw new TypeError(
-      'request.user.id, .sub or .userId is neither a non-empty string nor a finite number, so it does not tell callers ' +
-        'apart: set the `scope` option to a function that names the caller',
-    );
+    if (lasts(credentials)) {
+      this.warnOnce();
+      return `credentials:${digest(credentials)}`;
+    }
+    // Somebody, but nobody knows who: all users would share their keys.
+    if (user) {
+      throw new TypeError(
+        'There is a request.user, but its .id, .sub or .userId is missing, or neither a non-empty string nor a finite ' +
+          'number, so it does not tell callers apart: set the `scope` option to a function that names the caller',
+      );
+    }
+    if (credentials.length > 0) this.warnOnce();
+    return undefined;
   }
 
   private warnOnce(): void {
     if (this.warned) return;
     this.warned = true;
     this.logger.warn(
-      'A request came with credentials, but no guard has set request.user.id, .sub or .userId. Its key belongs to the ' +
-        'credentials themselves, so a retry with renewed ones is a new request; and where each request is signed anew, all ' +
-        'callers of the route share their keys. Set the `scope` option to a function that names the caller.',
+      'A request came with credentials, but neither a guard nor middleware has set request.user.id, .sub or .userId. Its ' +
+        'key belongs to the credentials themselves, so a retry with renewed ones is a new request; and where each request ' +
+        'is signed anew and there is no request.user, all callers of the route share their keys. Set the `scope` option ' +
+        'to a function that names the caller.',
     );
   }
 }

@@ -34,7 +34,7 @@ export interface PolicyOptions {
   onOrphan?: 'retry' | 'reject';
   /**
    * While the arbiter cannot be reached, a new key gets 503 (`reject`), or its handler runs unprotected and is
-   * counted (`execute`).
+   * counted (`execute`). A record that Redis as the arbiter holds but that cannot be read is no outage: 503.
    * @default 'reject'
    */
   onOutage?: 'reject' | 'execute';
@@ -89,8 +89,8 @@ export interface IdempotencyOptions extends PolicyOptions {
   documentation?: string;
   /**
    * To whom a key belongs: two principals' equal keys are two keys. The answer is joined with method and path.
-   * @default `request.user.id`, `.sub` or `.userId` when a guard has set it, else a digest of the credentials; the
-   * anonymous callers of a route share their keys
+   * @default `request.user.id`, `.sub` or `.userId` when a guard or middleware has set it, else a digest of the
+   * credentials; a user who has neither is refused (500), and the anonymous callers of a route share their keys
    */
   scope?: (context: ExecutionContext) => string | undefined | Promise<string | undefined>;
   /**

@@ -67,13 +67,13 @@ describe('encryption at rest', () => {
 
   const start = async (
     encryption: IdempotencyModuleOptions['encryption'],
-    { without }: { without?: 'redis' | 'postgres' } = {},
+    { without, onOutage }: { without?: 'redis' | 'postgres'; onOutage?: 'execute' } = {},
   ): Promise<TestApp> => {
     const app = await startApp({
       databaseUrl: without === 'postgres' ? undefined : postgres.url,
       redisUrl: without === 'redis' ? undefined : redis.url,
       controllers: [SecretsController],
-      options: { encryption },
+      options: { encryption, onOutage },
     });
     apps.push(app);
     return app;
@@ -292,12 +292,14 @@ describe('encryption at rest', () => {
       await replays(keyed, first);
     });
 
-    it('and without Postgres, a record is refused with 503, and its handler does not run', async () => {
+    it('and without Postgres, a record is refused with 503, and its handler does not run, under `onOutage: execute` either', async () => {
       await post(await start({ keys: [KEY] }, { without: 'postgres' }));
       const plain = await start(undefined, { without: 'postgres' });
       for (let time = 0; time < 3; time++) expect((await post(plain)).status).toBe(503);
+      const executing = await start(undefined, { without: 'postgres', onOutage: 'execute' });
+      for (let time = 0; time < 3; time++) expect((await post(executing)).status).toBe(503);
       expect(runs).toBe(1);
-      expect(refusals().filter((line) => line.includes('configure `encryption`'))).toHaveLength(1);
+      expect(refusals().filter((line) => line.includes('configure `encryption`'))).toHaveLength(2);
     });
   });
 

@@ -132,14 +132,17 @@ describe.each<Platform>(['express', 'fastify'])('on %s', (platform) => {
     apps = [];
   });
 
-  const start = async ({ without }: { without?: 'postgres' } = {}): Promise<TestApp> => {
+  const start = async ({
+    without,
+    onOutage,
+  }: { without?: 'postgres'; onOutage?: 'execute' } = {}): Promise<TestApp> => {
     const app = await startApp({
       platform,
       databaseUrl: without ? undefined : postgres.url,
       redisUrl: redis.url,
       controllers: [LeadsController],
       // Reading 20 MB takes its time where others use the machine too.
-      options: { redis: { timeout: '5s' } },
+      options: { redis: { timeout: '5s' }, onOutage },
     });
     apps.push(app);
     return app;
@@ -201,6 +204,17 @@ describe.each<Platform>(['express', 'fastify'])('on %s', (platform) => {
       expect(runs).toBe(0);
       await isLoggedOnce(/Redis holds a value .* did not write/);
     });
+  });
+
+  it('a value that is not ours is no outage: under `onOutage: execute`, too, no retry runs the handler', async () => {
+    const app = await start({ without: 'postgres', onOutage: 'execute' });
+    await client.set(redisKey(), 'something else');
+    for (let time = 0; time < 3; time++) expect((await post(app)).status).toBe(503);
+    expect(runs).toBe(0);
+    key = randomUUID();
+    await client.rpush(redisKey(), 'a', 'b');
+    expect((await post(app)).status).toBe(503);
+    expect(runs).toBe(0);
   });
 
   describe('a row that was changed by hand', () => {

@@ -47,6 +47,18 @@ class UserGuard implements CanActivate {
   }
 }
 
+interface Rewritable {
+  url: string;
+  readonly headers: Readonly<Record<string, string | undefined>>;
+}
+
+/** What the application makes of a URL before it is routed. */
+function rewritten({ url, headers }: Rewritable): string {
+  if (url === '/pay') return `/tenants/${headers['x-tenant']}/pay`;
+  if (headers['x-query']) return `${url}?${headers['x-query']}`;
+  return url.replace(/^\/as\/\w+/, '');
+}
+
 /** Lets the caller in, and tells nobody who it is. */
 @Injectable()
 class SilentGuard implements CanActivate {
@@ -82,6 +94,12 @@ class LeadsController {
   tokens(): unknown {
     runs.push('tokens');
     return nonce();
+  }
+
+  @Post('anyone')
+  @Idempotent()
+  anyone(): unknown {
+    return this.tokens();
   }
 
   @Post('silent')
@@ -143,6 +161,16 @@ class VersionedController {
   }
 }
 
+@Controller('tenants/:tenant')
+class TenantsController {
+  @Post('pay')
+  @Idempotent()
+  pay(): unknown {
+    runs.push('pay');
+    return nonce();
+  }
+}
+
 @Controller({ path: 'hosted', host: ':account.example.com' })
 class HostedController {
   @Post()
@@ -193,15 +221,28 @@ describe.each<Platform>(['express', 'fastify'])('a caller on %s', (platform) => 
   let log: Log;
   let key: string;
 
-  const start = (versioning?: VersioningOptions): Promise<TestApp> =>
+  const start = ({
+    versioning,
+    rewrites = false,
+  }: { versioning?: VersioningOptions; rewrites?: boolean } = {}): Promise<TestApp> =>
     startApp({
       platform,
       databaseUrl: postgres.url,
       redisUrl: redis.url,
-      controllers: versioning ? [VersionedController] : [LeadsController, HostedController],
+      controllers: versioning
+        ? [VersionedController]
+        : [LeadsController, TenantsController, HostedController],
       providers: [UserGuard, SilentGuard, ExistingOrderPipe],
+      fastify: rewrites ? { rewriteUrl: rewritten } : {},
       configure: (application) => {
         application.useLogger(log);
+        // Middleware makes Fastify forget which URL was sent, and the one that it writes is not routed there.
+        if (rewrites && platform === 'fastify') return;
+        application.use((request: Rewritable & { user?: unknown }, _: unknown, next: () => void) => {
+          if (rewrites) request.url = rewritten(request);
+          else if (request.headers['x-user']) request.user = { id: request.headers['x-user'] };
+          next();
+        });
         if (versioning) application.enableVersioning(versioning);
       },
     });
@@ -264,7 +305,56 @@ describe.each<Platform>(['express', 'fastify'])('a caller on %s', (platform) => 
     ['a token and none', { authorization: 'Bearer one' }, {}],
   ])('is told from another by its credentials, where nothing names it: %s', async (_, one, other) => {
     await keepsApart('/leads/tokens', one, other);
-    await keepsApart('/leads/silent', one, other);
+  });
+
+  it('is told from another by its credentials, where a guard has set a user that has no id', async () => {
+    await keepsApart('/leads/silent', { authorization: 'Bearer one' }, { authorization: 'Bearer two' });
+    await keepsApart('/leads/silent', { cookie: 'sid=one' }, { cookie: 'sid=two' });
+  });
+
+  it.each<[string, Headers]>([
+    ['no credentials', {}],
+    ['credentials that are signed anew', { authorization: 'HMAC ann:1' }],
+  ])('is refused, and nothing runs, where its user has no id and there are %s', async (_, headers) => {
+    const answer = await post('/leads/silent', headers);
+    expect(answer.status).toBe(500);
+    expect(runs).toEqual([]);
+    expect(log.lines.at(-1)).toMatch(/request\.user.*set the `scope` option/s);
+  });
+
+  it('never gets the response of another user that middleware has named', async () => {
+    await keepsApart('/leads/anyone', { 'x-user': 'ann' }, { 'x-user': 'bob' });
+    await post('/leads/anyone', { 'x-user': 'ann' });
+    const scope = httpScope('POST', '/leads/anyone', 'ann');
+    expect(await app.service.find(key, { scope })).toMatchObject({ state: 'completed' });
+  });
+
+  describe('where URLs are rewritten', () => {
+    let first: TestApp;
+    beforeAll(async () => {
+      first = app;
+      app = await start({ rewrites: true });
+    });
+    afterAll(async () => {
+      await app.close();
+      app = first;
+    });
+
+    it('never gets the response of another tenant, where a header says to which path it is routed', async () => {
+      await keepsApart('/pay', { 'x-tenant': 'one' }, { 'x-tenant': 'two' });
+      const scope = httpScope('POST', '/tenants/one/pay');
+      expect(await app.service.find(key, { scope })).toMatchObject({ state: 'completed' });
+    });
+
+    it.each<[string, string, Headers, string, Headers]>([
+      ['in the query', '/leads/anyone', { 'x-query': 'a=1' }, '/leads/anyone', { 'x-query': 'a=2' }],
+      ['in what is taken off the path', '/as/one/leads/anyone', {}, '/as/two/leads/anyone', {}],
+    ])('never gets the response of another that differs only %s', async (_, path, one, otherPath, other) => {
+      const answer = await post(path, one);
+      expect(answer.status).toBe(201);
+      expect((await post(otherPath, other)).status).toBe(422);
+      expect((await post(path, one)).text).toBe(answer.text);
+    });
   });
 
   it('is not told from itself by cookies, where it sends a token', async () => {
@@ -292,7 +382,7 @@ describe.each<Platform>(['express', 'fastify'])('a caller on %s', (platform) => 
   it('shares its key with the anonymous callers of a route if it is anonymous itself, and with none of another route', async () => {
     const first = await post('/leads/tokens');
     expect((await post('/leads/tokens')).text).toBe(first.text);
-    expect((await post('/leads/silent')).text).not.toBe(first.text);
+    expect((await post('/leads/anyone')).text).not.toBe(first.text);
   });
 
   it('is who the `scope` option says', async () => {
@@ -381,7 +471,7 @@ describe.each<Platform>(['express', 'fastify'])('a caller on %s', (platform) => 
   it.each(VERSIONINGS)(
     'gets no version of a route for another, told apart by %s',
     async (_, versioning, asking) => {
-      const versioned = await start(versioning);
+      const versioned = await start({ versioning });
       try {
         const ask = (version: string): Promise<Answer> =>
           versioned.call('/versioned', {

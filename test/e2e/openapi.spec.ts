@@ -75,6 +75,29 @@ class LeadsController {
   }
 }
 
+@Controller('headed')
+@ApiHeader({ name: 'IDEMPOTENCY-KEY', description: 'Our own words' })
+@ApiConflictResponse({ description: 'The lead exists', type: Lead })
+class DescribedController {
+  @Post()
+  @Idempotent()
+  create(): void {
+    return;
+  }
+
+  @Post('own')
+  @Idempotent()
+  @ApiConflictResponse({ description: 'The owner differs' })
+  own(): void {
+    return;
+  }
+
+  @Post('plain')
+  plain(): void {
+    return;
+  }
+}
+
 @Controller('class')
 @Idempotent()
 class DecoratedController {
@@ -103,7 +126,7 @@ describe('the OpenAPI document', () => {
   let document: OpenAPIObject;
 
   beforeAll(async () => {
-    document = await documentOf([LeadsController, DecoratedController]);
+    document = await documentOf([LeadsController, DescribedController, DecoratedController]);
   });
 
   const operation = (path: string, method: 'post' | 'get' | 'delete' = 'post') =>
@@ -175,6 +198,19 @@ describe('the OpenAPI document', () => {
     });
   });
 
+  it('keeps what the application has documented of a whole class', () => {
+    expect(header('/headed')).toMatchObject([{ name: 'IDEMPOTENCY-KEY', description: 'Our own words' }]);
+    expect(operation('/headed').responses['409']).toMatchObject({
+      description: expect.stringMatching(/^The lead exists\n\n.*still being processed/),
+      content: { 'application/json': { schema: { $ref: '#/components/schemas/Lead' } } },
+      headers: { 'Retry-After': {} },
+    });
+    expect(operation('/headed/own').responses['409']).toMatchObject({
+      description: expect.stringMatching(/^The owner differs\n\n.*still being processed/),
+    });
+    expect(operation('/headed/plain').responses['409']).toMatchObject({ description: 'The lead exists' });
+  });
+
   it('keeps what the compiler plugin has found out', () => {
     expect(operation('/leads/compiled').responses['201']).toMatchObject({
       content: {
@@ -199,6 +235,6 @@ describe('the OpenAPI document', () => {
   });
 
   it('is the same for a second application in the process', async () => {
-    expect(await documentOf([LeadsController, DecoratedController])).toEqual(document);
+    expect(await documentOf([LeadsController, DescribedController, DecoratedController])).toEqual(document);
   });
 });

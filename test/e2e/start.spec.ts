@@ -1,4 +1,13 @@
-import { Controller, Get, Injectable, Post, RequestMethod, Sse, type Type } from '@nestjs/common';
+import {
+  Controller,
+  Get,
+  Injectable,
+  Post,
+  RequestMethod,
+  SetMetadata,
+  Sse,
+  type Type,
+} from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { EMPTY } from 'rxjs';
 import { Idempotent } from '../../lib';
@@ -79,6 +88,30 @@ class Consumer {
 @Idempotent()
 class Resolver {}
 
+/** Shares the code of a controller whose class is decorated, as a provider. */
+@Injectable()
+class ExtendingProvider extends SafeStreamController {}
+
+/** What `@MessagePattern()` leaves on a method. */
+@Controller()
+@Idempotent()
+class MessagesController {
+  @SetMetadata('microservices:pattern', ['lead'])
+  consume(): void {
+    return;
+  }
+}
+
+@Idempotent()
+abstract class DecoratedBase {}
+
+@Controller()
+class RoutelessController extends DecoratedBase {}
+
+@Controller()
+@Idempotent()
+class OnlyInheritingController extends BaseController {}
+
 describe('an application with @Idempotent() where it cannot hold', () => {
   it.each<[string, Type, RegExp]>([
     [
@@ -96,6 +129,11 @@ describe('an application with @Idempotent() where it cannot hold', () => {
       HelperController,
       /HelperController\.helper has @Idempotent\(\), but is no HTTP route/,
     ],
+    [
+      'a controller that has no route',
+      MessagesController,
+      /MessagesController has @Idempotent\(\), but is no HTTP route/,
+    ],
   ])('is refused at start: %s', async (_, controller, message) => {
     await expect(created({ controllers: [controller] })).rejects.toThrow(message);
   });
@@ -109,6 +147,14 @@ describe('an application with @Idempotent() where it cannot hold', () => {
 
   it('starts where a decorated class has a stream by GET, which is left alone as every GET is', async () => {
     await created({ controllers: [SafeStreamController, InheritingController] });
+  });
+
+  it('starts where a provider extends a decorated controller, which is refused on a provider itself', async () => {
+    await created({ controllers: [SafeStreamController], providers: [ExtendingProvider] });
+  });
+
+  it('starts where a decorated controller has its routes from its base, or its base is decorated', async () => {
+    await created({ controllers: [OnlyInheritingController, RoutelessController] });
   });
 
   it('starts where a controller is also a provider, and where providers are made in any way', async () => {

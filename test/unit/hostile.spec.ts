@@ -155,6 +155,20 @@ describe('a hostile name', () => {
   });
 });
 
+describe('a path', () => {
+  it.each([
+    ['/a?b', '/mounted', '/mounted/a?b'],
+    ['http://user:secret@api.example.com/a?b', '/mounted', 'http://user:secret@api.example.com/mounted/a?b'],
+    ['/a?b', '', '/sent'],
+  ])(
+    'is whole where the application is mounted, and the one that was routed: %s',
+    (url, baseUrl, originalUrl) => {
+      const request = { method: 'POST', url, baseUrl, originalUrl };
+      expect(target(request)).toEqual({ path: `${baseUrl}/a`, query: 'b' });
+    },
+  );
+});
+
 describe('a hostile principal', () => {
   const scopeOf = (request: object, options?: IdempotencyOptions): Promise<unknown> =>
     settled(

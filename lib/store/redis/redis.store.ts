@@ -1,5 +1,5 @@
 import { Logger } from '@nestjs/common';
-import { StoreUnavailableError } from '../../core/errors';
+import { UnreadableRecordError } from '../../core/errors';
 import type { Claim, IdempotencyRecord, Outcome, RecordId } from '../../core/record';
 import { plainSeal, SealError, type Seal } from '../../core/seal';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../../core/store';
@@ -56,7 +56,10 @@ export class RedisStore implements IdempotencyStore {
     return this.connection.available;
   }
 
-  /** @throws StoreUnavailableError also if the key holds a foreign value: taken for absent, the handler could run twice */
+  /**
+   * @throws UnreadableRecordError if the key holds a foreign value: taken for absent, the handler could run twice
+   * @throws StoreUnavailableError
+   */
   async claim(request: ClaimRequest): Promise<ClaimResult> {
     const { id, token, fingerprint, takeOver } = request;
     const lease = wholeMs(request.lease);
@@ -69,7 +72,7 @@ export class RedisStore implements IdempotencyStore {
       : { claimed: false, record };
   }
 
-  /** @throws StoreUnavailableError also if the key holds a foreign value */
+  /** @throws StoreUnavailableError, as UnreadableRecordError if the key holds a foreign value */
   async complete(claim: Claim, outcome: Outcome): Promise<CompleteResult> {
     const { id, fence, attempt, token } = claim;
     const rest = encodeRest(claim, this.seal.close(claim, outcome));
@@ -161,7 +164,7 @@ export class RedisStore implements IdempotencyStore {
       this.report(error);
       reason = error;
     }
-    throw new StoreUnavailableError('redis', operation, reason);
+    throw new UnreadableRecordError('redis', operation, reason);
   }
 
   private decoded(id: RecordId, value: Buffer): StoredValue | undefined {
