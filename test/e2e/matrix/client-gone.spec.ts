@@ -82,11 +82,17 @@ class ClientGoneController {
   }
 }
 
-/** Makes every UPDATE, such as the recording of an outcome, wait while a test holds the advisory lock 1. */
-const HOLD_UPDATES = `
-  CREATE FUNCTION hold_update() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$;
-  CREATE TRIGGER hold_update BEFORE UPDATE ON idempotency_cache FOR EACH ROW EXECUTE FUNCTION hold_update();`;
+/** The advisory lock that, while a test holds it, keeps every such statement waiting. */
+const LOCK = { INSERT: 1, UPDATE: 2 };
+
+/** A claim is an INSERT, the recording of its outcome an UPDATE. */
+const HOLD = `
+  CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN PERFORM pg_advisory_xact_lock(TG_ARGV[0]::int); RETURN NEW; END $$;
+  CREATE TRIGGER hold_insert BEFORE INSERT ON idempotency_cache
+    FOR EACH ROW EXECUTE FUNCTION hold(${LOCK.INSERT});
+  CREATE TRIGGER hold_update BEFORE UPDATE ON idempotency_cache
+    FOR EACH ROW EXECUTE FUNCTION hold(${LOCK.UPDATE});`;
 
 describe.each<Platform>(['express', 'fastify'])('a client that leaves %s', (platform) => {
   let postgres: RunningPostgres;
@@ -108,7 +114,7 @@ describe.each<Platform>(['express', 'fastify'])('a client that leaves %s', (plat
       },
     });
     (app.app.getHttpServer() as Server).on('connection', (socket: Socket) => (atServer = socket));
-    await app.app.get(DataSource).query(HOLD_UPDATES);
+    await app.app.get(DataSource).query(HOLD);
   });
   afterAll(async () => {
     await app.close();
@@ -133,6 +139,29 @@ describe.each<Platform>(['express', 'fastify'])('a client that leaves %s', (plat
     const socket = atServer;
     wire.leave();
     await eventually(() => expect(socket.closed).toBe(true));
+  }
+
+  /** Sends a request, and leaves while its statement waits in Postgres. */
+  async function leaveDuring(
+    statement: keyof typeof LOCK,
+    path: string,
+    meanwhile: () => void,
+  ): Promise<void> {
+    const lock = app.app.get(DataSource).createQueryRunner();
+    await lock.query('SELECT pg_advisory_lock($1)', [LOCK[statement]]);
+    const wire = await send(path);
+    await eventually(async () => {
+      expect(
+        await lock.query(
+          "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = $1",
+          [LOCK[statement]],
+        ),
+      ).toHaveLength(1);
+    });
+    await leave(wire);
+    meanwhile();
+    await lock.query('SELECT pg_advisory_unlock($1)', [LOCK[statement]]);
+    await lock.release();
   }
 
   async function retry(path: string): Promise<WireResponse> {
@@ -164,18 +193,14 @@ describe.each<Platform>(['express', 'fastify'])('a client that leaves %s', (plat
       },
     );
 
+    it('finds its outcome, if it left while its claim waited in Postgres', async () => {
+      await leaveDuring('INSERT', `/${style}`, () => expect(runs.handler).toBe(0));
+      await eventually(() => expect(runs.handler).toBe(1));
+      await expectOneRunFor(`/${style}`);
+    });
+
     it('finds its outcome, if it left while that was recorded', async () => {
-      const lock = app.app.get(DataSource).createQueryRunner();
-      await lock.query('SELECT pg_advisory_lock(1)');
-      const wire = await send(`/${style}`);
-      await eventually(async () => {
-        expect(
-          await lock.query("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"),
-        ).toHaveLength(1);
-      });
-      await leave(wire);
-      await lock.query('SELECT pg_advisory_unlock(1)');
-      await lock.release();
+      await leaveDuring('UPDATE', `/${style}`, () => expect(runs.handler).toBe(1));
       await expectOneRunFor(`/${style}`);
     });
 

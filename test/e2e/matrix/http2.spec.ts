@@ -8,84 +8,88 @@ import {
   type IncomingHttpHeaders,
 } from 'node:http2';
 import { startPostgres, type RunningPostgres } from '../../../servers';
-import { startApp, type TestApp } from '../../support/app';
+import type { TestApp } from '../../support/app';
 import { eventually } from '../../support/eventually';
-import { LostLeaseController } from './lost-lease.controller';
-import { ResponsesController } from './responses.controller';
-import { runs } from './runs';
-import { StreamsController } from './streams.controller';
+import type { WireRequest } from '../../support/wire';
+import { masked, uncompressed } from './masked';
+import { forgetRuns, runs } from './runs';
+import { STAGE_NAMES, startStage, type StageName } from './stages';
 import { TABLE } from './table';
-import { ValuesController } from './values.controllers';
 
 interface Http2Response {
   readonly headers: IncomingHttpHeaders;
-  readonly body: string;
+  readonly body: Buffer;
 }
 
-const PATHS = /^\/(values|streams|responses)\//;
-const ROWS = TABLE.filter(({ request, stage, only = 'fastify' }) => {
-  // The others need an application that is set up otherwise.
-  return only === 'fastify' && !stage && PATHS.test(request.path) && !/render|raw-body/.test(request.path);
-});
+/** Nest's Express platform serves no HTTP/2. */
+const ROWS = TABLE.filter(({ only = 'fastify' }) => only === 'fastify');
 
 describe('how a response is repeated over HTTP/2', () => {
   let postgres: RunningPostgres;
-  let app: TestApp;
-  let session: ClientHttp2Session;
+  const apps: TestApp[] = [];
+  const sessions = new Map<StageName, ClientHttp2Session>();
   let askedForReason: jest.SpyInstance;
 
   beforeAll(async () => {
     postgres = await startPostgres();
-    app = await startApp({
-      platform: 'fastify',
-      fastify: { http2: true },
-      databaseUrl: postgres.url,
-      controllers: [ValuesController, StreamsController, ResponsesController, LostLeaseController],
-    });
-    session = connect(app.url);
+    for (const name of STAGE_NAMES) {
+      const app = await startStage(name, 'fastify', { fastify: { http2: true }, databaseUrl: postgres.url });
+      apps.push(app);
+      sessions.set(name, connect(app.url));
+    }
     askedForReason = jest.spyOn(Http2ServerResponse.prototype, 'statusMessage', 'get');
   });
   afterAll(async () => {
-    session.close();
-    await app.close();
+    for (const session of sessions.values()) session.close();
+    for (const app of apps) await app.close();
     await postgres.stop();
   });
-  beforeEach(() => {
-    runs.handler = 0;
-  });
+  beforeEach(forgetRuns);
 
   /** Undefined if the stream ended without a response, or in the middle of one. */
-  async function ask(method: string, path: string, key: string): Promise<Http2Response | undefined> {
-    const stream = session.request({ ':method': method, ':path': path, 'idempotency-key': key });
+  async function ask(
+    { method = 'POST', path, headers: its, body }: WireRequest,
+    key?: string,
+    stage: StageName = 'plain',
+  ): Promise<Http2Response | undefined> {
+    const stream = sessions.get(stage)!.request({
+      ':method': method,
+      ':path': path,
+      ...its,
+      ...(key === undefined ? {} : { 'idempotency-key': key }),
+    });
     let headers: IncomingHttpHeaders | undefined;
     const chunks: Buffer[] = [];
-    stream.on('response', (its) => (headers = its));
+    stream.on('response', (head) => (headers = head));
     stream.on('data', (chunk: Buffer) => chunks.push(chunk));
     stream.on('error', () => undefined);
-    stream.end();
+    stream.end(body);
     await new Promise((resolve) => stream.once('close', resolve));
     if (!headers || stream.rstCode !== constants.NGHTTP2_NO_ERROR) return undefined;
-    return { headers, body: Buffer.concat(chunks).toString('latin1') };
+    return { headers, body: Buffer.concat(chunks) };
   }
 
-  it.each(ROWS)(
-    '$style: a retry gets $retry',
-    async ({ request: { method = 'POST', path }, retry: expected, first: status }) => {
-      const key = randomUUID();
-      const first = await ask(method, path, key);
-      const retry = await ask(method, path, key);
-      // Where a part was sent, Node ends a destroyed response as it does a whole one.
-      if (status !== 'cut off') expect(first?.headers[':status']).toBe(status);
-      if (expected === 'the same') {
-        expect(retry?.headers['idempotent-replayed']).toBe('true');
-        expect(compared(retry)).toEqual(compared(first));
-      } else if (expected === '409, not stored') expect(retry?.headers[':status']).toBe(409);
-      expect(runs.handler).toBe(expected === 'runs again' ? 2 : 1);
-    },
-  );
+  it.each(ROWS)('$style: the first response is as without a key; a retry: $retry', async (row) => {
+    const key = randomUUID();
+    const keyless = await ask(row.request, undefined, row.stage);
+    forgetRuns();
+    const first = await ask(row.request, key, row.stage);
+    const retry = await ask(row.request, key, row.stage);
+    // Where a part was sent, Node ends a destroyed response as it does a whole one.
+    if (row.first !== 'cut off') {
+      expect(first?.headers[':status']).toBe(row.first);
+      expect(seen(first)).toEqual(seen(keyless));
+    }
+    if (row.retry === 'the same') {
+      expect(retry?.headers['idempotent-replayed']).toBe('true');
+      expect(compared(retry)).toEqual(compared(first));
+    } else if (row.retry === '409, not stored') expect(retry?.headers[':status']).toBe(409);
+    expect(runs.handler).toBe(row.retry === 'runs again' ? 2 : (row.runs ?? 1));
+    expect(runs.interceptor).toBe(row.interceptorRuns ?? 0);
+  });
 
   it('is cut off, if a part went out and another owner decides what every retry gets', async () => {
-    expect(await ask('POST', '/lost-lease', randomUUID())).toBeUndefined();
+    expect(await ask({ path: '/lost-lease' }, randomUUID())).toBeUndefined();
     expect(runs.handler).toBe(1);
   });
 
@@ -96,21 +100,36 @@ describe('how a response is repeated over HTTP/2', () => {
 
   it('finds the outcome of a request that its client gave up', async () => {
     const key = randomUUID();
-    const stream = session.request({ ':method': 'POST', ':path': '/values/promise', 'idempotency-key': key });
+    const path = '/values/promise';
+    const stream = sessions
+      .get('plain')!
+      .request({ ':method': 'POST', ':path': path, 'idempotency-key': key });
     stream.close(constants.NGHTTP2_CANCEL);
     await once(stream, 'close');
     await eventually(() => expect(runs.handler).toBe(1));
-    const retry = await ask('POST', '/values/promise', key);
+    const retry = await ask({ path }, key);
     expect(retry?.headers[':status']).toBe(201);
     expect(retry?.headers['idempotent-replayed']).toBe('true');
     expect(runs.handler).toBe(1);
   });
 });
 
-const OWN = new Set(['date', 'idempotent-replayed', 'set-cookie', 'www-authenticate']);
+const MAY_DIFFER = ['date', 'idempotent-replayed'];
+const OF_ONE_CALLER = ['set-cookie', 'www-authenticate'];
 
-/** But for what may differ, and for what is the first caller's own. */
 function compared(response: Http2Response | undefined): unknown {
-  const headers = Object.entries(response?.headers ?? {}).filter(([name]) => !OWN.has(name));
-  return { headers, body: response?.body };
+  return { headers: headersBut([...MAY_DIFFER, ...OF_ONE_CALLER], response), body: response?.body };
+}
+
+/** But for what no two runs have in common. The length is that of the body, where there is one. */
+function seen(response: Http2Response | undefined): unknown {
+  const { headers = {}, body = Buffer.alloc(0) } = response ?? {};
+  return {
+    headers: masked(JSON.stringify(headersBut(['date', 'etag', 'content-length'], response))),
+    body: masked(uncompressed(body, headers['content-encoding'])),
+  };
+}
+
+function headersBut(left: readonly string[], response: Http2Response | undefined): unknown {
+  return Object.entries(response?.headers ?? {}).filter(([name]) => !left.includes(name));
 }

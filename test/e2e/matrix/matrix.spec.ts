@@ -1,16 +1,17 @@
 import Redis from 'ioredis';
 import { randomUUID } from 'node:crypto';
-import { gunzipSync } from 'node:zlib';
 import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../../servers';
 import type { Platform, TestApp } from '../../support/app';
 import { metric } from '../../support/metrics';
 import { bytesOf, headerOf, isReplayed, Wire, type WireResponse } from '../../support/wire';
-import { runs } from './runs';
+import { contentOf, maskedResponse } from './masked';
+import { forgetRuns, runs } from './runs';
 import { STAGE_NAMES, startStage, type StageName } from './stages';
 import { TABLE, type Row } from './table';
 
-/** What a row came to: on one connection, asked first, then with Redis, then with Redis empty. */
+/** What a row came to: on one connection, asked without a key, then with one, then with Redis, then with Redis empty. */
 interface Trial {
+  readonly keyless: WireResponse | 'cut off';
   readonly first: WireResponse | 'cut off';
   readonly retries: readonly [WireResponse | 'cut off', WireResponse | 'cut off'];
 }
@@ -34,24 +35,26 @@ describe.each<Platform>(['express', 'fastify'])('how a response is repeated on %
     cache.disconnect();
     await Promise.all([postgres.stop(), redis.stop()]);
   });
-  beforeEach(() => {
-    Object.assign(runs, { handler: 0, interceptor: 0 });
-  });
+  beforeEach(forgetRuns);
 
   async function trial({ request, stage = 'plain' }: Row): Promise<Trial> {
     const { url } = apps.get(stage)!;
-    const headers = { ...request.headers, 'Idempotency-Key': randomUUID() };
+    const key = { 'Idempotency-Key': randomUUID() };
     let wire = await Wire.open(url);
-    const ask = async (): Promise<WireResponse | 'cut off'> => {
+    const asking = async (more: Record<string, string>): Promise<WireResponse | 'cut off'> => {
+      const headers = { ...request.headers, ...more };
       const response = await wire.ask({ ...request, headers }).catch(() => 'cut off' as const);
       if (response === 'cut off') wire = await Wire.open(url);
       return response;
     };
+    const ask = (): Promise<WireResponse | 'cut off'> => asking(key);
     try {
+      const keyless = await asking({});
+      forgetRuns();
       const first = await ask();
       const warm = await counting('redis', ask);
       await cache.flushall();
-      return { first, retries: [warm, await counting('postgres', ask)] };
+      return { keyless, first, retries: [warm, await counting('postgres', ask)] };
     } finally {
       wire.leave();
     }
@@ -68,11 +71,12 @@ describe.each<Platform>(['express', 'fastify'])('how a response is repeated on %
 
   const rows = TABLE.filter(({ only = platform }) => only === platform);
 
-  it.each(rows)('$style: a retry gets $retry', async (row) => {
-    const { first, retries } = await trial(row);
+  it.each(rows)('$style: the first response is as without a key; a retry: $retry', async (row) => {
+    const { keyless, first, retries } = await trial(row);
     expect(first === 'cut off' ? first : first.status).toBe(row.first);
     if (row.body) expect(contentOf(first as WireResponse)).toMatch(row.body);
     if (row.stage === 'compressed') expect(header(first, 'content-encoding')).toBe('gzip');
+    expect(seen(first)).toBe(seen(keyless));
     for (const retry of retries) EXPECTED[row.retry](first, retry);
     expect(runs.handler).toBe(row.retry === 'runs again' ? 3 : (row.runs ?? 1));
     expect(runs.interceptor).toBe(row.interceptorRuns ?? 0);
@@ -146,7 +150,6 @@ function header(response: WireResponse | 'cut off', name: string): string | unde
   return response === 'cut off' ? undefined : headerOf(response.headerLines, name);
 }
 
-function contentOf(response: WireResponse): string {
-  const encoded = headerOf(response.headerLines, 'content-encoding') === 'gzip';
-  return (encoded ? gunzipSync(response.body) : response.body).toString();
+function seen(response: WireResponse | 'cut off'): string {
+  return response === 'cut off' ? response : maskedResponse(response);
 }

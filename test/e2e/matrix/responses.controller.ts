@@ -4,6 +4,7 @@ import {
   ConflictException,
   Controller,
   HttpException,
+  Injectable,
   Post,
   Res,
   UseFilters,
@@ -17,13 +18,15 @@ import { Idempotent } from '../../../lib';
 import { raw, run, type AnyResponse } from './runs';
 
 /** What many applications have: the moment of the error in its body. */
-@Catch(HttpException)
-class TimestampFilter implements ExceptionFilter {
+@Injectable()
+@Catch()
+export class TimestampFilter implements ExceptionFilter {
   constructor(private readonly host: HttpAdapterHost) {}
 
-  catch(exception: HttpException, host: ArgumentsHost): void {
+  catch(exception: Error, host: ArgumentsHost): void {
+    const status = exception instanceof HttpException ? exception.getStatus() : 500;
     const body = { error: exception.message, timestamp: new Date().toISOString() };
-    this.host.httpAdapter.reply(host.switchToHttp().getResponse(), body, exception.getStatus());
+    this.host.httpAdapter.reply(host.switchToHttp().getResponse(), body, status);
   }
 }
 
@@ -88,6 +91,13 @@ export class ResponsesController {
     throw new ConflictException(run());
   }
 
+  @Post('filtered-error')
+  @UseFilters(TimestampFilter)
+  @Idempotent({ record: () => true })
+  filteredError(): never {
+    throw new Error(run());
+  }
+
   @Post('bad-request')
   badRequest(): never {
     throw new BadRequestException(run());
@@ -101,6 +111,12 @@ export class ResponsesController {
 
   @Post('error')
   error(): never {
+    throw new Error(run());
+  }
+
+  @Post('plain-error-recorded')
+  @Idempotent({ record: () => true })
+  plainErrorRecorded(): never {
     throw new Error(run());
   }
 

@@ -4,6 +4,10 @@ import type { ServerResponse } from 'node:http';
 /** How often handlers and interceptors ran since the test began. */
 export const runs = { handler: 0, interceptor: 0 };
 
+export function forgetRuns(): void {
+  Object.assign(runs, { handler: 0, interceptor: 0 });
+}
+
 /** For a handler: counts this run, and gives a text that no other run gives. */
 export function run(): string {
   runs.handler += 1;

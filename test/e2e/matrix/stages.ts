@@ -7,7 +7,7 @@ import {
   type Type,
   type VersioningOptions,
 } from '@nestjs/common';
-import { APP_INTERCEPTOR } from '@nestjs/core';
+import { APP_FILTER, APP_INTERCEPTOR } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import compression from 'compression';
@@ -19,7 +19,8 @@ import {
   LoggingInterceptor,
   TransformInterceptor,
 } from './interceptors';
-import { ResponsesController } from './responses.controller';
+import { LostLeaseController } from './lost-lease.controller';
+import { ResponsesController, TimestampFilter } from './responses.controller';
 import { StreamsController } from './streams.controller';
 import { ExpressUploadsController, FastifyUploadsController } from './uploads.controllers';
 import { RequestScopedController, ValuesController, VersionedController } from './values.controllers';
@@ -51,6 +52,7 @@ const STAGES = {
       StreamsController,
       InterceptedController,
       InterceptedAsAWholeController,
+      LostLeaseController,
       platform === 'express' ? ExpressUploadsController : FastifyUploadsController,
     ],
     configure: (app, platform) => {
@@ -68,6 +70,10 @@ const STAGES = {
       provide: APP_INTERCEPTOR,
       useClass,
     })),
+  },
+  'filter in the root module': {
+    controllers: () => [ResponsesController],
+    providers: [{ provide: APP_FILTER, useClass: TimestampFilter }],
   },
   useGlobalInterceptors: {
     controllers: () => [InterceptedController],
@@ -93,11 +99,11 @@ export const STAGE_NAMES = Object.keys(STAGES) as StageName[];
 export function startStage(
   name: StageName,
   platform: Platform,
-  stores: Pick<TestAppOptions, 'databaseUrl' | 'redisUrl'>,
+  rest: Pick<TestAppOptions, 'databaseUrl' | 'redisUrl' | 'fastify'>,
 ): Promise<TestApp> {
   const stage: Stage = STAGES[name];
   return startApp({
-    ...stores,
+    ...rest,
     platform,
     controllers: stage.controllers(platform),
     providers: stage.providers,

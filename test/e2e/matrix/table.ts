@@ -24,6 +24,7 @@ export interface Row {
 }
 
 const RUN = /run 1 [-0-9a-f]{36}/;
+const TIMESTAMPED = /^\{"error":"run 1 [-0-9a-f]{36}","timestamp":"[-0-9T:.]{23}Z"\}$/;
 const ENVELOPE = /^\{"data":"run 1 [-0-9a-f]{36}","id":"[-0-9a-f]{36}"\}$/;
 
 const post = (path: string, more: Partial<WireRequest> = {}): WireRequest => ({
@@ -213,12 +214,20 @@ export const TABLE: readonly Row[] = [
     body: RUN,
   },
   {
-    style: 'the same, through a filter that adds a timestamp',
+    style: 'the same, through a filter on the route that adds a timestamp',
     request: post('/responses/filtered'),
     first: 409,
     retry: 'the same',
     notes: 'the first timestamp',
-    body: /"timestamp":/,
+    body: TIMESTAMPED,
+  },
+  {
+    style: 'the same, through such a filter as `APP_FILTER` in the root module',
+    request: post('/responses/conflict'),
+    first: 409,
+    retry: 'the same',
+    body: TIMESTAMPED,
+    stage: 'filter in the root module',
   },
   {
     style: '`HttpException` that is not recorded (400)',
@@ -242,6 +251,28 @@ export const TABLE: readonly Row[] = [
     first: 500,
     retry: 'the same',
     body: RUN,
+  },
+  {
+    style: '`Error`, `record: () => true`',
+    request: post('/responses/plain-error-recorded'),
+    first: 500,
+    retry: 'the same',
+    body: /Internal server error/,
+  },
+  {
+    style: '`Error`, `record: () => true`, through a filter on the route that adds a timestamp',
+    request: post('/responses/filtered-error'),
+    first: 500,
+    retry: 'the same',
+    body: TIMESTAMPED,
+  },
+  {
+    style: '`Error`, `record: () => true`, through such a filter as `APP_FILTER` in the root module',
+    request: post('/responses/plain-error-recorded'),
+    first: 500,
+    retry: 'the same',
+    body: TIMESTAMPED,
+    stage: 'filter in the root module',
   },
   {
     style: 'interceptors: `APP_INTERCEPTOR` in the root module',
