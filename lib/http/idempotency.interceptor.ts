@@ -7,6 +7,7 @@ import {
   type NestInterceptor,
 } from '@nestjs/common';
 import { ApplicationConfig, HttpAdapterHost } from '@nestjs/core';
+import type { OutgoingHttpHeaders } from 'node:http';
 import { catchError, from, mergeMap, Observable, type Subscriber } from 'rxjs';
 import { IdempotencyError, isIdempotencyError } from '../core/errors';
 import { Protocol, type ProtectedRequest, type RunResult } from '../core/protocol';
@@ -104,15 +105,17 @@ export class IdempotencyInterceptor implements NestInterceptor {
   ): Observable<unknown> {
     return new Observable((subscriber) => {
       const response = context.switchToHttp().getResponse<PlatformResponse>();
-      const before = response.getHeaders();
+      let before: OutgoingHttpHeaders = {};
       let capture: ResponseCapture | undefined;
       let refused = false;
       this.protocol
         .run(request, async (claim) => {
           // Something else has answered meanwhile, such as a time-out: nobody would get what the handler answers.
           if (rawResponse(response).writableEnded) return undefined;
-          setContext(context.switchToHttp().getRequest<object>(), claim);
-          const watch = new HandlerWatch(context.switchToHttp().getRequest<object>());
+          const handled = context.switchToHttp().getRequest<object>();
+          setContext(handled, claim);
+          const watch = new HandlerWatch(handled);
+          before = response.getHeaders();
           capture = new ResponseCapture(rawResponse(response), route.policy.maxBodySize, route.keepsHeader);
           const handling = this.handle(context, next, route.documentation, () => (refused = true));
           this.runHandler(handling, subscriber, response, capture, route.policy.lease);

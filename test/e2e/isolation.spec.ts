@@ -13,19 +13,18 @@ import {
   VersioningType,
   type CanActivate,
   type ExecutionContext,
-  type LoggerService,
   type PipeTransform,
   type VersioningOptions,
 } from '@nestjs/common';
 import Redis from 'ioredis';
 import { DataSource } from 'typeorm';
 import type { ServerResponse } from 'node:http';
-import { inspect } from 'node:util';
 import { register } from 'prom-client';
 import { httpScope, Idempotent } from '../../lib';
 import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
 import { startApp, type Platform, type TestApp } from '../support/app';
 import { isReplay, type Answer } from '../support/http';
+import { KeptLog } from '../support/log';
 
 type Headers = Record<string, string>;
 
@@ -181,21 +180,6 @@ class HostedController {
   }
 }
 
-/** Everything that the application logs, in text. */
-class Log implements LoggerService {
-  readonly lines: string[] = [];
-  readonly log = (...all: unknown[]) => this.write(all);
-  readonly error = this.log;
-  readonly warn = this.log;
-  readonly debug = this.log;
-  readonly verbose = this.log;
-  readonly fatal = this.log;
-
-  private write(all: readonly unknown[]): void {
-    this.lines.push(inspect(all, { depth: 10 }));
-  }
-}
-
 const VERSIONINGS: [string, VersioningOptions, (version: string) => Headers][] = [
   ['a header', { type: VersioningType.HEADER, header: 'X-Version' }, (version) => ({ 'x-version': version })],
   [
@@ -218,7 +202,7 @@ describe.each<Platform>(['express', 'fastify'])('a caller on %s', (platform) => 
   let redis: RunningRedis;
   let client: Redis;
   let app: TestApp;
-  let log: Log;
+  let log: KeptLog;
   let key: string;
 
   const start = ({
@@ -250,7 +234,7 @@ describe.each<Platform>(['express', 'fastify'])('a caller on %s', (platform) => 
   beforeAll(async () => {
     [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
     client = new Redis(redis.url);
-    log = new Log();
+    log = new KeptLog();
     app = await start();
   });
   afterAll(async () => {
