@@ -1,0 +1,117 @@
+import type { Fault, Faults } from './faults';
+import type { Execution } from './ledger';
+
+/** What one client saw of one request. */
+export interface Sighting {
+  readonly route: string;
+  readonly key: string;
+  readonly instance: string;
+  readonly from: number;
+  readonly to: number;
+  /** Undefined: no answer, so the client knows nothing. */
+  readonly status: number | undefined;
+  /** Of a 2xx. */
+  readonly nonce: string | undefined;
+  /** The code of a problem, such as `in_flight`. */
+  readonly problem: string | undefined;
+  /** The client gave up, though nothing was done to its instance. */
+  readonly overdue: boolean;
+}
+
+/** A record as a store holds it, read behind the module's back. */
+export interface Stored {
+  readonly key: string;
+  readonly fence: number;
+  readonly nonce: string | undefined;
+}
+
+export interface Evidence {
+  readonly executions: readonly Execution[];
+  readonly sightings: readonly Sighting[];
+  /** Finished records, by each store. */
+  readonly redis: readonly Stored[];
+  readonly postgres: readonly Stored[];
+  readonly faults: Faults;
+  /** Milliseconds of a lease. */
+  readonly lease: number;
+}
+
+export interface Violation {
+  readonly promise: string;
+  readonly key: string;
+  readonly detail: unknown;
+}
+
+/**
+ * Judges a run by what handlers wrote down and what clients saw: neither went through a store.
+ *
+ * A second execution is permitted only under `onOrphan: 'retry'`, where the owner of the one before was killed, frozen
+ * or cut off from Postgres in between, or where the handler of the one before failed, so that the key was given back.
+ */
+export function judge({ executions, sightings, redis, postgres, faults, lease }: Evidence): Violation[] {
+  const violations: Violation[] = [];
+  const report = (promise: string, key: string, detail: unknown): void => {
+    violations.push({ promise, key, detail });
+  };
+  const runs = groupBy(executions, identity);
+  const seen = groupBy(sightings, (one) => `${one.route} ${one.key}`);
+
+  for (const [key, all] of runs) {
+    for (const [i, next] of all.entries()) {
+      const before = all[i - 1];
+      if (!before) continue;
+      if (next.fence <= before.fence) report('fences rise', key, { before, next });
+      if (before.failed) continue;
+      const excuses = excusesOf(before, next, faults, lease);
+      if (next.scope === 'reject' || excuses.length === 0 || next.attempt <= before.attempt) {
+        report('a handler runs once', key, { before, next, excuses });
+      }
+    }
+  }
+
+  for (const [key, all] of seen) {
+    const answers = all.filter((one) => one.nonce !== undefined);
+    const nonces = new Set(answers.map((one) => one.nonce));
+    if (nonces.size > 1) report('every answer is the same', key, answers);
+    const executed = new Set(runs.get(key)?.filter((one) => !one.failed).map((one) => one.nonce)); // prettier-ignore
+    for (const one of answers) {
+      if (!executed.has(one.nonce!)) report('an answer implies an execution', key, one);
+    }
+    for (const one of all) if (one.overdue) report('no request outlives its deadline', key, one);
+  }
+
+  const recorded = new Map(postgres.map((one) => [one.key, one]));
+  for (const one of redis) {
+    const row = recorded.get(one.key);
+    if (row?.fence !== one.fence || row.nonce !== one.nonce) {
+      report('Redis agrees with Postgres', one.key, { redis: one, postgres: row });
+    }
+  }
+  return violations;
+}
+
+/** What may have cost the first execution its lease before the second one began. */
+function excusesOf(before: Execution, next: Execution, faults: Faults, lease: number): Fault[] {
+  return faults
+    .between(before.instance, before.at - lease, next.at)
+    .filter((fault) => !fault.kind.startsWith('redis'));
+}
+
+/** Only while its instance is held by a fault may a client wait for longer than the deadline. */
+export function isOverdue(faults: Faults, instance: string, from: number, to: number): boolean {
+  return !faults.between(instance, from, to).some(({ kind }) => kind === 'frozen' || kind === 'killed' || kind === 'shut down'); // prettier-ignore
+}
+
+function identity({ scope, key }: Execution): string {
+  return `${scope} ${key}`;
+}
+
+function groupBy<T>(all: readonly T[], keyOf: (one: T) => string): Map<string, T[]> {
+  const groups = new Map<string, T[]>();
+  for (const one of all) {
+    const group = groups.get(keyOf(one));
+    if (group) group.push(one);
+    else groups.set(keyOf(one), [one]);
+  }
+  return groups;
+}

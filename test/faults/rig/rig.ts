@@ -1,0 +1,340 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import {
+  startPostgres,
+  startRedis,
+  type RunningPostgres,
+  type RunningRedis,
+  type RunningServer,
+} from '../../../servers';
+import type { IdempotencyModuleOptions } from '../../../lib';
+import { migrated } from '../../support/database';
+import { eventually } from '../../support/eventually';
+import { call } from '../../support/http';
+import type { Work } from './app';
+import { Faults } from './faults';
+import { Instance } from './instance';
+import { monotonicNow, readLedger, type Execution } from './ledger';
+import { Link } from './link';
+import { isOverdue, judge, type Sighting, type Violation } from './oracle';
+import { PostgresReader, RedisReader, type StatementReader } from './statements';
+import { nonceOf, recordsInPostgres, recordsInRedis, withRedis } from './stores';
+
+export type Route = 'retry' | 'reject' | 'fast';
+
+export interface RigOptions {
+  /** The module's, beside the rig's short time-outs. */
+  readonly options?: IdempotencyModuleOptions;
+  /** The stores that each instance is configured with. @default three times 'both' */
+  readonly instances?: readonly ('both' | 'postgres')[];
+  /** How far each instance's wall clock is ahead, in ms. */
+  readonly clockSkew?: readonly number[];
+  /** Beside ours, such as `--maxmemory`. */
+  readonly redisArgs?: readonly string[];
+  readonly postgresSettings?: Readonly<Record<string, string>>;
+  readonly mutation?: string;
+}
+
+export interface Send extends Work {
+  /** @default 'retry' */
+  readonly route?: Route;
+  /** The client leaves after so many ms. */
+  readonly patience?: number;
+}
+
+export interface Report {
+  readonly keys: number;
+  readonly requests: number;
+  readonly executions: number;
+  readonly faults: number;
+  readonly violations: readonly Violation[];
+}
+
+/** Short, so that what depends on time happens within a test; the lease is long beside what a busy machine loses. */
+const OPTIONS = {
+  lease: '3s',
+  waitTimeout: '5s',
+  redis: { timeout: '250ms' },
+  postgres: { timeout: '1s', cleanupInterval: false },
+} as const satisfies IdempotencyModuleOptions;
+const LEASE = 3_000;
+/**
+ * By then every request is answered: it waits for `waitTimeout` at most, and each of its two questions to Postgres
+ * takes a time-out. The rest is for handlers, and for a machine that does other things as well.
+ */
+const DEADLINE = 20_000;
+
+/**
+ * Three application processes, each with a link of its own to Postgres and to Redis, a replica of that Redis, and an
+ * oracle. All are real processes of this machine, on free ports and in temporary folders.
+ */
+export class Rig {
+  readonly faults = new Faults();
+  readonly sightings: Sighting[] = [];
+
+  private constructor(
+    private readonly folder: string,
+    readonly postgres: RunningPostgres,
+    readonly redis: RunningRedis,
+    readonly replica: RunningRedis,
+    readonly databaseUrl: string,
+    private instanceList: readonly Instance[],
+  ) {}
+
+  static async start(options: RigOptions = {}): Promise<Rig> {
+    const folder = await mkdtemp(join(tmpdir(), 'nestjs-idempotency-rig-'));
+    await writeFile(join(folder, 'ledger'), '');
+    const [postgres, redis] = await Promise.all([
+      startPostgres({ settings: options.postgresSettings }),
+      startRedis({ args: options.redisArgs }),
+    ]);
+    const replica = await startRedis({ args: ['--replicaof', `127.0.0.1 ${redis.port}`] });
+    const databaseUrl = await postgres.createDatabase();
+    const rig = new Rig(folder, postgres, redis, replica, databaseUrl, []);
+    try {
+      await (await migrated(databaseUrl)).destroy();
+      rig.instanceList = await rig.startInstances(options);
+      return rig;
+    } catch (error) {
+      await rig.stop();
+      throw error;
+    }
+  }
+
+  get instances(): readonly Instance[] {
+    return this.instanceList;
+  }
+
+  /** @throws Error if there is none of this index */
+  instance(index: number): Instance {
+    const found = this.instanceList[index];
+    if (!found) throw new Error(`There is no instance ${index}`);
+    return found;
+  }
+
+  /** Sends a request and writes down what its client saw. Never rejects. */
+  async send(
+    instance: Instance,
+    key: string,
+    { route = 'retry', patience, ...work }: Send = {},
+  ): Promise<Sighting> {
+    const from = monotonicNow();
+    const request = { route, key, instance: instance.name, from } as const;
+    const answer = await call(`${instance.url}/${route}`, {
+      headers: { 'idempotency-key': key, 'x-work': JSON.stringify(work) },
+      body: {},
+      signal: AbortSignal.timeout(patience ?? DEADLINE),
+    }).catch(() => undefined);
+    const to = monotonicNow();
+    const overdue =
+      patience === undefined && to - from >= DEADLINE && isOverdue(this.faults, instance.name, from, to);
+    const ok = answer !== undefined && answer.status < 300;
+    const sighting: Sighting = {
+      ...request,
+      to,
+      overdue,
+      status: answer?.status,
+      nonce: ok ? nonceOf(answer.text) : undefined,
+      problem: answer && !ok ? problemOf(answer.text) : undefined,
+    };
+    this.sightings.push(sighting);
+    return sighting;
+  }
+
+  executions(key?: string): Execution[] {
+    const all = readLedger(join(this.folder, 'ledger'));
+    return key === undefined ? all : all.filter((one) => one.key === key);
+  }
+
+  /** SIGSTOP to all of a server's processes. */
+  freeze(server: RunningServer): void {
+    this.faults.begin(`${this.nameOf(server)} frozen`);
+    server.kill('SIGSTOP');
+  }
+
+  thaw(server: RunningServer): void {
+    server.kill('SIGCONT');
+    this.faults.end(`${this.nameOf(server)} frozen`);
+  }
+
+  /** SIGKILL to all of a server's processes. */
+  async kill(server: RunningServer): Promise<void> {
+    this.faults.begin(`${this.nameOf(server)} killed`);
+    const { pid } = server;
+    server.kill('SIGKILL');
+    await eventually(() => {
+      if (isAlive(pid)) throw new Error(`${pid} still runs`);
+    });
+  }
+
+  async restart(server: RunningServer): Promise<void> {
+    this.faults.begin(`${this.nameOf(server)} killed`);
+    await server.restart();
+    this.faults.end(`${this.nameOf(server)} killed`);
+  }
+
+  /** Ends every fault, and waits until each instance says that all is well. */
+  async heal(): Promise<void> {
+    for (const server of [this.postgres, this.redis, this.replica]) {
+      server.kill('SIGCONT');
+      if (!isAlive(server.pid)) await server.restart();
+    }
+    for (const instance of this.instanceList) {
+      instance.postgres.unwatch();
+      await instance.postgres.set('pass');
+      if (instance.hasRedis) {
+        instance.redis.unwatch();
+        await instance.redis.set('pass');
+      }
+      instance.thaw();
+    }
+    for (const fault of this.faults.list) fault.to = Math.min(fault.to, monotonicNow());
+    await Promise.all(
+      this.instanceList.map(async (instance) => {
+        if (!instance.running) await instance.start();
+        await eventually(() => this.wellness(instance), 30_000);
+      }),
+    );
+  }
+
+  /**
+   * Heals everything, asks for every key again, empties Redis, asks once more, and has the oracle judge all that was
+   * ever seen.
+   */
+  async verdict(): Promise<Report> {
+    await this.heal();
+    await this.converge();
+    const inRedis = await recordsInRedis(this.redis.port);
+    const inPostgres = await recordsInPostgres(this.databaseUrl);
+    await withRedis(this.redis.port, (redis) => redis.flushall());
+    await this.converge();
+    const executions = this.executions();
+    const violations = judge({
+      executions,
+      sightings: this.sightings,
+      redis: inRedis,
+      postgres: inPostgres,
+      faults: this.faults,
+      lease: LEASE,
+    });
+    return {
+      keys: new Set(this.sightings.map(({ route, key }) => `${route} ${key}`)).size,
+      requests: this.sightings.length,
+      executions: executions.length,
+      faults: this.faults.list.length,
+      violations: [...violations, ...this.unsettled()],
+    };
+  }
+
+  /** Leaves no process and no file behind. */
+  async stop(): Promise<void> {
+    await Promise.all(this.instanceList.map((instance) => instance.close()));
+    await Promise.all([this.postgres.stop(), this.redis.stop(), this.replica.stop()]);
+    await rm(this.folder, { recursive: true, force: true });
+  }
+
+  private nameOf(server: RunningServer): string {
+    if (server === this.postgres) return 'postgres';
+    return server === this.redis ? 'redis' : 'redis replica';
+  }
+
+  private async startInstances({
+    options = {},
+    instances = ['both', 'both', 'both'],
+    clockSkew = [],
+    mutation,
+  }: RigOptions): Promise<Instance[]> {
+    return Promise.all(
+      instances.map(async (stores, index) => {
+        const name = String.fromCharCode('A'.charCodeAt(0) + index);
+        const instance = new Instance({
+          name,
+          ledger: join(this.folder, 'ledger'),
+          database: new URL(this.databaseUrl).pathname.slice(1),
+          postgres: await this.link('postgres', name, this.postgres.port, () => new PostgresReader()),
+          redis:
+            stores === 'both'
+              ? await this.link('redis', name, this.redis.port, () => new RedisReader())
+              : undefined,
+          options: {
+            ...OPTIONS,
+            ...options,
+            ...(stores === 'both' ? { redis: { ...OPTIONS.redis, ...options.redis } } : { redis: false }),
+            postgres: { ...OPTIONS.postgres, ...options.postgres },
+          },
+          clockSkew: clockSkew[index] ?? 0,
+          mutation,
+          faults: this.faults,
+        });
+        await instance.start();
+        return instance;
+      }),
+    );
+  }
+
+  private link(store: string, instance: string, port: number, reader: () => StatementReader): Promise<Link> {
+    return Link.open(port, reader, (mode) => {
+      this.faults.end(`${store} link`, instance);
+      if (mode !== 'pass') this.faults.begin(`${store} link: ${mode}`, instance);
+    });
+  }
+
+  private async wellness(instance: Instance): Promise<void> {
+    const { text } = await call(`${instance.url}/health`, {
+      method: 'GET',
+      signal: AbortSignal.timeout(5_000),
+    });
+    const { redis, postgres } = JSON.parse(text) as { redis: string; postgres: string };
+    if (postgres !== 'up' || redis === 'down') throw new Error(`${instance.name} says ${text}`);
+  }
+
+  /** Asks for every key until it has its final answer. */
+  private async converge(): Promise<void> {
+    const left = [
+      ...new Map(this.sightings.map(({ route, key }) => [`${route} ${key}`, { route, key }])).values(),
+    ];
+    const worker = async (index: number): Promise<void> => {
+      for (let next = left.pop(); next; next = left.pop()) {
+        const { route, key } = next;
+        for (let tries = 0; tries < 5; tries++) {
+          const instance = this.instance((index + tries) % this.instanceList.length);
+          const { status, problem } = await this.send(instance, key, { route: route as Route });
+          if (isFinal(status, problem)) break;
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: 16 }, (_, index) => worker(index)));
+  }
+
+  /** Keys whose last answer, after everything was healed, was not final. */
+  private unsettled(): Violation[] {
+    const last = new Map(this.sightings.map((one) => [`${one.route} ${one.key}`, one]));
+    return [...last]
+      .filter(([, { status, problem }]) => !isFinal(status, problem))
+      .map(([key, detail]) => ({ promise: 'every key converges', key, detail }));
+  }
+}
+
+/** What no further retry changes: the recorded response, or that only an operator can tell the outcome. */
+function isFinal(status: number | undefined, problem: string | undefined): boolean {
+  return (status !== undefined && status < 300) || problem === 'outcome-unknown';
+}
+
+/** The last part of a problem's type, such as `in-flight`. */
+function problemOf(body: string): string | undefined {
+  try {
+    return (JSON.parse(body) as { type?: string }).type?.split(':').at(-1);
+  } catch {
+    return undefined;
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,79 @@
+import * as statements from '../../../lib/store/postgres/statements';
+import { COMPLETE, INSPECT, REMEMBER } from '../../../lib/store/redis/scripts';
+import { PostgresReader, postgresStatement, RedisReader } from './statements';
+
+const TABLE = '"idempotency_cache"';
+
+/** Every statement that the Postgres store can send, by the name that the rig knows it by. */
+const NAMES: Record<string, string> = {
+  claim: statements.claimOrRead(TABLE, 'durable'),
+  reclaim: statements.reclaimExpired(TABLE, 'durable'),
+  'take-over': statements.takeOver(TABLE, 'fast'),
+  complete: statements.complete(TABLE),
+  'insert-completed': statements.insertCompleted(TABLE),
+  'delete-expired': statements.deleteExpired(TABLE),
+  release: statements.release(TABLE),
+  abandon: statements.abandon(TABLE),
+  renew: statements.renew(TABLE),
+  read: statements.read(TABLE),
+  forget: statements.forget(TABLE),
+  cleanup: statements.cleanUp({ table: TABLE, cleanup: 'cleanup_idempotency_cache' }),
+};
+
+function message(type: string, body: string): Buffer {
+  const bytes = Buffer.from(body);
+  const head = Buffer.alloc(5);
+  head.write(type);
+  head.writeInt32BE(bytes.length + 4, 1);
+  return Buffer.concat([type === '' ? head.subarray(1) : head, bytes]);
+}
+
+function command(...parts: string[]): string {
+  return `*${parts.length}\r\n${parts.map((part) => `$${Buffer.byteLength(part)}\r\n${part}\r\n`).join('')}`;
+}
+
+describe('the links know what passes', () => {
+  it('in Postgres: every statement of the store by a name of its own', () => {
+    const makers = Object.values(statements).filter((one) => typeof one === 'function');
+    expect(Object.keys(NAMES)).toHaveLength(makers.length - 1); // tableNames makes no statement
+    for (const [name, text] of Object.entries(NAMES))
+      expect([name, postgresStatement(text)]).toEqual([name, name]);
+  });
+
+  it('in Postgres: each time a statement is bound, also one that was prepared before, however the bytes come', () => {
+    const stream = Buffer.concat([
+      message('', '\0\0\0\0user\0x\0\0').subarray(0),
+      message('P', `named\0${NAMES.claim}\0\0\0`),
+      message('B', `\0named\0${'v'.repeat(1_000)}`),
+      message('S', ''),
+      message('P', `\0${NAMES.release}\0\0\0`),
+      message('B', '\0\0'),
+      message('B', '\0named\0'),
+    ]);
+    for (const size of [1, 7, 100_000]) {
+      const reader = new PostgresReader();
+      const seen: string[] = [];
+      for (let at = 0; at < stream.length; at += size)
+        seen.push(...reader.read(stream.subarray(at, at + size)));
+      expect(seen).toEqual(['claim', 'release', 'claim']);
+    }
+  });
+
+  it('in Redis: scripts by their names, and writes by what they write', () => {
+    const stream = Buffer.from(
+      [
+        command('EVALSHA', INSPECT.sha, '1', 'key', '0'),
+        command('EVAL', COMPLETE.source, '1', 'key', '0'),
+        ...['0', '1', '2', '3'].map((rank) => command('evalsha', REMEMBER.sha, '1', 'key', '0', rank, '7')),
+        command('PING'),
+      ].join(''),
+    );
+    for (const size of [1, 13, 100_000]) {
+      const reader = new RedisReader();
+      const seen: string[] = [];
+      for (let at = 0; at < stream.length; at += size)
+        seen.push(...reader.read(stream.subarray(at, at + size)));
+      expect(seen).toEqual(['inspect', 'complete', 'hint', 'pending', 'outcome', 'removed', 'ping']);
+    }
+  });
+});

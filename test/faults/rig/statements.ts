@@ -1,0 +1,123 @@
+import * as scripts from '../../../lib/store/redis/scripts';
+
+/** Turns the bytes that a client sends into the names of what it asks for, as they become complete. */
+export interface StatementReader {
+  read(chunk: Buffer): string[];
+}
+
+/**
+ * What each statement of the Postgres store is called here: the first pattern that its text matches. A test holds that
+ * each has a name of its own.
+ */
+const POSTGRES_STATEMENTS: readonly (readonly [name: string, pattern: RegExp])[] = [
+  ['cleanup', /pg_try_advisory_xact_lock/],
+  ['claim', /INSERT INTO[^;]*'in_progress'/],
+  ['insert-completed', /INSERT INTO[^;]*'completed'/],
+  ['complete', /SET\s+state = 'completed'/],
+  ['renew', /FOR NO KEY UPDATE/],
+  ['abandon', /attempt > 1/],
+  ['take-over', /attempt = [a-z.]*attempt \+ 1/],
+  ['reclaim', /attempt = 1, state = 'in_progress'/],
+  ['delete-expired', /DELETE FROM \S+ (AS \w+ )?WHERE id = \$1::bytea AND expires_at <= now\(\)/],
+  ['forget', /AS existed/],
+  ['release', /true AS released|AS released/],
+  ['read', /SELECT[^;]*encode\(body, 'base64'\)/],
+];
+
+export function postgresStatement(text: string): string | undefined {
+  return POSTGRES_STATEMENTS.find(([, pattern]) => pattern.test(text))?.[0];
+}
+
+/** Reads the frontend's side of Postgres' protocol 3, where a statement is sent by `Parse` or named by `Bind`. */
+export class PostgresReader implements StatementReader {
+  private rest: Buffer = Buffer.alloc(0);
+  private started = false;
+  private readonly prepared = new Map<string, string>();
+
+  read(chunk: Buffer): string[] {
+    this.rest = Buffer.concat([this.rest, chunk]);
+    const names: string[] = [];
+    for (;;) {
+      const head = this.started ? 1 : 0; // the startup message alone has no type
+      if (this.rest.length < head + 4) return names;
+      const length = head + this.rest.readInt32BE(head);
+      if (this.rest.length < length) return names;
+      const message = this.rest.subarray(0, length);
+      this.rest = this.rest.subarray(length);
+      if (this.started) names.push(...this.statementOf(message));
+      this.started = true;
+    }
+  }
+
+  private statementOf(message: Buffer): string[] {
+    const strings = message.subarray(5);
+    const [first = '', second = ''] = strings.toString('latin1').split('\0', 2);
+    switch (String.fromCharCode(message[0] ?? 0)) {
+      case 'P':
+        this.prepared.set(first, second);
+        return [];
+      case 'B':
+        return named(postgresStatement(this.prepared.get(second) ?? ''));
+      case 'Q':
+        return named(postgresStatement(first));
+      default:
+        return [];
+    }
+  }
+}
+
+const SCRIPTS = Object.entries(scripts).flatMap(([name, script]) =>
+  'sha' in script ? [{ name: name.toLowerCase(), ...script }] : [],
+);
+/** By rank. */
+const REMEMBERED = ['hint', 'pending', 'outcome', 'removed'];
+
+/** Reads the commands of Redis' protocol. The script that writes is called by what it writes. */
+export class RedisReader implements StatementReader {
+  private rest: Buffer = Buffer.alloc(0);
+
+  read(chunk: Buffer): string[] {
+    this.rest = Buffer.concat([this.rest, chunk]);
+    const names: string[] = [];
+    for (;;) {
+      const command = this.next();
+      if (!command) return names;
+      names.push(redisStatement(command));
+    }
+  }
+
+  private next(): string[] | undefined {
+    const parts: string[] = [];
+    let at = 0;
+    const line = (): string | undefined => {
+      const end = this.rest.indexOf('\r\n', at);
+      if (end < 0) return undefined;
+      const text = this.rest.toString('latin1', at, end);
+      at = end + 2;
+      return text;
+    };
+    const count = line();
+    if (count === undefined) return undefined;
+    for (let left = Number(count.slice(1)); left > 0; left--) {
+      const size = line();
+      if (size === undefined) return undefined;
+      const length = Number(size.slice(1));
+      if (this.rest.length < at + length + 2) return undefined;
+      parts.push(this.rest.toString('latin1', at, at + length));
+      at += length + 2;
+    }
+    this.rest = this.rest.subarray(at);
+    return [(parts[0] ?? '').toLowerCase(), ...parts.slice(1)];
+  }
+}
+
+/** A script's arguments are `sha 1 key deadline rank …`. */
+function redisStatement([verb = '', what = '', , , , rank = '']: readonly string[]): string {
+  const script = SCRIPTS.find(({ sha, source }) => what === (verb === 'eval' ? source : sha));
+  if (!script) return verb;
+  return script.name === 'remember' ? (REMEMBERED[Number(rank)] ?? script.name) : script.name;
+}
+
+function named(name: string | undefined): string[] {
+  return name === undefined ? [] : [name];
+}
