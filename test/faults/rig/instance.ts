@@ -138,7 +138,7 @@ export class Instance {
 
   /** Resolves when a process that was killed is gone. */
   async gone(): Promise<void> {
-    await this.exit;
+    if (!this.running) await this.exit;
   }
 
   async close(): Promise<void> {

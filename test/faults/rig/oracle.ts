@@ -42,14 +42,21 @@ export interface Violation {
   readonly detail: unknown;
 }
 
+export interface Judgement {
+  readonly violations: readonly Violation[];
+  /** What was lost as README says that it can be. */
+  readonly losses: readonly Violation[];
+}
+
 /**
  * Judges a run by what handlers wrote down and what clients saw: neither went through a store.
  *
  * A second execution is permitted only under `onOrphan: 'retry'`, where the owner of the one before was killed, frozen
  * or cut off from Postgres in between, or where the handler of the one before failed, so that the key was given back.
  */
-export function judge({ executions, sightings, redis, postgres, faults, lease }: Evidence): Violation[] {
+export function judge({ executions, sightings, redis, postgres, faults, lease }: Evidence): Judgement {
   const violations: Violation[] = [];
+  const losses: Violation[] = [];
   const report = (promise: string, key: string, detail: unknown): void => {
     violations.push({ promise, key, detail });
   };
@@ -72,7 +79,11 @@ export function judge({ executions, sightings, redis, postgres, faults, lease }:
   for (const [key, all] of seen) {
     const answers = all.filter((one) => one.nonce !== undefined);
     const nonces = new Set(answers.map((one) => one.nonce));
-    if (nonces.size > 1) report('every answer is the same', key, answers);
+    if (nonces.size > 1) {
+      const promise = 'every answer is the same';
+      if (wasLost(runs.get(key) ?? [], faults)) losses.push({ promise, key, detail: answers });
+      else report(promise, key, answers);
+    }
     const executed = new Set(runs.get(key)?.filter((one) => !one.failed).map((one) => one.nonce)); // prettier-ignore
     for (const one of answers) {
       if (!executed.has(one.nonce!)) report('an answer implies an execution', key, one);
@@ -87,7 +98,21 @@ export function judge({ executions, sightings, redis, postgres, faults, lease }:
       report('Redis agrees with Postgres', one.key, { redis: one, postgres: row });
     }
   }
-  return violations;
+  return { violations, losses };
+}
+
+/**
+ * README's limit: an outcome that Redis alone vouched for, as Postgres was away when the handler finished, is lost if
+ * Redis loses it before Postgres has it. Only under `retry` is there another execution, with another answer.
+ */
+function wasLost(runs: readonly Execution[], faults: Faults): boolean {
+  return runs.some((before, i) => {
+    const next = runs[i + 1];
+    if (next?.scope !== 'retry') return false;
+    const hit = (store: string, instance: string): boolean =>
+      faults.between(instance, before.at, next.at).some(({ kind }) => kind.startsWith(store));
+    return hit('postgres', before.instance) && (hit('redis', before.instance) || hit('redis', next.instance));
+  });
 }
 
 /** What may have cost the first execution its lease before the second one began. */

@@ -19,7 +19,7 @@ import { monotonicNow, readLedger, type Execution } from './ledger';
 import { Link } from './link';
 import { isOverdue, judge, type Sighting, type Violation } from './oracle';
 import { PostgresReader, RedisReader, type StatementReader } from './statements';
-import { nonceOf, recordsInPostgres, recordsInRedis, withRedis } from './stores';
+import { nonceOf, query, recordsInPostgres, recordsInRedis, withRedis } from './stores';
 
 export type Route = 'retry' | 'reject' | 'fast';
 
@@ -48,6 +48,8 @@ export interface Report {
   readonly requests: number;
   readonly executions: number;
   readonly faults: number;
+  /** What was lost as README says that it can be. */
+  readonly losses: readonly Violation[];
   readonly violations: readonly Violation[];
 }
 
@@ -174,6 +176,15 @@ export class Rig {
     this.faults.end(`${this.nameOf(server)} killed`);
   }
 
+  /** Ends all sessions of Postgres but one's own, as an administrator may. */
+  async endSessions(): Promise<void> {
+    this.faults.happened('postgres sessions ended');
+    await query(
+      this.databaseUrl,
+      'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()',
+    ).catch(() => undefined); // it may be away itself
+  }
+
   /** Ends every fault, and waits until each instance says that all is well. */
   async heal(): Promise<void> {
     for (const server of [this.postgres, this.redis, this.replica]) {
@@ -210,7 +221,7 @@ export class Rig {
     await withRedis(this.redis.port, (redis) => redis.flushall());
     await this.converge();
     const executions = this.executions();
-    const violations = judge({
+    const { violations, losses } = judge({
       executions,
       sightings: this.sightings,
       redis: inRedis,
@@ -223,6 +234,7 @@ export class Rig {
       requests: this.sightings.length,
       executions: executions.length,
       faults: this.faults.list.length,
+      losses,
       violations: [...violations, ...this.unsettled()],
     };
   }
