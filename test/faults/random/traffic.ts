@@ -16,12 +16,13 @@ const RECENT = 50;
  */
 export async function client(rig: Rig, seed: number, name: string, until: AbortSignal): Promise<void> {
   const recent: Intent[] = [];
-  for (let count = 0; !until.aborted; count++) {
+  const timeUp = (): boolean => until.aborted;
+  for (let count = 0; !timeUp(); count++) {
     const chance = new Chance(seed + count); // however many draws the last one took, this one is the same again
     const old = chance.happens(25) ? recent[chance.whole(0, RECENT - 1)] : undefined;
     const intent = old ?? newIntent(chance, `${name}-${count}`);
     recent[count % RECENT] = intent;
-    for (let tries = chance.whole(1, 3); tries > 0 && !until.aborted; tries--) {
+    for (let tries = chance.whole(1, 3); tries > 0 && !timeUp(); tries--) {
       const answers = await Promise.all(
         Array.from({ length: chance.happens(30) ? chance.whole(2, 5) : 1 }, () =>
           rig.send(rig.instance(chance.whole(0, 2)), intent.key, {

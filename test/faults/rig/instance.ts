@@ -5,6 +5,13 @@ import type { FromInstance, ToInstance } from './app';
 import type { Faults } from './faults';
 import type { Link } from './link';
 
+/** A change of one file of the module: `from`, which is there once, becomes `to`. */
+export interface Mutation {
+  readonly file: string;
+  readonly from: string;
+  readonly to: string;
+}
+
 export interface InstanceOptions {
   readonly name: string;
   readonly ledger: string;
@@ -16,8 +23,8 @@ export interface InstanceOptions {
   readonly options: IdempotencyModuleOptions;
   /** How far this process' wall clock is ahead, in ms. */
   readonly clockSkew: number;
-  /** A change of the module's source under which this process runs (see `mutants.ts`). */
-  readonly mutation: string | undefined;
+  /** A change of the module under which this process runs. */
+  readonly mutation: Mutation | undefined;
   readonly faults: Faults;
 }
 
@@ -72,7 +79,7 @@ export class Instance {
         REDIS_URL: redis ? `redis://127.0.0.1:${redis.port}` : '',
         OPTIONS: JSON.stringify(options),
         CLOCK_SKEW_MS: String(clockSkew),
-        MUTATION: mutation ?? '',
+        ...(mutation && { MUTATION: JSON.stringify(mutation), PACKAGE: 'lib' }),
       },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });

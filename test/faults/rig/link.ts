@@ -35,6 +35,13 @@ export interface Watch {
   resume(): void;
 }
 
+/** Told of what a link does. */
+export interface LinkDiary {
+  mode(mode: Mode): void;
+  /** Of every ruling other than to pass. */
+  ruling(ruling: Ruling): void;
+}
+
 interface Rule {
   readonly statement: string;
   readonly side: 'request' | 'reply';
@@ -60,16 +67,11 @@ export class Link {
     /** Where the store listens; another one after a failover. */
     private target: number,
     private readonly reader: () => StatementReader,
-    private readonly onMode: (mode: Mode | Ruling) => void,
+    private readonly diary: LinkDiary,
   ) {}
 
-  /** @param onMode told of every mode, and of every ruling other than to pass */
-  static async open(
-    target: number,
-    reader: () => StatementReader,
-    onMode: (mode: Mode | Ruling) => void = () => undefined,
-  ): Promise<Link> {
-    const link = new Link(target, reader, onMode);
+  static async open(target: number, reader: () => StatementReader, diary: LinkDiary): Promise<Link> {
+    const link = new Link(target, reader, diary);
     await link.listen();
     return link;
   }
@@ -85,7 +87,7 @@ export class Link {
   async set(mode: Mode, delayMs = 0): Promise<void> {
     this.mode = mode;
     this.delayMs = delayMs;
-    this.onMode(mode);
+    this.diary.mode(mode);
     for (const pair of [...this.pairs]) {
       if (mode === 'refuse' || mode === 'reset' || (mode !== 'black-hole' && pair.hasLost)) pair.reset();
     }
@@ -164,7 +166,7 @@ export class Link {
     const rule = this.rules.find(
       (one) => one.left > 0 && one.side === side && statements.includes(one.statement),
     );
-    if (rule && rule.ruling !== 'pass') this.onMode(rule.ruling);
+    if (rule && rule.ruling !== 'pass') this.diary.ruling(rule.ruling);
     return rule;
   }
 }

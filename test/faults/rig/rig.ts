@@ -14,7 +14,7 @@ import { eventually } from '../../support/eventually';
 import { call } from '../../support/http';
 import type { Work } from './app';
 import { Faults } from './faults';
-import { Instance } from './instance';
+import { Instance, type Mutation } from './instance';
 import { monotonicNow, readLedger, type Execution } from './ledger';
 import { Link } from './link';
 import { isOverdue, judge, type Sighting, type Violation } from './oracle';
@@ -33,7 +33,7 @@ export interface RigOptions {
   /** Beside ours, such as `--maxmemory`. */
   readonly redisArgs?: readonly string[];
   readonly postgresSettings?: Readonly<Record<string, string>>;
-  readonly mutation?: string;
+  readonly mutation?: Mutation;
 }
 
 export interface Send extends Work {
@@ -286,9 +286,12 @@ export class Rig {
   }
 
   private link(store: string, instance: string, port: number, reader: () => StatementReader): Promise<Link> {
-    return Link.open(port, reader, (mode) => {
-      this.faults.end(`${store} link`, instance);
-      if (mode !== 'pass') this.faults.begin(`${store} link: ${mode}`, instance);
+    return Link.open(port, reader, {
+      mode: (mode) => {
+        this.faults.end(`${store} link`, instance);
+        if (mode !== 'pass') this.faults.begin(`${store} link: ${mode}`, instance);
+      },
+      ruling: (ruling) => this.faults.happened(`${store} link: ${ruling}`, instance),
     });
   }
 
