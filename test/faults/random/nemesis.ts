@@ -17,12 +17,15 @@ export interface Step {
 /** How faults follow each other: after a fault there is a rest, in which the system finds itself again. */
 const REST = [100, 1_500] as const;
 
+/** Faults that follow each other: one begins when its time has come and the one before is over. */
+export type Lane = readonly Step[];
+
 /**
  * A schedule of two lanes, drawn from the seed before anything runs: one harms the servers, one a single process or
  * its links. So at most two faults act at a time, and they never undo each other.
  */
-export function schedule(chance: Chance, duration: number): Step[] {
-  const lane = (draw: (chance: Chance) => Omit<Step, 'at'>): Step[] => {
+export function schedule(chance: Chance, duration: number): readonly Lane[] {
+  return [harmServers, harmOne].map((draw) => {
     const steps: Step[] = [];
     for (let at = chance.whole(...REST); at < duration;) {
       const step = { at, ...draw(chance) };
@@ -30,18 +33,26 @@ export function schedule(chance: Chance, duration: number): Step[] {
       at += step.lasts + chance.whole(...REST);
     }
     return steps;
-  };
-  return [...lane(harmServers), ...lane(harmOne)].sort((a, b) => a.at - b.at);
+  });
 }
 
-/** Injects the steps at their times; resolves when the last is over. */
-export async function unleash(rig: Rig, steps: readonly Step[], tell: (line: string) => void): Promise<void> {
+/** Injects the steps of all lanes; resolves when the last fault is over. What has no time left is left out. */
+export async function unleash(
+  rig: Rig,
+  lanes: readonly Lane[],
+  duration: number,
+  tell: (line: string) => void,
+): Promise<void> {
   const start = performance.now();
+  const elapsed = (): number => performance.now() - start;
   await Promise.all(
-    steps.map(async ({ at, lasts, fault, inject }) => {
-      await delay(Math.max(0, at - (performance.now() - start)));
-      tell(`${(performance.now() - start).toFixed(0).padStart(7)} ms  ${fault}, ${lasts} ms`);
-      await inject(rig);
+    lanes.map(async (steps) => {
+      for (const { at, lasts, fault, inject } of steps) {
+        await delay(Math.max(0, at - elapsed()));
+        if (elapsed() >= duration) return;
+        tell(`${elapsed().toFixed(0).padStart(7)} ms  ${fault}, ${lasts} ms`);
+        await inject(rig);
+      }
     }),
   );
 }

@@ -19,12 +19,12 @@ export async function randomRun({ minutes, seed, tell }: RandomRun): Promise<Rep
   const duration = minutes * 60_000;
   const rig = await Rig.start({ clockSkew: [0, HOUR, -HOUR] });
   try {
-    const steps = schedule(new Chance(seed), duration);
+    const lanes = schedule(new Chance(seed), duration);
     const timeUp = AbortSignal.timeout(duration);
     const clients = Array.from({ length: CLIENTS }, (_, i) =>
       client(rig, seed + (i + 1) * 1_000_003, `client-${i}`, timeUp),
     );
-    await Promise.all([unleash(rig, steps, tell), ...clients]);
+    await Promise.all([unleash(rig, lanes, duration, tell), ...clients]);
     tell(`${duration.toFixed(0).padStart(7)} ms  the faults are over: every key is asked for again, twice`);
     return await rig.verdict();
   } finally {

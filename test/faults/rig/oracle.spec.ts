@@ -1,0 +1,115 @@
+import { Faults } from './faults';
+import type { Execution } from './ledger';
+import { judge, type Evidence, type Sighting } from './oracle';
+
+const LEASE = 3_000;
+
+function execution(at: number, more: Partial<Execution> = {}): Execution {
+  return { scope: 'retry', key: 'k', instance: 'A', pid: 1, attempt: 1, fence: 1, nonce: `n${at}`, at, failed: false, ...more }; // prettier-ignore
+}
+
+function sighting(nonce: string | undefined, more: Partial<Sighting> = {}): Sighting {
+  return { route: 'retry', key: 'k', instance: 'A', from: 0, to: 1, status: 201, nonce, problem: undefined, overdue: false, ...more }; // prettier-ignore
+}
+
+/** A fault of this kind from 4 s to 5 s. */
+function fault(kind: string, instance: string): Faults {
+  const faults = new Faults();
+  faults.list.push({ kind, instance, from: 4_000, to: 5_000 });
+  return faults;
+}
+
+function broken(evidence: Partial<Evidence>): string[] {
+  const { violations } = judge({
+    executions: [],
+    sightings: [],
+    redis: [],
+    postgres: [],
+    faults: new Faults(),
+    lease: LEASE,
+    ...evidence,
+  });
+  return violations.map(({ promise }) => promise);
+}
+
+const takenOver = [execution(1_000), execution(9_000, { instance: 'B', attempt: 2, fence: 2 })];
+
+describe('the oracle', () => {
+  it('has nothing against one execution and one answer, however often it was seen', () => {
+    const seen = ['n1000', 'n1000', undefined].map((nonce) => sighting(nonce));
+    expect(broken({ executions: [execution(1_000)], sightings: seen })).toEqual([]);
+  });
+
+  it('sees a second execution', () => {
+    expect(broken({ executions: takenOver })).toEqual(['a handler runs once']);
+  });
+
+  it.each(['killed', 'frozen', 'postgres link: refuse'])(
+    'permits a takeover of an owner that was %s',
+    (kind) => {
+      expect(broken({ executions: takenOver, faults: fault(kind, 'A') })).toEqual([]);
+    },
+  );
+
+  it.each([
+    ['another process was hit', fault('killed', 'B'), {}],
+    ['only Redis was hit', fault('redis killed', '*'), {}],
+    ['the attempt does not rise', fault('killed', 'A'), { attempt: 1 }],
+    ['orphans are to be rejected', fault('killed', 'A'), { scope: 'reject' }],
+  ])('permits no takeover where %s', (_, faults, more: Partial<Execution>) => {
+    const [first, second] = takenOver as [Execution, Execution];
+    const executions = [
+      { ...first, scope: more.scope ?? 'retry' },
+      { ...second, ...more },
+    ];
+    expect(broken({ executions, faults })).toEqual(['a handler runs once']);
+  });
+
+  it('permits another execution after one that failed, and gave its key back', () => {
+    const executions = [execution(1_000, { failed: true }), execution(1_010, { fence: 2 })];
+    expect(broken({ executions })).toEqual([]);
+  });
+
+  it('sees a fence that does not rise', () => {
+    const executions = [execution(1_000, { failed: true, fence: 2 }), execution(2_000, { fence: 2 })];
+    expect(broken({ executions })).toEqual(['fences rise']);
+  });
+
+  it('sees two answers to one key, also after a takeover', () => {
+    const sightings = [sighting('n1000'), sighting('n9000')];
+    expect(broken({ executions: takenOver, sightings, faults: fault('killed', 'A') })).toEqual([
+      'every answer is the same',
+    ]);
+  });
+
+  it('sees an answer that no execution gave', () => {
+    expect(broken({ executions: [execution(1_000)], sightings: [sighting('invented')] })).toEqual([
+      'an answer implies an execution',
+    ]);
+  });
+
+  it('sees a request that outlived its deadline', () => {
+    expect(broken({ sightings: [sighting(undefined, { overdue: true })] })).toEqual([
+      'no request outlives its deadline',
+    ]);
+  });
+
+  it.each([
+    ['has no row', []],
+    ['has another answer', [{ key: 'h', fence: 1, nonce: 'b' }]],
+    ['has another fence', [{ key: 'h', fence: 2, nonce: 'a' }]],
+  ])('sees a finished record in Redis for which Postgres %s', (_, postgres) => {
+    expect(broken({ redis: [{ key: 'h', fence: 1, nonce: 'a' }], postgres })).toEqual([
+      'Redis agrees with Postgres',
+    ]);
+  });
+
+  it('calls a loss what README says can be lost: Postgres away as the handler finished, then Redis too', () => {
+    const faults = fault('postgres link: refuse', 'A');
+    faults.list.push({ kind: 'redis killed', instance: '*', from: 5_500, to: 6_000 });
+    const evidence = { executions: takenOver, sightings: [sighting('n1000'), sighting('n9000')], faults };
+    expect(broken(evidence)).toEqual([]);
+    const { losses } = judge({ redis: [], postgres: [], lease: LEASE, ...evidence });
+    expect(losses).toHaveLength(1);
+  });
+});
