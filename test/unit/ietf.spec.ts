@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import ts from 'typescript';
+import { titlesIn, testsNamedIn, type NamedTest } from '../support/titles';
 
 const ROOT = join(__dirname, '../..');
 const LEVELS = ['MUST', 'MUST NOT', 'SHOULD', 'RECOMMENDED', 'MAY', '(advice)'];
@@ -11,7 +11,7 @@ interface Row {
   readonly statement: string;
   readonly binds: string;
   readonly answer: string;
-  readonly tests: readonly { readonly file: string; readonly title: string }[];
+  readonly tests: readonly NamedTest[];
 }
 
 /** The rows of the table of requirements in docs/ietf.md. */
@@ -26,33 +26,8 @@ function readTable(): Row[] {
       statement,
       binds,
       answer,
-      tests: [...held.matchAll(/`(test\/[^`]+)` “([^”]+)”/g)].map(([, file = '', title = '']) => ({
-        file,
-        title,
-      })),
+      tests: testsNamedIn(held),
     }));
-}
-
-/** The titles of the tests that a file runs, as they are written there: none that is skipped, nor what is inside of it. */
-function titlesIn(file: string): string[] {
-  const source = ts.createSourceFile(
-    file,
-    readFileSync(join(ROOT, file), 'utf8'),
-    ts.ScriptTarget.Latest,
-    true,
-  );
-  const titles: string[] = [];
-  const visit = (node: ts.Node): void => {
-    if (ts.isCallExpression(node) && node.arguments[0] && ts.isStringLiteralLike(node.arguments[0])) {
-      // `it(…)`, `it.each(…)(…)` and `it.each<…>(…)(…)` begin alike.
-      const callee = node.expression.getText();
-      if (/^(x|(it|describe)\s*\.\s*(skip|todo|failing)\b)/.test(callee)) return;
-      if (/^it\b/.test(callee)) titles.push(node.arguments[0].text);
-    }
-    ts.forEachChild(node, visit);
-  };
-  visit(source);
-  return titles;
 }
 
 describe('the table of the IETF draft’s requirements', () => {
