@@ -9,10 +9,15 @@ beforeAll(async () => {
 });
 afterAll(() => postgres.stop());
 
-describe.each(SEALS)('%s', (_, seal) => {
+describe.each(
+  SEALS.flatMap(([sealing, seal]) => [
+    [`${sealing}, one table`, seal, '015_idempotency_cache.sql'] as const,
+    [`${sealing}, in partitions`, seal, '015_idempotency_cache_partitioned.sql'] as const,
+  ]),
+)('%s', (_, seal, file) => {
   storeContract('Postgres', async ({ retention }) => {
     const url = await postgres.createDatabase();
-    await migrate(url);
+    await migrate(url, file);
     const instances: Instance[] = [];
     const open = async () => {
       // A generous time-out: on a busy machine these tests are about answers, not about speed.

@@ -104,12 +104,35 @@ describe('the oracle', () => {
     ]);
   });
 
-  it('calls a loss what README says can be lost: Postgres away as the handler finished, then Redis too', () => {
-    const faults = fault('postgres link: refuse', 'A');
-    faults.list.push({ kind: 'redis killed', instance: '*', from: 5_500, to: 6_000 });
-    const evidence = { executions: takenOver, sightings: [sighting('n1000'), sighting('n9000')], faults };
-    expect(broken(evidence)).toEqual([]);
-    const { losses } = judge({ redis: [], postgres: [], lease: LEASE, ...evidence });
-    expect(losses).toHaveLength(1);
+  describe('calls a loss what README says can be lost: Postgres away as the handler finished', () => {
+    const answered = [sighting('n1000', { to: 4_500 }), sighting('n9000')];
+    const judged = (more: readonly (readonly [kind: string, instance: string, from: number])[]) => {
+      const faults = fault('postgres link: refuse', 'A');
+      for (const [kind, instance, from] of more) faults.list.push({ kind, instance, from, to: from });
+      return judge({
+        redis: [],
+        postgres: [],
+        lease: LEASE,
+        executions: takenOver,
+        sightings: answered,
+        faults,
+      });
+    };
+
+    it('and then both Redis and the process that had the outcome', () => {
+      const { losses, violations } = judged([['killed', 'A', 5_500], ['redis killed', '*', 6_000]]); // prettier-ignore
+      expect(violations).toEqual([]);
+      expect(losses).toHaveLength(1);
+    });
+
+    it.each([
+      ['its process lives on', [['redis killed', '*', 6_000]]],
+      ['Redis has kept it', [['killed', 'A', 5_500]]],
+      ['Postgres was back for long enough', [['killed', 'A', 8_500], ['redis killed', '*', 6_000]]], // prettier-ignore
+    ] as const)('but not where %s', (_, more) => {
+      const { losses, violations } = judged(more);
+      expect(losses).toEqual([]);
+      expect(violations.map(({ promise }) => promise)).toEqual(['every answer is the same']);
+    });
   });
 });

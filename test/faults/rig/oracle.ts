@@ -1,5 +1,6 @@
 import type { Fault, Faults } from './faults';
 import type { Execution } from './ledger';
+import { wasLost } from './losses';
 
 /** What one client saw of one request. */
 export interface Sighting {
@@ -81,8 +82,9 @@ export function judge({ executions, sightings, redis, postgres, faults, lease }:
     const nonces = new Set(answers.map((one) => one.nonce));
     if (nonces.size > 1) {
       const promise = 'every answer is the same';
-      if (wasLost(runs.get(key) ?? [], faults)) losses.push({ promise, key, detail: answers });
-      else report(promise, key, answers);
+      const detail = { answers, executions: runs.get(key) };
+      if (wasLost(runs.get(key) ?? [], answers, faults)) losses.push({ promise, key, detail });
+      else report(promise, key, detail);
     }
     const executed = new Set(runs.get(key)?.filter((one) => !one.failed).map((one) => one.nonce)); // prettier-ignore
     for (const one of answers) {
@@ -99,20 +101,6 @@ export function judge({ executions, sightings, redis, postgres, faults, lease }:
     }
   }
   return { violations, losses };
-}
-
-/**
- * README's limit: an outcome that Redis alone vouched for, as Postgres was away when the handler finished, is lost if
- * Redis loses it before Postgres has it. Only under `retry` is there another execution, with another answer.
- */
-function wasLost(runs: readonly Execution[], faults: Faults): boolean {
-  return runs.some((before, i) => {
-    const next = runs[i + 1];
-    if (next?.scope !== 'retry') return false;
-    const hit = (store: string, instance: string): boolean =>
-      faults.between(instance, before.at, next.at).some(({ kind }) => kind.startsWith(store));
-    return hit('postgres', before.instance) && (hit('redis', before.instance) || hit('redis', next.instance));
-  });
 }
 
 /** What may have cost the first execution its lease before the second one began. */

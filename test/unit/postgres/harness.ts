@@ -66,12 +66,11 @@ export async function sql<Row = Record<string, unknown>>(
   }
 }
 
-function migrationFile(): Promise<string> {
-  return readFile(join(__dirname, '../../../migrations/015_idempotency_cache.sql'), 'utf8');
-}
+/** By default the table as one; the other file makes it in partitions. */
+export type MigrationFile = '015_idempotency_cache.sql' | '015_idempotency_cache_partitioned.sql';
 
-export async function migrate(url: string): Promise<void> {
-  await sql(url, await migrationFile());
+export async function migrate(url: string, file: MigrationFile = '015_idempotency_cache.sql'): Promise<void> {
+  await sql(url, await readFile(join(__dirname, '../../../migrations', file), 'utf8'));
 }
 
 export function sha256(text: string): string {

@@ -85,6 +85,20 @@ describe('The schema of the records', () => {
     expect(await catalog(url)).toEqual(byFile);
   });
 
+  it('is the same in partitions, but for these', async () => {
+    await migrate(url);
+    const one = await catalog(url);
+    url = await server.createDatabase();
+    await migrate(url, '015_idempotency_cache_partitioned.sql');
+    const inPartitions = JSON.stringify(await catalog(url)).replaceAll(' ON ONLY ', ' ON ');
+    expect(JSON.parse(inPartitions)).toEqual(JSON.parse(JSON.stringify(one)));
+    const parts = await sql(
+      url,
+      `SELECT inhrelid FROM pg_inherits WHERE inhparent = 'idempotency_cache'::regclass`,
+    );
+    expect(parts).toHaveLength(16);
+  });
+
   it('is made by the SQL file once, however often and by however many it is run', async () => {
     await Promise.all([migrate(url), migrate(url), migrate(url)]);
     const first = await catalog(url);

@@ -1,0 +1,42 @@
+import type { Faults } from './faults';
+import type { Execution } from './ledger';
+import type { Sighting } from './oracle';
+
+/** By then an outcome that waits in memory has been brought to a Postgres that answers: it is tried every second. */
+const LANDS_WITHIN = 3_000;
+
+/**
+ * README's limit: an outcome that Redis alone vouches for, as Postgres was away when the handler finished, is lost if
+ * Redis loses it and its process ends, both before Postgres has it. Only under `retry` is there another execution then,
+ * with another answer.
+ */
+export function wasLost(runs: readonly Execution[], answers: readonly Sighting[], faults: Faults): boolean {
+  return runs.some((owner, i) => {
+    const next = runs[i + 1];
+    if (next?.scope !== 'retry') return false;
+    const answered = Math.min(...answers.filter(({ nonce }) => nonce === owner.nonce).map(({ to }) => to));
+    const after = faults.between(owner.instance, answered, next.at);
+    const end = after.find(({ kind }) => kind === 'killed' || kind === 'shut down');
+    const redisWasHit = faults.list.some(
+      ({ kind, from, to }) => kind.startsWith('redis') && to >= answered && from <= next.at,
+    );
+    return (
+      end !== undefined && redisWasHit && calm(faults, owner.instance, answered, end.from) < LANDS_WITHIN
+    );
+  });
+}
+
+/** For how many ms of this time the instance could reach Postgres, and was not frozen itself. */
+function calm(faults: Faults, instance: string, from: number, to: number): number {
+  const away = faults
+    .between(instance, from, to)
+    .filter(({ kind }) => kind.startsWith('postgres') || kind === 'frozen')
+    .sort((a, b) => a.from - b.from);
+  let calmFor = 0;
+  let at = from;
+  for (const fault of away) {
+    calmFor += Math.max(0, fault.from - at);
+    at = Math.max(at, fault.to);
+  }
+  return calmFor + Math.max(0, to - at);
+}
