@@ -144,6 +144,15 @@ export class Rig {
     return sighting;
   }
 
+  /** Asks again until there is an answer, as a client does that needs it. */
+  async sendUntilAnswered(instance: Instance, key: string, send: Send = {}): Promise<Sighting> {
+    return eventually(async () => {
+      const seen = await this.send(instance, key, send);
+      if (seen.nonce === undefined) throw new Error(`No answer: ${JSON.stringify(seen)}`);
+      return seen;
+    }, DEADLINE);
+  }
+
   executions(key?: string): Execution[] {
     const all = readLedger(join(this.folder, 'ledger'));
     return key === undefined ? all : all.filter((one) => one.key === key);

@@ -1,0 +1,87 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Rig, type Route } from './rig/rig';
+
+const DURATIONS = [100, 1_000, 10_000];
+const POINTS = (['reject', 'retry'] as const).flatMap((route) =>
+  DURATIONS.map((ms): [Route, number] => [route, ms]),
+);
+
+/*
+ * SIGSTOP for a lease's third, for a time-out, and for three leases; then SIGCONT, and what lay in Postgres' sockets
+ * runs, late. Each time once on an instance with Redis and once on one without.
+ */
+describe('Postgres freezes', () => {
+  let rig: Rig;
+  beforeAll(async () => {
+    rig = await Rig.start({ instances: ['both', 'postgres', 'both'] });
+  });
+  afterAll(() => rig.stop());
+  beforeEach(() => Promise.all(rig.instances.map((one) => rig.sendUntilAnswered(one, randomUUID()))));
+  afterEach(async () => expect((await rig.verdict()).violations).toEqual([]));
+
+  it.each(POINTS)(
+    'as a claim comes (%s, for %s ms): at worst 503 with nothing executed, now or later; the retry executes, once in all',
+    async (route, ms) => {
+      const keys = [randomUUID(), randomUUID()] as const;
+      const owners = [rig.instance(0), rig.instance(1)] as const;
+      const claims = owners.map(({ postgres }) => postgres.watch('claim', 'request'));
+      rig.freeze(rig.postgres);
+      const first = Promise.all(keys.map((key, i) => rig.send(owners[i]!, key, { route })));
+      await Promise.all(claims.map(({ reached }) => reached));
+      await delay(ms);
+      rig.thaw(rig.postgres);
+      for (const [i, { nonce, problem }] of (await first).entries()) {
+        const executed = rig.executions(keys[i]).map((one) => one.nonce);
+        expect([problem, executed]).toEqual(nonce ? [undefined, [nonce]] : ['store-unavailable', []]);
+      }
+      for (const key of keys) {
+        await rig.sendUntilAnswered(rig.instance(2), key, { route });
+        expect(rig.executions(key)).toHaveLength(1);
+      }
+    },
+  );
+
+  it.each(POINTS)(
+    'while a handler runs (%s, for %s ms): it ends, its answer is recorded once Postgres is back, and the retry gets it',
+    async (route, ms) => {
+      const keys = [randomUUID(), randomUUID()] as const;
+      const owners = [rig.instance(0), rig.instance(1)] as const;
+      const first = keys.map((key, i) => rig.send(owners[i]!, key, { route, hold: true }));
+      await Promise.all(keys.map((key, i) => owners[i]!.handling(key)));
+      rig.freeze(rig.postgres);
+      await delay(ms);
+      keys.forEach((key, i) => owners[i]!.finish(key));
+      if (ms > 3_000) await Promise.all(first); // the completion is given up first
+      rig.thaw(rig.postgres);
+      for (const [i, { status, problem }] of (await Promise.all(first)).entries()) {
+        expect([201, 'outcome-not-recorded']).toContain(problem ?? status);
+        const retry = await rig.sendUntilAnswered(owners[i]!, keys[i]!, { route });
+        expect(rig.executions(keys[i]).map(({ nonce }) => nonce)).toEqual([retry.nonce]);
+      }
+    },
+  );
+
+  it.each(POINTS)(
+    'as a completion comes (%s, for %s ms): the answer, or 503 where nothing can vouch for it; the retry gets that answer',
+    async (route, ms) => {
+      const keys = [randomUUID(), randomUUID()] as const;
+      const owners = [rig.instance(0), rig.instance(1)] as const;
+      const first = keys.map((key, i) => rig.send(owners[i]!, key, { route, hold: true }));
+      await Promise.all(keys.map((key, i) => owners[i]!.handling(key)));
+      const completions = owners.map(({ postgres }) => postgres.watch('complete', 'request'));
+      rig.freeze(rig.postgres);
+      keys.forEach((key, i) => owners[i]!.finish(key));
+      await Promise.all(completions.map(({ reached }) => reached));
+      await delay(ms);
+      rig.thaw(rig.postgres);
+      const [vouched, alone] = await Promise.all(first);
+      expect(vouched?.status).toBe(201);
+      expect([201, 'outcome-not-recorded']).toContain(alone?.problem ?? alone?.status);
+      for (const [i, key] of keys.entries()) {
+        const retry = await rig.sendUntilAnswered(owners[i]!, key, { route });
+        expect(rig.executions(key).map(({ nonce }) => nonce)).toEqual([retry.nonce]);
+      }
+    },
+  );
+});
