@@ -80,7 +80,7 @@ async function sql(url: string, ...statements: string[]): Promise<Record<string,
 async function subject(url: string, rows: number, variant: Subject['variant']): Promise<Subject> {
   await sql(url, SQL[variant]);
   if (rows > 0) {
-    const live = `now() + random() * interval '30 days'`;
+    const live = `now() + interval '1 day' + random() * interval '29 days'`;
     // The indexes are built afterwards, as inserts in the order of hashes would take many times as long.
     await sql(
       url,

@@ -78,8 +78,8 @@ export class Rig {
   private constructor(
     private readonly folder: string,
     readonly postgres: RunningPostgres,
-    readonly redis: RunningRedis,
-    readonly replica: RunningRedis,
+    private redisServer: RunningRedis,
+    private replicaServer: RunningRedis,
     readonly databaseUrl: string,
     private instanceList: readonly Instance[],
   ) {}
@@ -102,6 +102,15 @@ export class Rig {
       await rig.stop();
       throw error;
     }
+  }
+
+  /** The Redis that applications reach over their links. */
+  get redis(): RunningRedis {
+    return this.redisServer;
+  }
+
+  get replica(): RunningRedis {
+    return this.replicaServer;
   }
 
   get instances(): readonly Instance[] {
@@ -144,13 +153,23 @@ export class Rig {
     return sighting;
   }
 
-  /** Asks again until there is an answer, as a client does that needs it. */
-  async sendUntilAnswered(instance: Instance, key: string, send: Send = {}): Promise<Sighting> {
+  /** Asks again until the client sees what it waits for. */
+  async sendUntil(
+    instance: Instance,
+    key: string,
+    send: Send,
+    enough: (seen: Sighting) => boolean,
+  ): Promise<Sighting> {
     return eventually(async () => {
       const seen = await this.send(instance, key, send);
-      if (seen.nonce === undefined) throw new Error(`No answer: ${JSON.stringify(seen)}`);
+      if (!enough(seen)) throw new Error(`Not that: ${JSON.stringify(seen)}`);
       return seen;
     }, DEADLINE);
+  }
+
+  /** Asks again until there is an answer, as a client does that needs it. */
+  sendUntilAnswered(instance: Instance, key: string, send: Send = {}): Promise<Sighting> {
+    return this.sendUntil(instance, key, send, ({ nonce }) => nonce !== undefined);
   }
 
   executions(key?: string): Execution[] {
@@ -183,6 +202,19 @@ export class Rig {
     this.faults.begin(`${this.nameOf(server)} killed`);
     await server.restart();
     this.faults.end(`${this.nameOf(server)} killed`);
+  }
+
+  /** From now on the replica hears nothing of what Redis is told: it lags. */
+  async cutReplication(): Promise<void> {
+    await withRedis(this.replica.port, (replica) => replica.replicaof('127.0.0.1', 1));
+  }
+
+  /** Redis is killed, and its replica takes its place, for good. */
+  async failOver(): Promise<void> {
+    await this.kill(this.redis);
+    await withRedis(this.replica.port, (replica) => replica.replicaof('NO', 'ONE'));
+    [this.redisServer, this.replicaServer] = [this.replica, this.redis];
+    for (const instance of this.instanceList) if (instance.hasRedis) instance.redis.redirect(this.redis.port);
   }
 
   /** Ends all sessions of Postgres but one's own, as an administrator may. */
