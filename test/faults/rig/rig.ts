@@ -169,11 +169,11 @@ export class Rig {
     this.faults.end(`${this.nameOf(server)} frozen`);
   }
 
-  /** SIGKILL to all of a server's processes. */
-  async kill(server: RunningServer): Promise<void> {
+  /** SIGKILL to all of a server's processes, or another signal that ends it. */
+  async kill(server: RunningServer, signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
     this.faults.begin(`${this.nameOf(server)} killed`);
     const { pid } = server;
-    server.kill('SIGKILL');
+    server.kill(signal);
     await eventually(() => {
       if (isAlive(pid)) throw new Error(`${pid} still runs`);
     });
