@@ -81,6 +81,7 @@ describe('Postgres goes away', () => {
     async (route, statement) => {
       for (const owner of [rig.instance(0), rig.instance(1)]) {
         const key = randomUUID();
+        await rig.sendUntilAnswered(owner, randomUUID()); // over sessions that have answered before
         const fails = statement === 'release' ? { fails: 500 } : {};
         const at = owner.postgres.watch(statement, 'request', 'hold');
         const first = rig.send(owner, key, { route, ...fails, hold: statement === 'renew' });
