@@ -34,6 +34,8 @@ export interface Evidence {
   readonly faults: Faults;
   /** Milliseconds of a lease. */
   readonly lease: number;
+  /** Milliseconds before a crash of Postgres in which a claim under `durability: 'fast'` may be forgotten. @default 1000 */
+  readonly forgets?: number;
 }
 
 export interface Violation {
@@ -54,7 +56,15 @@ export interface Judgement {
  * A second execution is permitted only under `onOrphan: 'retry'`, where the owner of the one before was killed, frozen
  * or cut off from Postgres in between, or where the handler of the one before failed, so that the key was given back.
  */
-export function judge({ executions, sightings, redis, postgres, faults, lease }: Evidence): Judgement {
+export function judge({
+  executions,
+  sightings,
+  redis,
+  postgres,
+  faults,
+  lease,
+  forgets = 1_000,
+}: Evidence): Judgement {
   const violations: Violation[] = [];
   const losses: Violation[] = [];
   const report = (promise: string, key: string, detail: unknown): void => {
@@ -67,6 +77,10 @@ export function judge({ executions, sightings, redis, postgres, faults, lease }:
     for (const [i, next] of all.entries()) {
       const before = all[i - 1];
       if (!before) continue;
+      if (wasForgotten(before, next, faults, forgets)) {
+        losses.push({ promise: 'a handler runs once', key, detail: { before, next } });
+        continue;
+      }
       if (next.fence <= before.fence) report('fences rise', key, { before, next });
       if (before.failed) continue;
       const excuses = excusesOf(before, next, faults, lease);
@@ -113,6 +127,16 @@ function wasLost(runs: readonly Execution[], faults: Faults): boolean {
       faults.between(instance, before.at, next.at).some(({ kind }) => kind.startsWith(store));
     return hit('postgres', before.instance) && (hit('redis', before.instance) || hit('redis', next.instance));
   });
+}
+
+/** README's limit: under `durability: 'fast'` a crash of Postgres forgets the claims of its last moments, and their fences. */
+function wasForgotten(before: Execution, next: Execution, faults: Faults, forgets: number): boolean {
+  return (
+    next.scope === 'fast' &&
+    faults
+      .between('*', before.at, before.at + forgets)
+      .some(({ kind, from }) => kind === 'postgres killed' && from >= before.at && from <= next.at)
+  );
 }
 
 /** What may have cost the first execution its lease before the second one began. */

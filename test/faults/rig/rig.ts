@@ -34,6 +34,8 @@ export interface RigOptions {
   readonly redisArgs?: readonly string[];
   readonly postgresSettings?: Readonly<Record<string, string>>;
   readonly mutation?: Mutation;
+  /** See the oracle. */
+  readonly forgets?: number;
 }
 
 export interface Send extends Work {
@@ -82,6 +84,7 @@ export class Rig {
     readonly replica: RunningRedis,
     readonly databaseUrl: string,
     private instanceList: readonly Instance[],
+    private readonly judging: Pick<RigOptions, 'forgets'>,
   ) {}
 
   static async start(options: RigOptions = {}): Promise<Rig> {
@@ -93,7 +96,7 @@ export class Rig {
     ]);
     const replica = await startRedis({ args: ['--replicaof', `127.0.0.1 ${redis.port}`] });
     const databaseUrl = await postgres.createDatabase();
-    const rig = new Rig(folder, postgres, redis, replica, databaseUrl, []);
+    const rig = new Rig(folder, postgres, redis, replica, databaseUrl, [], options);
     try {
       await (await migrated(databaseUrl)).destroy();
       rig.instanceList = await rig.startInstances(options);
@@ -237,6 +240,7 @@ export class Rig {
       postgres: inPostgres,
       faults: this.faults,
       lease: LEASE,
+      forgets: this.judging.forgets,
     });
     return {
       keys: new Set(this.sightings.map(({ route, key }) => `${route} ${key}`)).size,
