@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
+import { eventually } from '../support/eventually';
 import { Rig, type Route } from './rig/rig';
+import { query } from './rig/stores';
 
 const DURATIONS = [100, 1_000, 10_000];
 const POINTS = (['reject', 'retry'] as const).flatMap((route) =>
@@ -82,6 +84,34 @@ describe('Postgres freezes', () => {
         const retry = await rig.sendUntilAnswered(owners[i]!, key, { route });
         expect(rig.executions(key).map(({ nonce }) => nonce)).toEqual([retry.nonce]);
       }
+    },
+  );
+
+  /** README's limit: only the sessions freeze, so the claim is given back by another one before it runs at all. */
+  it.each<[Route, unknown, number]>([
+    ['reject', 'outcome-unknown', 0],
+    ['retry', 201, 1],
+  ])(
+    'in its sessions alone, and runs a claim after it was given back (%s): nobody runs under it; its retry gets %s',
+    async (route, expected, executions) => {
+      const key = randomUUID();
+      const owner = rig.instance(1);
+      const sessions = await query<{ pid: number }>(
+        rig.databaseUrl,
+        `SELECT pid FROM pg_stat_activity WHERE application_name LIKE '%idempotency'`,
+      );
+      for (const { pid } of sessions) process.kill(pid, 'SIGSTOP');
+      const givenBack = owner.postgres.watch('abandon', 'reply');
+      const first = await rig.send(owner, key, { route });
+      await givenBack.reached;
+      for (const { pid } of sessions) process.kill(pid, 'SIGCONT');
+      expect(first.problem).toBe('store-unavailable');
+      await eventually(async () => {
+        const [ghost] = await query(rig.databaseUrl, 'SELECT FROM idempotency_cache WHERE key = $1', [key]);
+        expect(ghost).toBeDefined();
+      });
+      const { problem, status } = await rig.send(rig.instance(2), key, { route });
+      expect([problem ?? status, rig.executions(key).length]).toEqual([expected, executions]);
     },
   );
 });

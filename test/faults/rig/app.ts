@@ -14,6 +14,7 @@ import {
   type IdempotencyContext,
   type IdempotencyModuleOptions,
 } from 'nestjs-idempotency';
+import { DataSource } from 'typeorm';
 import type { Execution } from './ledger';
 
 /*
@@ -31,6 +32,8 @@ export interface Work {
   readonly hold?: boolean;
   /** The handler fails with this status. */
   readonly fails?: number;
+  /** The handler holds a connection of the application's own pool meanwhile. */
+  readonly holdsConnection?: boolean;
   /** Length of the response's filling. */
   readonly size?: number;
 }
@@ -57,7 +60,10 @@ function write(execution: Execution): void {
 
 @Controller()
 class WorkController {
-  constructor(private readonly idempotency: IdempotencyHealth) {}
+  constructor(
+    private readonly idempotency: IdempotencyHealth,
+    private readonly dataSource: DataSource,
+  ) {}
 
   @Post('retry')
   @Idempotent({ required: true, onOrphan: 'retry' })
@@ -87,7 +93,7 @@ class WorkController {
     told: string,
     { key, attempt, fence }: IdempotencyContext,
   ): Promise<unknown> {
-    const { takes = 0, hold = false, fails, size = 0 } = JSON.parse(told) as Work;
+    const { takes = 0, hold = false, fails, holdsConnection = false, size = 0 } = JSON.parse(told) as Work;
     const nonce = randomUUID();
     // The monotonic clock is one for all processes of a machine, whatever their wall clocks say.
     const at = Number(process.hrtime.bigint() / 1_000n) / 1_000;
@@ -103,8 +109,11 @@ class WorkController {
       failed: fails !== undefined,
     });
     process.send?.({ handling: key } satisfies FromInstance);
+    const runner = this.dataSource.createQueryRunner();
+    if (holdsConnection) await runner.connect();
     if (takes > 0) await delay(takes);
     if (hold && !finished.has(key)) await new Promise<void>((resolve) => held.set(key, resolve));
+    await runner.release();
     if (fails) throw new HttpException('told to fail', fails);
     return { nonce, filling: 'x'.repeat(size) };
   }

@@ -26,6 +26,16 @@ export function wasLost(runs: readonly Execution[], answers: readonly Sighting[]
   });
 }
 
+/** README's limit: under `durability: 'fast'` a crash of Postgres forgets the claims of its last moments, and their fences. */
+export function wasForgotten(before: Execution, next: Execution, faults: Faults, forgets: number): boolean {
+  return (
+    next.scope === 'fast' &&
+    faults
+      .between('*', before.at, before.at + forgets)
+      .some(({ kind, from }) => kind === 'postgres killed' && from >= before.at && from <= next.at)
+  );
+}
+
 /** For how many ms of this time the instance could reach Postgres, and was not frozen itself. */
 function calm(faults: Faults, instance: string, from: number, to: number): number {
   const away = faults

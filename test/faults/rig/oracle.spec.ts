@@ -135,4 +135,16 @@ describe('the oracle', () => {
       expect(violations.map(({ promise }) => promise)).toEqual(['every answer is the same']);
     });
   });
+
+  it('calls a loss a claim that a crash of Postgres forgot within its last second, under `fast` alone', () => {
+    const faults = fault('postgres killed', '*');
+    const run = (scope: string, at: number): string[] =>
+      broken({
+        executions: [execution(at, { scope }), execution(9_000, { scope, instance: 'B' })],
+        faults,
+      });
+    expect(run('fast', 3_500)).toEqual([]);
+    expect(run('fast', 2_500)).toEqual(['fences rise', 'a handler runs once']);
+    expect(run('retry', 3_500)).toEqual(['fences rise', 'a handler runs once']);
+  });
 });

@@ -1,6 +1,6 @@
 import type { Fault, Faults } from './faults';
 import type { Execution } from './ledger';
-import { wasLost } from './losses';
+import { wasForgotten, wasLost } from './losses';
 
 /** What one client saw of one request. */
 export interface Sighting {
@@ -35,6 +35,8 @@ export interface Evidence {
   readonly faults: Faults;
   /** Milliseconds of a lease. */
   readonly lease: number;
+  /** Milliseconds before a crash of Postgres in which a claim under `durability: 'fast'` may be forgotten. @default 1000 */
+  readonly forgets?: number;
 }
 
 export interface Violation {
@@ -55,7 +57,15 @@ export interface Judgement {
  * A second execution is permitted only under `onOrphan: 'retry'`, where the owner of the one before was killed, frozen
  * or cut off from Postgres in between, or where the handler of the one before failed, so that the key was given back.
  */
-export function judge({ executions, sightings, redis, postgres, faults, lease }: Evidence): Judgement {
+export function judge({
+  executions,
+  sightings,
+  redis,
+  postgres,
+  faults,
+  lease,
+  forgets = 1_000,
+}: Evidence): Judgement {
   const violations: Violation[] = [];
   const losses: Violation[] = [];
   const report = (promise: string, key: string, detail: unknown): void => {
@@ -68,6 +78,10 @@ export function judge({ executions, sightings, redis, postgres, faults, lease }:
     for (const [i, next] of all.entries()) {
       const before = all[i - 1];
       if (!before) continue;
+      if (wasForgotten(before, next, faults, forgets)) {
+        losses.push({ promise: 'a handler runs once', key, detail: { before, next } });
+        continue;
+      }
       if (next.fence <= before.fence) report('fences rise', key, { before, next });
       if (before.failed) continue;
       const excuses = excusesOf(before, next, faults, lease);

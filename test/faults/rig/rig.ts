@@ -34,6 +34,8 @@ export interface RigOptions {
   readonly redisArgs?: readonly string[];
   readonly postgresSettings?: Readonly<Record<string, string>>;
   readonly mutation?: Mutation;
+  /** See the oracle. */
+  readonly forgets?: number;
 }
 
 export interface Send extends Work {
@@ -82,6 +84,7 @@ export class Rig {
     private replicaServer: RunningRedis,
     readonly databaseUrl: string,
     private instanceList: readonly Instance[],
+    private readonly judging: Pick<RigOptions, 'forgets'>,
   ) {}
 
   static async start(options: RigOptions = {}): Promise<Rig> {
@@ -93,7 +96,7 @@ export class Rig {
     ]);
     const replica = await startRedis({ args: ['--replicaof', `127.0.0.1 ${redis.port}`] });
     const databaseUrl = await postgres.createDatabase();
-    const rig = new Rig(folder, postgres, redis, replica, databaseUrl, []);
+    const rig = new Rig(folder, postgres, redis, replica, databaseUrl, [], options);
     try {
       await (await migrated(databaseUrl)).destroy();
       rig.instanceList = await rig.startInstances(options);
@@ -188,11 +191,11 @@ export class Rig {
     this.faults.end(`${this.nameOf(server)} frozen`);
   }
 
-  /** SIGKILL to all of a server's processes. */
-  async kill(server: RunningServer): Promise<void> {
+  /** SIGKILL to all of a server's processes, or another signal that ends it. */
+  async kill(server: RunningServer, signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
     this.faults.begin(`${this.nameOf(server)} killed`);
     const { pid } = server;
-    server.kill('SIGKILL');
+    server.kill(signal);
     await eventually(() => {
       if (isAlive(pid)) throw new Error(`${pid} still runs`);
     });
@@ -269,6 +272,7 @@ export class Rig {
       postgres: inPostgres,
       faults: this.faults,
       lease: LEASE,
+      forgets: this.judging.forgets,
     });
     return {
       keys: new Set(this.sightings.map(({ route, key }) => `${route} ${key}`)).size,
