@@ -3,4 +3,6 @@ export { startPostgres, type PostgresStartOptions, type RunningPostgres } from '
 export { startSynchronousStandby, type RunningStandby } from './postgres-standby';
 export { startRedis, type RedisStartOptions, type RunningRedis } from './redis';
 export { findRedisBinary, RedisUnavailableError, type RedisBinary } from './redis-binary';
+export { SlotMigration, startRedisCluster } from './redis-cluster';
+export { startRedisSentinels, type RunningSentinels } from './redis-sentinel';
 export type { RunningServer } from './running-server';
