@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { startSynchronousStandby, type RunningPostgres, type RunningStandby } from '../../../servers';
+import { eventually } from '../../support/eventually';
 import { Rig } from '../rig/rig';
+import { recordsInPostgres } from '../rig/stores';
 import { clean } from './clean';
 import { Traffic } from './traffic';
 
@@ -45,7 +47,10 @@ describe('Postgres with a synchronous standby', () => {
     rig.failOver(standby);
 
     const fresh = randomUUID();
-    expect(await rig.send(rig.instance(1), fresh)).toMatchObject({ status: 503, problem: 'unavailable' });
+    expect(await rig.send(rig.instance(1), fresh)).toMatchObject({
+      status: 503,
+      problem: 'store-unavailable',
+    });
     expect(rig.executions(fresh)).toEqual([]);
     for (const instance of rig.instances) {
       expect(await rig.send(instance, known)).toMatchObject({ status: 201, nonce });
@@ -53,6 +58,30 @@ describe('Postgres with a synchronous standby', () => {
 
     await standby.promote();
     expect(clean(await rig.verdict())).toMatchObject({ keys: 2, executions: 2 });
+  });
+
+  it('keeps an outcome that the standby has not confirmed until it is confirmed', async () => {
+    const key = randomUUID();
+    const owner = rig.instance(0);
+    const first = rig.send(owner, key, { hold: true });
+    await owner.handling(key);
+    await rig.kill(standby);
+    // The commit stands on the primary alone when its wait for the standby is given up, and is found there afterwards.
+    const found = owner.postgres.watch('read', 'reply');
+    owner.finish(key);
+    const { status, nonce } = await first; // Redis vouches for it
+    expect(status).toBe(201);
+    await found.reached;
+
+    await rig.kill(primary);
+    await rig.restart(standby);
+    rig.failOver(standby);
+    await standby.promote();
+    await eventually(async () => {
+      const recorded = await recordsInPostgres(rig.databaseUrl);
+      expect(recorded.map((record) => record.nonce)).toEqual([nonce]);
+    });
+    expect(clean(await rig.verdict())).toMatchObject({ keys: 1, executions: 1 });
   });
 
   it('runs nothing for a claim that the standby has not confirmed', async () => {
