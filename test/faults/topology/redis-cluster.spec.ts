@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { SlotMigration, startRedisCluster, type RunningRedis } from '../../../servers';
 import { eventually } from '../../support/eventually';
 import { Rig } from '../rig/rig';
-import { withRedis } from '../rig/stores';
+import { recordsInRedis, withRedis } from '../rig/stores';
 import { clean } from './clean';
 import { Traffic } from './traffic';
 
@@ -57,6 +57,10 @@ describe('a Redis Cluster of three nodes', () => {
     await traffic.goesOn();
     await traffic.stop();
 
+    await eventually(async () => {
+      const moved = await recordsInRedis(target.port);
+      expect(moved.map((record) => record.nonce)).toContain(nonce);
+    });
     expect(await whileShared).toMatchObject({ status: 201, nonce });
     for (const instance of rig.instances) {
       expect(await rig.send(instance, key)).toMatchObject({ status: 201, nonce });
