@@ -63,7 +63,7 @@ export class SlotMigration {
   /** Moves what the source has now. */
   async moveKeys(): Promise<void> {
     for (;;) {
-      const keys = (await this.source.cluster('GETKEYSINSLOT', this.slot, 100)) as string[];
+      const keys = await this.source.cluster('GETKEYSINSLOT', this.slot, 100);
       if (keys.length === 0) return;
       await this.source.migrate('127.0.0.1', this.port, '', 0, 5_000, 'REPLACE', 'KEYS', ...keys);
     }
@@ -93,7 +93,7 @@ async function expectWhole(client: Redis): Promise<void> {
 }
 
 function idOf(client: Redis): Promise<string> {
-  return client.cluster('MYID') as Promise<string>;
+  return client.cluster('MYID');
 }
 
 function startNode(): Promise<RunningRedis> {

@@ -119,14 +119,10 @@ function redisAt(url: string): RedisModuleOptions {
     const [host = '', port] = address.split(':');
     return { host, port: Number(port) };
   });
-  switch (kind) {
-    case 'cluster':
-      return { type: 'cluster', nodes, options: { lazyConnect: true, redisOptions: options } };
-    case 'sentinel':
-      return { type: 'single', options: { ...options, sentinels: nodes, name } };
-    default:
-      return { type: 'single', url, options };
-  }
+  if (kind === 'cluster')
+    return { type: 'cluster', nodes, options: { lazyConnect: true, redisOptions: options } };
+  if (kind === 'sentinel') return { type: 'single', options: { ...options, sentinels: nodes, name } };
+  return { type: 'single', url, options };
 }
 
 @Module({

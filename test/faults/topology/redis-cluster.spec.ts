@@ -75,7 +75,7 @@ describe('a Redis Cluster of three nodes', () => {
     for (const source of nodes) {
       const slot = await withRedis(source.port, async (node) => {
         const [name] = await node.keys('idempotency:*');
-        return name === undefined ? undefined : ((await node.cluster('KEYSLOT', name)) as number);
+        return name === undefined ? undefined : await node.cluster('KEYSLOT', name);
       });
       if (slot !== undefined) return { source, slot };
     }
