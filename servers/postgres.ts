@@ -1,6 +1,5 @@
 import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -10,6 +9,7 @@ import { onFreePort } from './ports';
 import { postgresBinaries } from './postgres-binaries';
 import { ServerProcess, type Launch } from './process';
 import { EmbeddedServer, type RunningServer } from './running-server';
+import { unprivilegedUser } from './unprivileged-user';
 
 export interface PostgresStartOptions {
   /** @default a free one */
@@ -46,22 +46,36 @@ const INITDB_TIMEOUT = 60_000;
 const CONNECT_TIMEOUT = 2_000;
 const QUERY_TIMEOUT = 30_000;
 
+/** Binaries, and whom they run as. */
+export interface PostgresProgram {
+  readonly binaries: string;
+  readonly user: User | undefined;
+}
+
 /**
  * Starts a real Postgres with a new, empty data folder, in about 1.5 s. The user `postgres` needs no password.
  * @throws Error with the server's last output if it does not come up
  */
-export async function startPostgres({
-  port,
-  settings = {},
-  database = POSTGRES,
-}: PostgresStartOptions = {}): Promise<RunningPostgres> {
-  const user = unprivilegedUser();
-  const binaries = postgresBinaries(user);
-  const home = Home.create('postgres', 'QUIT', user);
+export function startPostgres(options: PostgresStartOptions = {}): Promise<RunningPostgres> {
+  return startPostgresOn('postgres', options, initdb);
+}
+
+/**
+ * Starts a Postgres on the data folder that `prepare` makes.
+ * @throws what `prepare` throws; Error with the server's last output if it does not come up
+ */
+export async function startPostgresOn(
+  name: string,
+  { port, settings = {}, database = POSTGRES }: PostgresStartOptions,
+  prepare: (home: Home, program: PostgresProgram) => Promise<void>,
+): Promise<RunningPostgres> {
+  const user = unprivilegedUser('Postgres', 'set DATABASE_URL');
+  const program = { binaries: postgresBinaries(user), user };
+  const home = Home.create(name, 'QUIT', user);
   try {
-    await initdb(binaries, home, user);
+    await prepare(home, program);
     const server = await onFreePort(port, async (chosen) => {
-      const launch = launchOf(binaries, home, user, chosen, { ...SETTINGS, ...settings });
+      const launch = launchOf(program, home, chosen, { ...SETTINGS, ...settings });
       return new EmbeddedPostgres(urlOf(chosen, database), chosen, launch, await ServerProcess.start(launch));
     });
     try {
@@ -85,7 +99,7 @@ class EmbeddedPostgres extends EmbeddedServer implements RunningPostgres {
   }
 }
 
-async function initdb(binaries: string, home: Home, user: User | undefined): Promise<void> {
+async function initdb(home: Home, { binaries, user }: PostgresProgram): Promise<void> {
   const running = promisify(execFile)(
     join(binaries, 'bin', 'initdb'),
     [
@@ -99,9 +113,8 @@ async function initdb(binaries: string, home: Home, user: User | undefined): Pro
 }
 
 function launchOf(
-  binaries: string,
+  { binaries, user }: PostgresProgram,
   home: Home,
-  user: User | undefined,
   port: number,
   settings: Readonly<Record<string, string>>,
 ): Launch {
@@ -122,7 +135,7 @@ function launchOf(
   };
 }
 
-function dataFolder(home: Home): string {
+export function dataFolder(home: Home): string {
   return join(home.path, 'data');
 }
 
@@ -130,7 +143,13 @@ function environment(): NodeJS.ProcessEnv {
   return { ...process.env, LC_ALL: 'C', TZ: 'UTC' };
 }
 
-async function query(url: string, sql: string): Promise<Record<string, unknown>[]> {
+/** Runs one statement on a connection of its own. */
+export function query(url: string, sql: string): Promise<Record<string, unknown>[]> {
+  return connected(url, async (client) => (await client.query<Record<string, unknown>>(sql)).rows);
+}
+
+/** Runs statements on one connection. */
+export async function connected<T>(url: string, work: (client: Client) => Promise<T>): Promise<T> {
   const client = new Client({
     connectionString: url,
     ssl: false, // or PGSSLMODE decides
@@ -140,7 +159,7 @@ async function query(url: string, sql: string): Promise<Record<string, unknown>[
   client.on('error', () => undefined); // the rejected call says it
   try {
     await client.connect();
-    return (await client.query<Record<string, unknown>>(sql)).rows;
+    return await work(client);
   } finally {
     const ended = client.end().catch(() => undefined);
     await Promise.race([ended, delay(CONNECT_TIMEOUT, undefined, { ref: false })]);
@@ -153,20 +172,4 @@ function identifier(name: string): string {
 
 function urlOf(port: number, database: string): string {
   return `postgres://${POSTGRES}@127.0.0.1:${port}/${encodeURIComponent(database)}`;
-}
-
-/** Postgres refuses to run as root. */
-function unprivilegedUser(): User | undefined {
-  if (process.getuid?.() !== 0) return undefined;
-  const entry = readFileSync('/etc/passwd', 'utf8')
-    .split('\n')
-    .map((line) => line.split(':'))
-    .find(([name]) => name === 'nobody');
-  if (!entry) {
-    throw new Error(
-      'Postgres cannot run as root, and there is no user "nobody": run as another user, or set DATABASE_URL.',
-    );
-  }
-  // As unsigned numbers: macOS writes -2.
-  return { uid: Number(entry[2]) >>> 0, gid: Number(entry[3]) >>> 0 };
 }

@@ -62,7 +62,7 @@ async function answersFrom(folder: string, port: number): Promise<void> {
 }
 
 /** Sends one command and resolves with the start of the answer, as Redis writes it. */
-function ask(port: number, command: string): Promise<string> {
+export function ask(port: number, command: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = connect({ port, host: '127.0.0.1', timeout: ANSWER_TIMEOUT });
     socket.once('connect', () => socket.write(`${command}\r\n`));

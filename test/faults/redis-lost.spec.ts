@@ -57,11 +57,11 @@ describe('Redis loses or forgets', () => {
       const first = rig.send(owner, key, { route: 'reject', hold: true });
       await hint.reached;
       if (missed === 'the outcome') await rig.cutReplication();
-      if (missed === 'the hint') await rig.failOver();
+      if (missed === 'the hint') await rig.failOverRedis();
       const duplicate = rig.send(other, key, { route: 'reject' });
       owner.finish(key);
       const { nonce } = await first;
-      if (missed === 'the outcome') await rig.failOver();
+      if (missed === 'the outcome') await rig.failOverRedis();
       expect((await duplicate).nonce).toBe(nonce);
       for (const one of rig.instances) {
         expect((await rig.sendUntilAnswered(one, key, { route: 'reject' })).nonce).toBe(nonce);

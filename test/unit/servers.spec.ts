@@ -9,7 +9,9 @@ import Redis from 'ioredis';
 import { Client } from 'pg';
 import {
   findRedisBinary,
+  PgBouncerUnavailableError,
   RedisUnavailableError,
+  startPgBouncer,
   startPostgres,
   startRedis,
   type RunningPostgres,
@@ -195,6 +197,17 @@ describe('embedded Redis', () => {
       delete process.env.REDIS_SERVER;
     }
   });
+});
+
+it('says in one line what to install where there is no pgbouncer', async () => {
+  process.env.PGBOUNCER = '/no/such/pgbouncer';
+  try {
+    const error: unknown = await startPgBouncer(1).catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(PgBouncerUnavailableError);
+    expect(String(error)).toMatch(/^PgBouncerUnavailableError: .*install pgbouncer.*$/);
+  } finally {
+    delete process.env.PGBOUNCER;
+  }
 });
 
 it('starts servers side by side on ports of their own', async () => {

@@ -70,7 +70,10 @@ export class PostgresStore implements IdempotencyStore {
       if (row && !row.expired) {
         const record = this.record(claim.id, row);
         if (!isSameClaim(record, claim)) return { recorded: false, record };
-        if (record.state === 'completed') return { recorded: true }; // an earlier try landed, its reply was lost
+        // An earlier try landed, and its reply was lost: it is this try's to know that it is durable.
+        const landed = record.state === 'completed';
+        if (landed && (await run(statements.confirm(this.table), values.slice(0, 3))).length > 0)
+          return { recorded: true };
         continue;
       }
       if (row) await run(statements.deleteExpired(this.table), [bytes(claim.id.hash)]);

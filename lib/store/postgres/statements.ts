@@ -122,6 +122,18 @@ export const complete = (table: string): string => `
   RETURNING true AS recorded`;
 
 /**
+ * Commits once more an outcome that is there already. What stands in the row may not be on the synchronous standby:
+ * a statement that is cancelled while it waits for the standby is committed here all the same, and reading it waits for
+ * nothing. Only a commit that writes waits, and it comes after the other in the log.
+ *
+ * Parameters: id, token, fence.
+ */
+export const confirm = (table: string): string => `
+  UPDATE ${table} SET completed_at = completed_at
+  WHERE id = $1::bytea AND token = $2::uuid AND fence = $3::bigint AND state = 'completed' AND ${commits('durable')}
+  RETURNING true AS recorded`;
+
+/**
  * Records an outcome where the store has lost its claim, under that claim's token and fence.
  *
  * Parameters: id, token, fence, retention, status, tombstone, headers, body, fingerprint, attempt, scope, key.

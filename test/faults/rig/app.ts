@@ -1,7 +1,8 @@
-import { RedisModule } from '@nestjs-modules/ioredis';
+import { RedisModule, type RedisModuleOptions } from '@nestjs-modules/ioredis';
 import { Controller, Get, Headers, HttpException, Module, Post } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { TypeOrmModule } from '@nestjs/typeorm';
+import type { Cluster, Redis } from 'ioredis';
 import { randomUUID } from 'node:crypto';
 import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -18,9 +19,10 @@ import { DataSource } from 'typeorm';
 import type { Execution } from './ledger';
 
 /*
- * One of the rig's application processes. DATABASE_URL, REDIS_URL (none: without Redis), OPTIONS (the module's, as JSON)
- * and LEDGER (the file that executions are written to). It tells its parent over IPC when it listens and when a handler
- * runs; a handler that is told to `hold` goes on when the parent says so.
+ * One of the rig's application processes. DATABASE_URL, REDIS_URL (none: without Redis; `cluster://…,…` and
+ * `sentinel://…,…/name` have any number of addresses), OPTIONS (the module's, as JSON) and LEDGER (the file that
+ * executions are written to). It tells its parent over IPC when it listens and when a handler runs; a handler that is
+ * told to `hold` goes on when the parent says so.
  */
 const { DATABASE_URL = '', REDIS_URL = '', OPTIONS = '{}', LEDGER = '', INSTANCE = '' } = process.env;
 
@@ -119,15 +121,26 @@ class WorkController {
   }
 }
 
+function redisAt(url: string): RedisModuleOptions {
+  const options = { maxRetriesPerRequest: 0, commandTimeout: 1_000, lazyConnect: true };
+  const [, kind, addresses = '', name] = /^(cluster|sentinel):\/\/([^/]+)\/?(.*)$/.exec(url) ?? [];
+  const nodes = addresses.split(',').map((address) => {
+    const [host = '', port] = address.split(':');
+    return { host, port: Number(port) };
+  });
+  if (kind === 'cluster')
+    return { type: 'cluster', nodes, options: { lazyConnect: true, redisOptions: options } };
+  if (kind === 'sentinel') return { type: 'single', options: { ...options, sentinels: nodes, name } };
+  return { type: 'single', url, options };
+}
+
 @Module({
   imports: [
     ...(REDIS_URL
       ? [
           RedisModule.forRoot({
-            type: 'single',
-            url: REDIS_URL,
-            options: { maxRetriesPerRequest: 0, commandTimeout: 1_000, lazyConnect: true },
-            onClientReady: (client) => client.on('error', () => undefined),
+            ...redisAt(REDIS_URL),
+            onClientReady: (client: Redis | Cluster) => client.on('error', () => undefined),
           }),
         ]
       : []),

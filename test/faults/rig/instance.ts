@@ -18,8 +18,10 @@ export interface InstanceOptions {
   readonly database: string;
   /** The link to Postgres. */
   readonly postgres: Link;
-  /** The link to Redis; none: an application without Redis. */
+  /** The link to Redis. With neither this nor `redisUrl`: an application without Redis. */
   readonly redis: Link | undefined;
+  /** Where Redis is, if no link leads there. */
+  readonly redisUrl: string | undefined;
   readonly options: IdempotencyModuleOptions;
   /** How far this process' wall clock is ahead, in ms. */
   readonly clockSkew: number;
@@ -48,9 +50,9 @@ export class Instance {
     return this.settings.postgres;
   }
 
-  /** @throws Error for an instance without Redis */
+  /** @throws Error for an instance without a link to Redis */
   get redis(): Link {
-    if (!this.settings.redis) throw new Error(`${this.name} has no Redis`);
+    if (!this.settings.redis) throw new Error(`${this.name} has no link to Redis`);
     return this.settings.redis;
   }
 
@@ -68,7 +70,17 @@ export class Instance {
 
   /** @throws Error with the process' output if it ends before it listens */
   async start(): Promise<void> {
-    const { ledger, database, postgres, redis, options, clockSkew, mutation, name } = this.settings;
+    const {
+      ledger,
+      database,
+      postgres,
+      redis,
+      redisUrl = '',
+      options,
+      clockSkew,
+      mutation,
+      name,
+    } = this.settings;
     const child = fork(join(__dirname, 'app.ts'), {
       execArgv: ['--no-warnings', '-r', join(__dirname, 'clock.js'), '-r', join(__dirname, '../../support/register.js')], // prettier-ignore
       env: {
@@ -76,7 +88,7 @@ export class Instance {
         INSTANCE: name,
         LEDGER: ledger,
         DATABASE_URL: `postgres://postgres@127.0.0.1:${postgres.port}/${database}`,
-        REDIS_URL: redis ? `redis://127.0.0.1:${redis.port}` : '',
+        REDIS_URL: redis ? `redis://127.0.0.1:${redis.port}` : redisUrl,
         OPTIONS: JSON.stringify(options),
         CLOCK_SKEW_MS: String(clockSkew),
         ...(mutation && { MUTATION: JSON.stringify(mutation), PACKAGE: 'lib' }),

@@ -23,6 +23,15 @@ import { nonceOf, query, recordsInPostgres, recordsInRedis, withRedis } from './
 
 export type Route = 'retry' | 'reject' | 'fast';
 
+/** The servers of a Redis, beyond a single one. */
+export interface RedisTopology {
+  /** How an application process finds it, as `REDIS_URL` (see `app.ts`). */
+  readonly url: string;
+  readonly servers: readonly [RunningRedis, RunningRedis, ...RunningRedis[]];
+  /** The ports of those that hold the records now. */
+  primaryPorts(): Promise<readonly number[]>;
+}
+
 export interface RigOptions {
   /** The module's, beside the rig's short time-outs. */
   readonly options?: IdempotencyModuleOptions;
@@ -32,6 +41,8 @@ export interface RigOptions {
   readonly clockSkew?: readonly number[];
   /** Beside ours, such as `--maxmemory`. */
   readonly redisArgs?: readonly string[];
+  /** In place of one Redis with a replica, whom each instance reaches over a link. The rig stops its servers. */
+  readonly redisTopology?: RedisTopology;
   readonly postgresSettings?: Readonly<Record<string, string>>;
   readonly mutation?: Mutation;
   /** See the oracle. */
@@ -76,13 +87,13 @@ const DEADLINE = 20_000;
 export class Rig {
   readonly faults = new Faults();
   readonly sightings: Sighting[] = [];
+  private failedOver = false;
 
   private constructor(
     private readonly folder: string,
-    readonly postgres: RunningPostgres,
-    private redisServer: RunningRedis,
-    private replicaServer: RunningRedis,
-    readonly databaseUrl: string,
+    private postgresServer: RunningPostgres,
+    private readonly topology: RedisTopology,
+    private readonly database: string,
     private instanceList: readonly Instance[],
     private readonly judging: Pick<RigOptions, 'forgets'>,
   ) {}
@@ -90,13 +101,12 @@ export class Rig {
   static async start(options: RigOptions = {}): Promise<Rig> {
     const folder = await mkdtemp(join(tmpdir(), 'nestjs-idempotency-rig-'));
     await writeFile(join(folder, 'ledger'), '');
-    const [postgres, redis] = await Promise.all([
+    const [postgres, topology] = await Promise.all([
       startPostgres({ settings: options.postgresSettings }),
-      startRedis({ args: options.redisArgs }),
+      options.redisTopology ?? startWithReplica(options.redisArgs),
     ]);
-    const replica = await startRedis({ args: ['--replicaof', `127.0.0.1 ${redis.port}`] });
     const databaseUrl = await postgres.createDatabase();
-    const rig = new Rig(folder, postgres, redis, replica, databaseUrl, [], options);
+    const rig = new Rig(folder, postgres, topology, new URL(databaseUrl).pathname, [], options);
     try {
       await (await migrated(databaseUrl)).destroy();
       rig.instanceList = await rig.startInstances(options);
@@ -107,13 +117,21 @@ export class Rig {
     }
   }
 
+  get postgres(): RunningPostgres {
+    return this.postgresServer;
+  }
+
+  get databaseUrl(): string {
+    return new URL(this.database, this.postgres.url).href;
+  }
+
   /** The Redis that applications reach over their links. */
   get redis(): RunningRedis {
-    return this.redisServer;
+    return this.topology.servers[this.failedOver ? 1 : 0];
   }
 
   get replica(): RunningRedis {
-    return this.replicaServer;
+    return this.topology.servers[this.failedOver ? 0 : 1];
   }
 
   get instances(): readonly Instance[] {
@@ -213,11 +231,18 @@ export class Rig {
   }
 
   /** Redis is killed, and its replica takes its place, for good. */
-  async failOver(): Promise<void> {
+  async failOverRedis(): Promise<void> {
     await this.kill(this.redis);
     await withRedis(this.replica.port, (replica) => replica.replicaof('NO', 'ONE'));
-    [this.redisServer, this.replicaServer] = [this.replica, this.redis];
+    this.failedOver = true;
     for (const instance of this.instanceList) if (instance.hasRedis) instance.redis.redirect(this.redis.port);
+  }
+
+  /** This is the rig's Postgres from now on, to which every link leads. The one before is its caller's to stop. */
+  failOverPostgres(postgres: RunningPostgres): void {
+    this.faults.happened('postgres failed over');
+    this.postgresServer = postgres;
+    for (const instance of this.instanceList) instance.postgres.redirect(postgres.port);
   }
 
   /** Ends all sessions of Postgres but one's own, as an administrator may. */
@@ -231,7 +256,7 @@ export class Rig {
 
   /** Ends every fault, and waits until each instance says that all is well. */
   async heal(): Promise<void> {
-    for (const server of [this.postgres, this.redis, this.replica]) {
+    for (const server of [this.postgres, ...this.topology.servers]) {
       server.kill('SIGCONT');
       if (!isAlive(server.pid)) await server.restart();
     }
@@ -260,9 +285,10 @@ export class Rig {
   async verdict(): Promise<Report> {
     await this.heal();
     await this.converge();
-    const inRedis = await recordsInRedis(this.redis.port);
+    const ports = await this.primaryPorts();
+    const inRedis = (await Promise.all(ports.map(recordsInRedis))).flat();
     const inPostgres = await recordsInPostgres(this.databaseUrl);
-    await withRedis(this.redis.port, (redis) => redis.flushall());
+    await Promise.all(ports.map((port) => withRedis(port, (redis) => redis.flushall())));
     await this.converge();
     const executions = this.executions();
     const { violations, losses } = judge({
@@ -287,19 +313,25 @@ export class Rig {
   /** Leaves no process and no file behind. */
   async stop(): Promise<void> {
     await Promise.all(this.instanceList.map((instance) => instance.close()));
-    await Promise.all([this.postgres.stop(), this.redis.stop(), this.replica.stop()]);
+    await Promise.all([this.postgres, ...this.topology.servers].map((server) => server.stop()));
     await rm(this.folder, { recursive: true, force: true });
+  }
+
+  private async primaryPorts(): Promise<readonly number[]> {
+    return this.failedOver ? [this.redis.port] : this.topology.primaryPorts();
   }
 
   private nameOf(server: RunningServer): string {
     if (server === this.postgres) return 'postgres';
-    return server === this.redis ? 'redis' : 'redis replica';
+    if (server === this.redis) return 'redis';
+    return server === this.replica ? 'redis replica' : `redis at ${server.port}`;
   }
 
   private async startInstances({
     options = {},
     instances = ['both', 'both', 'both'],
     clockSkew = [],
+    redisTopology,
     mutation,
   }: RigOptions): Promise<Instance[]> {
     return Promise.all(
@@ -311,9 +343,10 @@ export class Rig {
           database: new URL(this.databaseUrl).pathname.slice(1),
           postgres: await this.link('postgres', name, this.postgres.port, () => new PostgresReader()),
           redis:
-            stores === 'both'
+            stores === 'both' && !redisTopology
               ? await this.link('redis', name, this.redis.port, () => new RedisReader())
               : undefined,
+          redisUrl: stores === 'both' ? redisTopology?.url : undefined,
           options: {
             ...OPTIONS,
             ...options,
@@ -374,6 +407,12 @@ export class Rig {
       .filter(([, { status, problem }]) => !isFinal(status, problem))
       .map(([key, detail]) => ({ promise: 'every key converges', key, detail }));
   }
+}
+
+async function startWithReplica(args?: readonly string[]): Promise<RedisTopology> {
+  const redis = await startRedis({ args });
+  const replica = await startRedis({ args: ['--replicaof', `127.0.0.1 ${redis.port}`] });
+  return { url: redis.url, servers: [redis, replica], primaryPorts: () => Promise.resolve([redis.port]) };
 }
 
 /** What no further retry changes: the recorded response, or that only an operator can tell the outcome. */

@@ -1,19 +1,18 @@
 import { Logger } from '@nestjs/common';
-import { randomInt, randomUUID } from 'node:crypto';
-import { Cluster, Redis } from 'ioredis';
+import { randomUUID } from 'node:crypto';
+import { Cluster } from 'ioredis';
 import { StoreUnavailableError } from '../../../lib/core/errors';
 import { RedisConnection } from '../../../lib/store/redis/redis.connection';
 import { RedisStore } from '../../../lib/store/redis/redis.store';
-import { startRedis, type RunningRedis } from '../../../servers';
+import { startRedisCluster, type RunningRedis } from '../../../servers';
 import { storeContract } from '../../contract/store.contract';
 import { claimRequest, newClaim, rejection, response, until } from './support';
 
-const SLOTS = 16_384;
 let nodes: RunningRedis[];
 let application: Cluster;
 
 beforeAll(async () => {
-  nodes = await startCluster();
+  nodes = await startRedisCluster();
   application = new Cluster(nodes.map(({ port }) => ({ host: '127.0.0.1', port })));
   application.on('error', () => undefined);
 });
@@ -140,42 +139,4 @@ async function connect(timeout: number): Promise<{ connection: RedisConnection; 
   await connection.open();
   await until(() => connection.available, 'the cluster is used');
   return { connection, store: new RedisStore({ connection, keyPrefix: 'idempotency:', ttl: 60_000 }) };
-}
-
-async function startCluster(): Promise<RunningRedis[]> {
-  const started = await Promise.all([startNode(), startNode(), startNode()]);
-  const clients = started.map(({ url }) => new Redis(url));
-  const share = Math.ceil(SLOTS / started.length);
-  await Promise.all(
-    clients.map((client, index) => {
-      const slots = Array.from({ length: share }, (_, offset) => index * share + offset);
-      return client.cluster('ADDSLOTS', ...slots.filter((slot) => slot < SLOTS));
-    }),
-  );
-  const [first, ...others] = clients as [Redis, ...Redis[]];
-  for (const [index, client] of clients.entries())
-    await client.call('CLUSTER', 'SET-CONFIG-EPOCH', index + 1);
-  for (const { port } of started.slice(1)) await first.cluster('MEET', '127.0.0.1', port);
-  for (const client of [first, ...others]) {
-    await until(async () => {
-      const info = await client.cluster('INFO');
-      return info.includes('cluster_state:ok') && info.includes(`cluster_size:${started.length}`);
-    }, 'the nodes know each other');
-  }
-  for (const client of clients) client.disconnect();
-  return started;
-}
-
-/** A node's second port is 10,000 above its first, and must exist. */
-async function startNode(): Promise<RunningRedis> {
-  for (let tries = 1; ; tries++) {
-    try {
-      return await startRedis({
-        port: randomInt(20_000, 30_000),
-        args: ['--cluster-enabled', 'yes', '--cluster-node-timeout', '15000'],
-      });
-    } catch (error) {
-      if (tries === 5) throw error;
-    }
-  }
 }
