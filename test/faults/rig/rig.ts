@@ -324,7 +324,8 @@ export class Rig {
   private nameOf(server: RunningServer): string {
     if (server === this.postgres) return 'postgres';
     if (server === this.redis) return 'redis';
-    return server === this.replica ? 'redis replica' : `redis at ${server.port}`;
+    if (server === this.replica) return 'redis replica';
+    return `${this.topology.servers.includes(server) ? 'redis' : 'postgres'} at ${server.port}`;
   }
 
   private async startInstances({

@@ -61,14 +61,26 @@ describe('a Redis Cluster of three nodes', () => {
       const moved = await recordsInRedis(target.port);
       expect(moved.map((record) => record.nonce)).toContain(nonce);
     });
+    expect(await redirections('ASK')).toBeGreaterThan(0);
     expect(await whileShared).toMatchObject({ status: 201, nonce });
     for (const instance of rig.instances) {
       expect(await rig.send(instance, key)).toMatchObject({ status: 201, nonce });
     }
+    expect(await redirections('MOVED')).toBeGreaterThan(0);
     expect(new Set(rig.sightings.map((one) => one.status))).toEqual(new Set([201]));
     const { keys, executions } = clean(await rig.verdict());
     expect(executions).toBe(keys);
   });
+
+  /** How often a node has sent a client to another. */
+  async function redirections(kind: 'ASK' | 'MOVED'): Promise<number> {
+    const counts = await Promise.all(
+      nodes.map(({ port }) => withRedis(port, (node) => node.info('errorstats'))),
+    );
+    return counts
+      .map((text) => Number(new RegExp(`errorstat_${kind}:count=(\\d+)`).exec(text)?.[1] ?? 0))
+      .reduce((sum, count) => sum + count, 0);
+  }
 
   /** Where the hint of the one claim that there is lies. */
   async function hint(): Promise<{ source: RunningRedis; slot: number }> {

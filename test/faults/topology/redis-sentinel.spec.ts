@@ -18,7 +18,8 @@ describe('Redis behind three Sentinels', () => {
         servers: [redis.primary, redis.replica, ...redis.sentinels],
         primaryPorts: async () => [await redis.primaryPort()],
       },
-      options: { postgres: { timeout: '10s' } },
+      // A hint has to be alive still when a failover is over.
+      options: { lease: '1m', postgres: { timeout: '10s' } },
     });
   });
   afterEach(() => rig.stop());
@@ -69,5 +70,47 @@ describe('Redis behind three Sentinels', () => {
     owner.finish(held);
     expect((await second).nonce).toBe((await first).nonce);
     expect(clean(await rig.verdict())).toMatchObject({ keys: 2, executions: 2 });
+  });
+
+  it('that fail over to a replica whose hint is out of date: the recorded answer, not the hint, decides', async () => {
+    const key = randomUUID();
+    const owner = rig.instance(0);
+    const first = rig.send(owner, key, { hold: true });
+    await owner.handling(key);
+    await eventually(async () => {
+      expect(await withRedis(redis.replica.port, (replica) => replica.dbsize())).toBe(1);
+    });
+    rig.freeze(redis.replica);
+    await withRedis(redis.primary.port, (primary) => primary.client('KILL', 'TYPE', 'slave'));
+    owner.finish(key);
+    const { nonce } = await first;
+    await rig.kill(redis.primary);
+    rig.thaw(redis.replica);
+    await failover();
+    expect(await recordsInRedis(redis.replica.port)).toEqual([]);
+    expect(await withRedis(redis.replica.port, (replica) => replica.dbsize())).toBe(1);
+    for (const instance of rig.instances) {
+      expect(await rig.send(instance, key)).toMatchObject({ status: 201, nonce });
+    }
+    expect(clean(await rig.verdict())).toMatchObject({ keys: 1, executions: 1 });
+  });
+
+  it('whose primary was only frozen, and comes back beside the promoted one: no handler runs twice', async () => {
+    const traffic = new Traffic(rig);
+    await traffic.goesOn();
+    rig.freeze(redis.primary);
+    await failover();
+    await traffic.goesOn();
+    rig.thaw(redis.primary);
+    await traffic.goesOn();
+    await eventually(async () => {
+      const role = await withRedis(redis.primary.port, (primary) => primary.call('ROLE'));
+      expect(role).toEqual(expect.arrayContaining(['slave']));
+    }, 60_000);
+    await traffic.goesOn();
+    await traffic.stop();
+    expect(new Set(rig.sightings.map(({ status }) => status))).toEqual(new Set([201]));
+    const { keys, executions } = clean(await rig.verdict());
+    expect(executions).toBe(keys);
   });
 });
