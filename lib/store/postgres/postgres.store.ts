@@ -48,7 +48,8 @@ export class PostgresStore implements IdempotencyStore {
       const retaken = standing.expired
         ? await this.retake(run, request, record, statements.reclaimExpired)
         : await this.retakeOrphan(run, request, record);
-      if (retaken === 'stands') return { claimed: false, record };
+      if (retaken === 'stands')
+        return { claimed: false, record: await this.confirmed(run, standing, record) };
       if (retaken !== 'changed') return { claimed: true, claim: retaken };
     }
     throw contended('claim');
@@ -68,12 +69,9 @@ export class PostgresStore implements IdempotencyStore {
 
       const [row] = await run<RecordRow>(statements.read(this.table), [bytes(claim.id.hash)]);
       if (row && !row.expired) {
-        const record = this.record(claim.id, row);
+        const record = await this.confirmed(run, row, this.record(claim.id, row));
         if (!isSameClaim(record, claim)) return { recorded: false, record };
-        // An earlier try landed, and its reply was lost: it is this try's to know that it is durable.
-        const landed = record.state === 'completed';
-        if (landed && (await run(statements.confirm(this.table), values.slice(0, 3))).length > 0)
-          return { recorded: true };
+        if (record.state === 'completed') return { recorded: true }; // an earlier try landed, its reply was lost
         continue;
       }
       if (row) await run(statements.deleteExpired(this.table), [bytes(claim.id.hash)]);
@@ -99,7 +97,7 @@ export class PostgresStore implements IdempotencyStore {
   async find(id: RecordId): Promise<IdempotencyRecord | undefined> {
     const run = this.connection.operation('find');
     const [row] = await run<RecordRow>(statements.read(this.table), [bytes(id.hash)]);
-    return row && !row.expired ? this.record(id, row) : undefined;
+    return row && !row.expired ? this.confirmed(run, row, this.record(id, row)) : undefined;
   }
 
   async forget({ id, token, fence }: Claim): Promise<boolean> {
@@ -166,6 +164,12 @@ export class PostgresStore implements IdempotencyStore {
     ]);
     const held = new Set(rows.map((row) => row.token));
     return new Set(claims.map((claim) => claim.token).filter((token) => held.has(token.toLowerCase())));
+  }
+
+  /** An outcome counts for nobody, its owner included, before a failover to the standby would keep it. */
+  private async confirmed(run: Run, row: RecordRow, record: IdempotencyRecord): Promise<IdempotencyRecord> {
+    if (record.state === 'completed' && row.awaits_standby) await run(statements.confirm(), []);
+    return record;
   }
 
   private claimValues({ id, token, fingerprint, lease }: ClaimRequest): unknown[] {

@@ -19,6 +19,8 @@ export interface RecordRow {
   readonly headers: string | null;
   /** Base64. */
   readonly body: string | null;
+  /** A commit waits for a standby, so what is read here may not be there. */
+  readonly awaits_standby: boolean;
 }
 
 /** Told why a row cannot be understood; the row itself reads as a tombstone. */

@@ -34,7 +34,8 @@ const RECORD = `
   expires_at <= now() AS expired,
   extract(epoch FROM lease_until - now())::float8 * 1000 AS lease_remaining,
   extract(epoch FROM expires_at - now())::float8 * 1000 AS expires_in,
-  status, tombstone, headers, encode(body, 'base64') AS body`;
+  status, tombstone, headers, encode(body, 'base64') AS body,
+  current_setting('synchronous_standby_names') <> '' AND NOT pg_is_in_recovery() AS awaits_standby`;
 
 const milliseconds = (parameter: string): string => `${parameter}::float8 * interval '1 millisecond'`;
 
@@ -122,16 +123,12 @@ export const complete = (table: string): string => `
   RETURNING true AS recorded`;
 
 /**
- * Commits once more an outcome that is there already. What stands in the row may not be on the synchronous standby:
- * a statement that is cancelled while it waits for the standby is committed here all the same, and reading it waits for
- * nothing. Only a commit that writes waits, and it comes after the other in the log.
- *
- * Parameters: id, token, fence.
+ * A commit that changes nothing, and waits for the synchronous standby as every commit does: when it is confirmed, so
+ * is whatever was read before. What stands in a row may not be: a statement that is cancelled while it waits for the
+ * standby is committed here all the same, and reading it waits for nothing.
  */
-export const confirm = (table: string): string => `
-  UPDATE ${table} SET completed_at = completed_at
-  WHERE id = $1::bytea AND token = $2::uuid AND fence = $3::bigint AND state = 'completed' AND ${commits('durable')}
-  RETURNING true AS recorded`;
+export const confirm = (): string => `
+  SELECT pg_logical_emit_message(true, 'idempotency', '') WHERE ${commits('durable')}`;
 
 /**
  * Records an outcome where the store has lost its claim, under that claim's token and fence.

@@ -10,7 +10,7 @@ const NAMES: Record<string, string> = {
   reclaim: statements.reclaimExpired(TABLE, 'durable'),
   'take-over': statements.takeOver(TABLE, 'fast'),
   complete: statements.complete(TABLE),
-  confirm: statements.confirm(TABLE),
+  confirm: statements.confirm(),
   'insert-completed': statements.insertCompleted(TABLE),
   'delete-expired': statements.deleteExpired(TABLE),
   release: statements.release(TABLE),

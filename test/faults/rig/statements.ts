@@ -14,7 +14,7 @@ const POSTGRES_STATEMENTS: readonly (readonly [name: string, pattern: RegExp])[]
   ['claim', /INSERT INTO[^;]*'in_progress'/],
   ['insert-completed', /INSERT INTO[^;]*'completed'/],
   ['complete', /SET\s+state = 'completed'/],
-  ['confirm', /SET completed_at = completed_at/],
+  ['confirm', /pg_logical_emit_message/],
   ['renew', /FOR NO KEY UPDATE/],
   ['abandon', /attempt > 1/],
   ['take-over', /attempt = [a-z.]*attempt \+ 1/],

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { startSynchronousStandby, type RunningPostgres, type RunningStandby } from '../../../servers';
 import { eventually } from '../../support/eventually';
 import { Rig } from '../rig/rig';
-import { recordsInPostgres } from '../rig/stores';
+import { query, recordsInPostgres } from '../rig/stores';
 import { clean } from './clean';
 import { Traffic } from './traffic';
 
@@ -91,5 +91,42 @@ describe('Postgres with a synchronous standby', () => {
     expect(rig.executions(key)).toEqual([]);
     rig.thaw(standby);
     expect(clean(await rig.verdict())).toMatchObject({ keys: 1, executions: 1 });
+  });
+});
+
+describe('Postgres whose synchronous standby is away, without Redis', () => {
+  let rig: Rig;
+  let primary: RunningPostgres;
+  let standby: RunningStandby;
+  beforeEach(async () => {
+    rig = await Rig.start({ instances: ['postgres', 'postgres'] });
+    primary = rig.postgres;
+    standby = await startSynchronousStandby(primary);
+  });
+  afterEach(async () => {
+    await rig.stop();
+    await Promise.all([primary.stop(), standby.stop()]);
+  });
+
+  it('tells nobody of an outcome that the standby has not confirmed: it may be lost, and the handler run again', async () => {
+    const key = randomUUID();
+    const owner = rig.instance(0);
+    const first = rig.send(owner, key, { hold: true });
+    await owner.handling(key);
+    rig.freeze(standby);
+    // What waits in its socket would reach it yet: so nothing more is sent to it.
+    await query(primary.url, 'SELECT pg_terminate_backend(pid) FROM pg_stat_replication');
+    owner.finish(key);
+    expect(await first).toMatchObject({ status: 503, problem: 'outcome-not-recorded' });
+    // Its statement was cancelled, so it is committed here, and can be read.
+    await eventually(async () => expect(await recordsInPostgres(rig.databaseUrl)).toHaveLength(1));
+    expect(await rig.send(rig.instance(1), key)).toMatchObject({ status: 503, nonce: undefined });
+
+    owner.kill();
+    await rig.kill(primary);
+    rig.thaw(standby);
+    rig.failOver(standby);
+    await standby.promote();
+    expect(clean(await rig.verdict())).toMatchObject({ keys: 1, executions: 2 });
   });
 });
