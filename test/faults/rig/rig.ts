@@ -36,6 +36,8 @@ export interface RigOptions {
   readonly mutation?: Mutation;
   /** See the oracle. */
   readonly forgets?: number;
+  /** See the oracle. */
+  readonly retention?: number;
 }
 
 export interface Send extends Work {
@@ -84,7 +86,7 @@ export class Rig {
     readonly replica: RunningRedis,
     readonly databaseUrl: string,
     private instanceList: readonly Instance[],
-    private readonly judging: Pick<RigOptions, 'forgets'>,
+    private readonly judging: Pick<RigOptions, 'forgets' | 'retention'>,
   ) {}
 
   static async start(options: RigOptions = {}): Promise<Rig> {
@@ -241,6 +243,7 @@ export class Rig {
       faults: this.faults,
       lease: LEASE,
       forgets: this.judging.forgets,
+      retention: this.judging.retention,
     });
     return {
       keys: new Set(this.sightings.map(({ route, key }) => `${route} ${key}`)).size,
