@@ -12,7 +12,7 @@ describe('races between processes', () => {
   it('a failed handler’s release that comes late deletes no newer claim', async () => {
     const key = randomUUID();
     const [owner, other] = [rig.instance(0), rig.instance(1)];
-    const late = owner.postgres.watch('release', 'request', 'hold');
+    const late = owner.postgres.watch('release', 'request', 'hold', { times: 1_000 });
     const failing = rig.send(owner, key, { fails: 500 });
     await late.reached;
     const retry = rig.send(other, key, { hold: true }); // takes the orphan over, as the release has not come

@@ -109,6 +109,7 @@ class WorkController {
       nonce,
       at,
       failed: fails !== undefined,
+      takes,
     });
     process.send?.({ handling: key } satisfies FromInstance);
     const runner = this.dataSource.createQueryRunner();

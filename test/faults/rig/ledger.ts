@@ -14,6 +14,8 @@ export interface Execution {
   readonly at: number;
   /** The handler fails by order, so the key is given back. */
   readonly failed: boolean;
+  /** Milliseconds that the handler takes at least. @default 0 */
+  readonly takes?: number;
 }
 
 /** All executions so far, in the order in which they began. */

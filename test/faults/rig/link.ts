@@ -183,6 +183,8 @@ class Pair {
   /** Some bytes were not passed on. */
   hasLost = false;
   private awaiting: string[] = [];
+  /** How much of it is held on its way: that arrives late, even if its sender has gone. */
+  private holding = 0;
   /** A rule has made an end of this connection, but leaves it open. */
   private dead = false;
 
@@ -210,6 +212,7 @@ class Pair {
       // prettier-ignore
       one.on('error', () => undefined); // 'close' follows
       one.on('close', () => {
+        if (one === client && this.holding > 0) return;
         if (this.around.mode() !== 'black-hole') other.destroy();
         this.around.closed();
       });
@@ -249,7 +252,11 @@ class Pair {
         this.cut(target, chunk);
         return;
       case 'hold':
-        rule.held.push(onward);
+        this.holding++;
+        rule.held.push(() => {
+          this.holding--;
+          onward();
+        });
         return;
       case 'pass':
       case undefined:

@@ -147,4 +147,16 @@ describe('the oracle', () => {
     expect(run('fast', 2_500)).toEqual(['fences rise', 'a handler runs once']);
     expect(run('retry', 3_500)).toEqual(['fences rise', 'a handler runs once']);
   });
+
+  it('permits another execution once the record has expired, not before, and not the old answer after it', () => {
+    const run = (at: number, seenAt: number): string[] =>
+      broken({
+        executions: [execution(1_000, { takes: 500 }), execution(at, { fence: 2 })],
+        sightings: [sighting('n1000', { from: seenAt }), sighting(`n${at}`, { from: at })],
+        retention: 2_000,
+      });
+    expect(run(3_500, 1_000)).toEqual([]);
+    expect(run(3_400, 1_000)).toEqual(['a handler runs once']);
+    expect(run(3_500, 3_600)).toEqual(['an expired answer does not come back']);
+  });
 });

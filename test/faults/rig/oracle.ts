@@ -37,6 +37,8 @@ export interface Evidence {
   readonly lease: number;
   /** Milliseconds before a crash of Postgres in which a claim under `durability: 'fast'` may be forgotten. @default 1000 */
   readonly forgets?: number;
+  /** Milliseconds after which a finished record expires, and its key may run again. @default never */
+  readonly retention?: number;
 }
 
 export interface Violation {
@@ -65,6 +67,7 @@ export function judge({
   faults,
   lease,
   forgets = 1_000,
+  retention = Infinity,
 }: Evidence): Judgement {
   const violations: Violation[] = [];
   const losses: Violation[] = [];
@@ -83,7 +86,7 @@ export function judge({
         continue;
       }
       if (next.fence <= before.fence) report('fences rise', key, { before, next });
-      if (before.failed) continue;
+      if (before.failed || hasExpired(before, next.at, retention)) continue;
       const excuses = excusesOf(before, next, faults, lease);
       if (next.scope === 'reject' || excuses.length === 0 || next.attempt <= before.attempt) {
         report('a handler runs once', key, { before, next, excuses });
@@ -94,7 +97,14 @@ export function judge({
   for (const [key, all] of seen) {
     const answers = all.filter((one) => one.nonce !== undefined);
     const nonces = new Set(answers.map((one) => one.nonce));
-    if (nonces.size > 1) {
+    if (retention < Infinity) {
+      for (const one of answers) {
+        const newer = runs.get(key)?.filter(({ at, nonce }) => nonce !== one.nonce && at < one.from) ?? [];
+        const run = runs.get(key)?.find(({ nonce }) => nonce === one.nonce);
+        if (run && newer.some(({ at }) => at > run.at))
+          report('an expired answer does not come back', key, one);
+      }
+    } else if (nonces.size > 1) {
       const promise = 'every answer is the same';
       const detail = { answers, executions: runs.get(key) };
       if (wasLost(runs.get(key) ?? [], answers, faults)) losses.push({ promise, key, detail });
@@ -110,6 +120,7 @@ export function judge({
   const recorded = new Map(postgres.map((one) => [one.key, one]));
   for (const one of redis) {
     const row = recorded.get(one.key);
+    if (!row && retention < Infinity) continue; // expired while it was read
     if (row?.fence !== one.fence || row.nonce !== one.nonce) {
       report('Redis agrees with Postgres', one.key, { redis: one, postgres: row });
     }
@@ -117,6 +128,38 @@ export function judge({
   return { violations, losses };
 }
 
+<<<<<<< .merge_file_idarH8
+=======
+/**
+ * README's limit: an outcome that Redis alone vouched for, as Postgres was away when the handler finished, is lost if
+ * Redis loses it before Postgres has it. Only under `retry` is there another execution, with another answer.
+ */
+function wasLost(runs: readonly Execution[], faults: Faults): boolean {
+  return runs.some((before, i) => {
+    const next = runs[i + 1];
+    if (next?.scope !== 'retry') return false;
+    const hit = (store: string, instance: string): boolean =>
+      faults.between(instance, before.at, next.at).some(({ kind }) => kind.startsWith(store));
+    return hit('postgres', before.instance) && (hit('redis', before.instance) || hit('redis', next.instance));
+  });
+}
+
+/** README's limit: under `durability: 'fast'` a crash of Postgres forgets the claims of its last moments, and their fences. */
+function wasForgotten(before: Execution, next: Execution, faults: Faults, forgets: number): boolean {
+  return (
+    next.scope === 'fast' &&
+    faults
+      .between('*', before.at, before.at + forgets)
+      .some(({ kind, from }) => kind === 'postgres killed' && from >= before.at && from <= next.at)
+  );
+}
+
+/** A record expires so long after its completion, and so no sooner than that after its handler can have ended. */
+function hasExpired({ at, takes = 0 }: Execution, now: number, retention: number): boolean {
+  return now >= at + takes + retention;
+}
+
+>>>>>>> .merge_file_lnrbfu
 /** What may have cost the first execution its lease before the second one began. */
 function excusesOf(before: Execution, next: Execution, faults: Faults, lease: number): Fault[] {
   return faults

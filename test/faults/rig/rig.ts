@@ -47,6 +47,8 @@ export interface RigOptions {
   readonly mutation?: Mutation;
   /** See the oracle. */
   readonly forgets?: number;
+  /** See the oracle. */
+  readonly retention?: number;
 }
 
 export interface Send extends Work {
@@ -95,7 +97,7 @@ export class Rig {
     private readonly topology: RedisTopology,
     private readonly database: string,
     private instanceList: readonly Instance[],
-    private readonly judging: Pick<RigOptions, 'forgets'>,
+    private readonly judging: Pick<RigOptions, 'forgets' | 'retention'>,
   ) {}
 
   static async start(options: RigOptions = {}): Promise<Rig> {
@@ -299,6 +301,7 @@ export class Rig {
       faults: this.faults,
       lease: LEASE,
       forgets: this.judging.forgets,
+      retention: this.judging.retention,
     });
     return {
       keys: new Set(this.sightings.map(({ route, key }) => `${route} ${key}`)).size,
