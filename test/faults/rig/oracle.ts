@@ -128,38 +128,11 @@ export function judge({
   return { violations, losses };
 }
 
-<<<<<<< .merge_file_idarH8
-=======
-/**
- * README's limit: an outcome that Redis alone vouched for, as Postgres was away when the handler finished, is lost if
- * Redis loses it before Postgres has it. Only under `retry` is there another execution, with another answer.
- */
-function wasLost(runs: readonly Execution[], faults: Faults): boolean {
-  return runs.some((before, i) => {
-    const next = runs[i + 1];
-    if (next?.scope !== 'retry') return false;
-    const hit = (store: string, instance: string): boolean =>
-      faults.between(instance, before.at, next.at).some(({ kind }) => kind.startsWith(store));
-    return hit('postgres', before.instance) && (hit('redis', before.instance) || hit('redis', next.instance));
-  });
-}
-
-/** README's limit: under `durability: 'fast'` a crash of Postgres forgets the claims of its last moments, and their fences. */
-function wasForgotten(before: Execution, next: Execution, faults: Faults, forgets: number): boolean {
-  return (
-    next.scope === 'fast' &&
-    faults
-      .between('*', before.at, before.at + forgets)
-      .some(({ kind, from }) => kind === 'postgres killed' && from >= before.at && from <= next.at)
-  );
-}
-
 /** A record expires so long after its completion, and so no sooner than that after its handler can have ended. */
 function hasExpired({ at, takes = 0 }: Execution, now: number, retention: number): boolean {
   return now >= at + takes + retention;
 }
 
->>>>>>> .merge_file_lnrbfu
 /** What may have cost the first execution its lease before the second one began. */
 function excusesOf(before: Execution, next: Execution, faults: Faults, lease: number): Fault[] {
   return faults
