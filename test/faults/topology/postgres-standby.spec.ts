@@ -128,7 +128,7 @@ describe('Postgres whose synchronous standby is away, without Redis', () => {
     owner.kill();
     await rig.kill(primary);
     rig.thaw(standby);
-    rig.failOver(standby);
+    rig.failOverPostgres(standby);
     await standby.promote();
     expect(clean(await rig.verdict())).toMatchObject({ keys: 1, executions: 2 });
   });
