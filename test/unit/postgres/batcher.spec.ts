@@ -56,10 +56,11 @@ const outcomes = (results: PromiseSettledResult<string>[]): string[] =>
   results.map((result) => (result.status === 'fulfilled' ? result.value : String(result.reason)));
 
 describe('Batcher', () => {
-  it('sends at once and alone what comes while nothing is under way', () => {
-    const { add, sent } = byHand();
-    void add('a');
+  it('sends at once and alone what comes while nothing is under way', async () => {
+    const { add, sent, settled } = byHand();
+    const only = add('a');
     expect(sent()).toEqual(['a']);
+    await settled([only]);
   });
 
   it('sends what comes meanwhile together, in its order, and gives each its own result', async () => {
@@ -89,10 +90,11 @@ describe('Batcher', () => {
     expect(sent()).toEqual(['a', 'b c', 'd', 'e', 'f']);
   });
 
-  it('has as many batches under way as it may', () => {
-    const { add, sent } = byHand({ inFlight: 2 });
-    for (const key of ['a', 'b', 'c']) void add(key);
+  it('has as many batches under way as it may', async () => {
+    const { add, sent, settled } = byHand({ inFlight: 2 });
+    const added = ['a', 'b', 'c'].map((key) => add(key));
     expect(sent()).toEqual(['a', 'b']);
+    await settled(added);
   });
 
   it('never sends two items of one key together', async () => {
@@ -113,6 +115,7 @@ describe('Batcher', () => {
     const results = Promise.allSettled([add('a'), add('b')]);
     flushes[0]?.answer();
     await first;
+    await new Promise((resolve) => setImmediate(resolve));
     flushes[1]?.answer(new Error('gone'));
     expect(outcomes(await results)).toEqual(['Error: gone', 'Error: gone']);
     expect(sent()).toEqual(['x', 'a b']);
