@@ -58,8 +58,14 @@ export class Batcher<Item, Result> {
       const entry: Entry<Item, Result> = {
         item,
         deadline: performance.now() + timeout,
-        resolve: (result) => (settle(), resolve(result)),
-        reject: (error) => (settle(), reject(error as Error)),
+        resolve: (result) => {
+          settle();
+          resolve(result);
+        },
+        reject: (error) => {
+          settle();
+          reject(error as Error);
+        },
         sent: false,
         settled: false,
       };

@@ -43,9 +43,9 @@ function byHand(bounds: Partial<BatchBounds> = {}, timeout = 30_000) {
   const sent = (): string[] => flushes.map(({ items }) => items.map(({ key }) => key).join(' '));
   /** Answers whatever is sent until all of these are settled. */
   const settled = async <T>(work: readonly Promise<T>[]): Promise<PromiseSettledResult<T>[]> => {
-    let pending = true;
-    const all = Promise.allSettled(work).finally(() => (pending = false));
-    for (let answered = 0; pending; await new Promise((resolve) => setImmediate(resolve)))
+    const state = { pending: true };
+    const all = Promise.allSettled(work).finally(() => (state.pending = false));
+    for (let answered = 0; state.pending; await new Promise((resolve) => setImmediate(resolve)))
       while (answered < flushes.length) flushes[answered++]?.answer();
     return all;
   };
