@@ -253,7 +253,7 @@ export class TieredStoreService implements IdempotencyStore {
     }
   }
 
-  private rememberOutcome(claim: Claim, outcome: Outcome, expiresIn = Infinity): void {
+  private rememberOutcome(claim: Claim, outcome: Outcome, expiresIn = this.tiers.retention): void {
     const ttl = Math.floor(Math.min(this.tiers.cache?.ttl ?? 0, expiresIn));
     if (ttl > 0) void this.write({ claim, state: 'completed', outcome, pending: false, ttl });
   }

@@ -33,7 +33,8 @@ const CLOSE_TIMEOUT = 1_000;
 export class PostgresConnection {
   private readonly logger = new Logger('Idempotency');
   private readonly pool: Pool;
-  private readonly timeout: number;
+  /** Milliseconds that an operation may take, unless it says otherwise. */
+  readonly timeout: number;
   /** Every client whose socket may be open, also those that are still connecting. */
   private readonly clients = new Set<Client>();
   /** Clients that have answered before: if one turns out dead, Postgres itself need not be. */
@@ -58,13 +59,14 @@ export class PostgresConnection {
    * IdempotencySetupError if the table is missing or closed to us; and with Postgres' own error otherwise.
    * @param name of the operation, for errors
    * @param timeout in milliseconds, if not the connection's own
+   * @param onSend called before a statement is sent, from when on it may take effect
    */
-  operation(name: string, timeout = this.timeout): Run {
+  operation(name: string, timeout = this.timeout, onSend?: () => void): Run {
     const deadline = performance.now() + timeout;
     return async <Row>(text: string, values: readonly unknown[]) => {
       let everSent = false;
       for (let transients = 0; ;) {
-        const attempt = await this.attempt<Row>(text, values, deadline, timeout);
+        const attempt = await this.attempt<Row>(text, values, deadline, timeout, onSend);
         if ('rows' in attempt) return attempt.rows;
 
         const { error, failure, worthAnother, sent } = attempt;
@@ -90,6 +92,7 @@ export class PostgresConnection {
     values: readonly unknown[],
     deadline: number,
     timeout: number,
+    onSend?: () => void,
   ): Promise<Attempt<Row>> {
     let client: PoolClient;
     try {
@@ -98,6 +101,7 @@ export class PostgresConnection {
       return { error, failure: 'unavailable', worthAnother: false, sent: false };
     }
     try {
+      onSend?.();
       const result = await this.within<QueryResult>(
         client.query(text, [...values]),
         deadline,

@@ -3,6 +3,8 @@ import { StoreUnavailableError } from '../../core/errors';
 import type { Claim, IdempotencyRecord, Outcome, RecordId } from '../../core/record';
 import { plainSeal, type Seal } from '../../core/seal';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../../core/store';
+import type { BatchBounds } from './batcher';
+import { Batches, type StandingRow } from './batches';
 import type { PostgresConnection, Run } from './postgres.connection';
 import { claimOf, outcomeValues, recordOf, type RecordRow } from './row';
 import * as statements from './statements';
@@ -12,6 +14,8 @@ export interface PostgresStoreOptions {
   readonly retention: number;
   /** What outcomes pass on their way in and out. @default in the clear */
   readonly seal?: Seal;
+  /** How much goes to Postgres together. @default 256 items, 1 MiB, one batch of each kind at a time */
+  readonly batches?: BatchBounds;
 }
 
 /** Each round is lost only to another claim, completion or expiry of the same key that came first. */
@@ -25,23 +29,25 @@ export class PostgresStore implements IdempotencyStore {
   private readonly table: string;
   private readonly retention: number;
   private readonly seal: Seal;
+  private readonly batches: Batches;
   private readonly reported = new Set<string>();
 
   constructor(
     private readonly connection: PostgresConnection,
     { table }: statements.TableNames,
-    { retention, seal = plainSeal }: PostgresStoreOptions,
+    { retention, seal = plainSeal, batches }: PostgresStoreOptions,
   ) {
     this.table = table;
     this.retention = retention;
     this.seal = seal;
+    this.batches = new Batches(connection, table, retention, batches);
   }
 
   async claim(request: ClaimRequest): Promise<ClaimResult> {
     const run = this.connection.operation('claim');
     for (let round = 0; round < ROUNDS; round++) {
-      const standing = await this.claimOrRead(run, request);
-      if (!standing) continue; // another claim was committed after our snapshot: now it can be seen
+      const standing = await (round === 0 ? this.claimBatched(request) : this.claimOrRead(run, request));
+      if (!standing) continue; // another claim was committed after our snapshot: now it can be seen; or it is large
       if (standing.claimed) return { claimed: true, claim: claimOf(request.id, standing) };
 
       const record = this.record(request.id, standing);
@@ -57,24 +63,25 @@ export class PostgresStore implements IdempotencyStore {
 
   async complete(claim: Claim, outcome: Outcome): Promise<CompleteResult> {
     const run = this.connection.operation('complete');
-    const values = [
-      bytes(claim.id.hash),
-      claim.token,
-      claim.fence,
-      this.retention,
-      ...outcomeValues(this.seal.close(claim, outcome)),
-    ];
+    const { token, fence } = claim;
+    const id = bytes(claim.id.hash);
+    const [status, tombstone, headers, body] = outcomeValues(this.seal.close(claim, outcome));
+    const values = [id, token, fence, this.retention, status, tombstone, headers, body];
     for (let round = 0; round < ROUNDS; round++) {
-      if ((await run(statements.complete(this.table), values)).length > 0) return { recorded: true };
+      const recorded =
+        round === 0
+          ? await this.batches.recorded({ id, token, fence, status, tombstone, headers, body })
+          : (await run(statements.complete(this.table), values)).length > 0;
+      if (recorded) return { recorded: true };
 
-      const [row] = await run<RecordRow>(statements.read(this.table), [bytes(claim.id.hash)]);
+      const [row] = await run<RecordRow>(statements.read(this.table), [id]);
       if (row && !row.expired) {
         const record = await this.confirmed(run, row, this.record(claim.id, row));
         if (!isSameClaim(record, claim)) return { recorded: false, record };
         if (record.state === 'completed') return { recorded: true }; // an earlier try landed, its reply was lost
         continue;
       }
-      if (row) await run(statements.deleteExpired(this.table), [bytes(claim.id.hash)]);
+      if (row) await run(statements.deleteExpired(this.table), [id]);
       if (await this.insertCompleted(run, claim, values)) return { recorded: true };
     }
     throw contended('complete');
@@ -82,12 +89,11 @@ export class PostgresStore implements IdempotencyStore {
 
   async release(claim: Claim): Promise<boolean> {
     const run = this.connection.operation('release');
-    const named = [bytes(claim.id.hash), claim.token];
-    const rows =
-      claim.fence === 0
-        ? await run(statements.abandon(this.table), named)
-        : await run(statements.release(this.table), [...named, claim.fence]);
-    return rows.length > 0;
+    const { token, fence } = claim;
+    const id = bytes(claim.id.hash);
+    if (fence === 0) return (await run(statements.abandon(this.table), [id, token])).length > 0;
+    if (await this.batches.released({ id, token, fence })) return true;
+    return (await run(statements.release(this.table), [id, token, fence])).length > 0;
   }
 
   async renew(claims: readonly Claim[], lease: number): Promise<ReadonlySet<string>> {
@@ -108,6 +114,20 @@ export class PostgresStore implements IdempotencyStore {
       fence,
     ]);
     return row?.existed ?? false;
+  }
+
+  private claimBatched({
+    id,
+    token,
+    fingerprint,
+    lease,
+    durability,
+  }: ClaimRequest): Promise<StandingRow | undefined> {
+    const item = { id: bytes(id.hash), token, fingerprint: bytes(fingerprint), lease };
+    return this.batches.claimOrRead(
+      { ...item, scope: printable(id.scope), key: printable(id.key) },
+      durability,
+    );
   }
 
   private async claimOrRead(run: Run, request: ClaimRequest): Promise<StandingRow | undefined> {
@@ -190,8 +210,6 @@ export class PostgresStore implements IdempotencyStore {
     );
   }
 }
-
-type StandingRow = RecordRow & { readonly claimed: boolean };
 
 /** The claim; `stands` if the record may not be taken, `changed` if it was changed since it was read. */
 type Retaken = Claim | 'stands' | 'changed';

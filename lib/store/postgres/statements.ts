@@ -54,6 +54,16 @@ function commits(durability: Durability): string {
   return `set_config('synchronous_commit', ${value}, true) IS NOT NULL`;
 }
 
+/** Locks the rows of unfinished claims that `item` names, but for those that somebody else has locked. */
+const heldForUpdate = (table: string, lock: string): string => `
+    SELECT record.id
+    FROM ${table} AS record
+    JOIN item ON record.id = item.id AND record.token = item.token AND record.fence = item.fence
+    WHERE record.state = 'in_progress'
+    ORDER BY record.id
+    ${lock} OF record SKIP LOCKED
+  `;
+
 /** Drawn from the table's sequence, and above the fence before it even if a restore has set the sequence back. */
 const nextFence = (table: string): string =>
   `greatest(nextval(pg_get_serial_sequence(${literal(table)}, 'fence')), fence + 1)`;
@@ -79,6 +89,32 @@ export const claimOrRead = (table: string, durability: Durability): string => `
     RETURNING ${RECORD}, true AS claimed
   )
   SELECT * FROM claimed UNION ALL SELECT * FROM standing`;
+
+/** Recorded bodies above this size are left to {@link claimOrRead}, so that no reply to a batch is huge. */
+const BATCHED_BODY = 8_192;
+
+/**
+ * {@link claimOrRead} for many keys, each at most once. The order of the ids is the order in which rows are inserted,
+ * so that two of these cannot deadlock where each waits for the other's insert.
+ *
+ * Parameters: ids, tokens, fingerprints, leases, scopes, keys, retention.
+ */
+export const claimMany = (table: string, durability: Durability): string => `
+  WITH claimed AS (
+    INSERT INTO ${table} (id, token, fingerprint, state, attempt, lease_until, created_at, expires_at, scope, key)
+    SELECT item.id, item.token, item.fingerprint, 'in_progress', 1, now() + ${milliseconds('item.lease')}, now(),
+      ${expiry('$7', 'item.lease')}, item.scope, item.key
+    FROM unnest($1::bytea[], $2::uuid[], $3::bytea[], $4::float8[], $5::text[], $6::text[])
+      AS item (id, token, fingerprint, lease, scope, key)
+    WHERE NOT EXISTS (SELECT FROM ${table} AS standing WHERE standing.id = item.id) AND ${commits(durability)}
+    ORDER BY item.id
+    ON CONFLICT (id) DO NOTHING
+    RETURNING ${RECORD}, encode(id, 'hex') AS id, true AS claimed
+  )
+  SELECT * FROM claimed
+  UNION ALL
+  SELECT ${RECORD}, encode(id, 'hex') AS id, false AS claimed
+  FROM ${table} WHERE id = ANY ($1::bytea[]) AND coalesce(octet_length(body), 0) <= ${BATCHED_BODY}`;
 
 /**
  * Claims the key of an expired record anew, as if it were absent. Compare-and-set on the token and fence that were
@@ -131,6 +167,26 @@ export const confirm = (): string => `
   SELECT pg_logical_emit_message(true, 'idempotency', '') WHERE ${commits('durable')}`;
 
 /**
+ * {@link complete} for many claims of different keys. Rows that another transaction has locked are passed over: one
+ * that stays locked would hold up all of them, and two of these could deadlock.
+ *
+ * Parameters: ids, tokens, fences, statuses, tombstones, headers, where each body starts, its length, all bodies in
+ * one, retention.
+ */
+export const completeMany = (table: string): string => `
+  WITH item AS (
+    SELECT * FROM unnest($1::bytea[], $2::uuid[], $3::bigint[], $4::smallint[], $5::text[], $6::text[],
+      $7::integer[], $8::integer[]) AS item (id, token, fence, status, tombstone, headers, start, length)
+  ), held AS (${heldForUpdate(table, 'FOR NO KEY UPDATE')})
+  UPDATE ${table} AS record SET
+    state = 'completed', lease_until = NULL, completed_at = now(), expires_at = now() + ${milliseconds('$10')},
+    status = item.status, tombstone = item.tombstone, headers = item.headers::json,
+    body = CASE WHEN item.length IS NOT NULL THEN substring($9::bytea FROM item.start FOR item.length) END
+  FROM held JOIN item ON item.id = held.id
+  WHERE record.id = held.id AND ${commits('durable')}
+  RETURNING encode(record.id, 'hex') AS id`;
+
+/**
  * Records an outcome where the store has lost its claim, under that claim's token and fence.
  *
  * Parameters: id, token, fence, retention, status, tombstone, headers, body, fingerprint, attempt, scope, key.
@@ -154,6 +210,15 @@ export const release = (table: string): string => `
   WHERE id = $1::bytea AND token = $2::uuid AND fence = $3::bigint AND state = 'in_progress'
     AND ${commits('durable')}
   RETURNING true AS released`;
+
+/** {@link release} for many claims of different keys, as {@link completeMany}. Parameters: ids, tokens, fences. */
+export const releaseMany = (table: string): string => `
+  WITH item AS (
+    SELECT * FROM unnest($1::bytea[], $2::uuid[], $3::bigint[]) AS item (id, token, fence)
+  ), held AS (${heldForUpdate(table, 'FOR UPDATE')})
+  DELETE FROM ${table} AS record USING held
+  WHERE record.id = held.id AND ${commits('durable')}
+  RETURNING encode(record.id, 'hex') AS id`;
 
 /**
  * Gives a claim back whose reply was lost: its fence is not known, its token alone names it, and no handler ran under

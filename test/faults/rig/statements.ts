@@ -7,7 +7,7 @@ export interface StatementReader {
 
 /**
  * What each statement of the Postgres store is called here: the first pattern that its text matches. A test holds that
- * each has a name of its own.
+ * each has the right one.
  */
 const POSTGRES_STATEMENTS: readonly (readonly [name: string, pattern: RegExp])[] = [
   ['cleanup', /pg_try_advisory_xact_lock/],
@@ -21,7 +21,7 @@ const POSTGRES_STATEMENTS: readonly (readonly [name: string, pattern: RegExp])[]
   ['reclaim', /attempt = 1, state = 'in_progress'/],
   ['delete-expired', /DELETE FROM \S+ (AS \w+ )?WHERE id = \$1::bytea AND expires_at <= now\(\)/],
   ['forget', /AS existed/],
-  ['release', /true AS released|AS released/],
+  ['release', /AS released|FOR UPDATE OF record SKIP LOCKED/],
   ['read', /SELECT[^;]*encode\(body, 'base64'\)/],
 ];
 

@@ -15,6 +15,7 @@ import {
   response,
   sql,
   until,
+  whileFrozen,
   type Instance,
   type InstanceOptions,
 } from './harness';
@@ -43,28 +44,7 @@ describe('PostgresConnection', () => {
     return opened;
   }
 
-  /** Runs `work` while no process of Postgres does anything, as on a machine that hangs. */
-  async function frozen<T>(work: () => Promise<T>): Promise<T> {
-    const pids = [
-      server.pid,
-      ...(await sql<{ pid: number }>(url, 'SELECT pid FROM pg_stat_activity')).map((row) => row.pid),
-    ];
-    const signal = (name: NodeJS.Signals): void => {
-      for (const pid of pids) {
-        try {
-          process.kill(pid, name);
-        } catch {
-          // has ended meanwhile
-        }
-      }
-    };
-    signal('SIGSTOP');
-    try {
-      return await work();
-    } finally {
-      signal('SIGCONT');
-    }
-  }
+  const frozen = <T>(work: () => Promise<T>): Promise<T> => whileFrozen(server, url, work);
 
   async function elapsed(work: () => Promise<unknown>): Promise<number> {
     const startedAt = performance.now();
@@ -95,7 +75,7 @@ describe('PostgresConnection', () => {
 
     it('opens as many connections as it may, under a name that tells them apart', async () => {
       const { store } = await instance({ poolSize: 3, dataSource: { applicationName: 'shop' } });
-      await Promise.all(Array.from({ length: 30 }, (_, n) => store.claim(claimRequest(`key-${n}`))));
+      await Promise.all(Array.from({ length: 30 }, (_, n) => store.find(claimRequest(`key-${n}`).id)));
       expect(await backends('shop idempotency')).toHaveLength(3);
     });
 
@@ -271,6 +251,30 @@ describe('PostgresConnection', () => {
       expect(claim).toMatchObject({ token: request.token, attempt: 1 });
       proxy.resetOnNextReply();
       expect(await store.complete(claim, response('done'))).toEqual({ recorded: true });
+      await proxy.close();
+    });
+
+    it('owns every claim of a batch whose reply was lost', async () => {
+      const proxy = await startProxy(Number(new URL(url).port));
+      const { store } = await instance(
+        { poolSize: 1, dataSource: { applicationName: 'shop' } },
+        proxy.through(url),
+      );
+      await store.find(claimRequest('warm').id);
+      const before = await backends('shop idempotency');
+      const requests = Array.from({ length: 20 }, (_, n) => claimRequest(`key-${n}`));
+      const results = requests.map((request) => store.claim(request));
+      await results[0]; // it went alone; the others are on their way together now
+      proxy.resetOnNextReply();
+      const claims = (await Promise.all(results)).map(claimed);
+      expect(claims.map(({ token, attempt }) => [token, attempt])).toEqual(
+        requests.map(({ token }) => [token, 1]),
+      );
+      expect((await backends('shop idempotency'))[0]?.pid).not.toBe(before[0]?.pid);
+      const completed = claims.map((claim) => store.complete(claim, response('done')));
+      await completed[0];
+      proxy.resetOnNextReply();
+      for (const result of await Promise.all(completed)) expect(result).toEqual({ recorded: true });
       await proxy.close();
     });
 

@@ -9,6 +9,8 @@ import type { ClaimRequest, ClaimResult } from '../../../lib/core/store';
 import { IdempotencyCache } from '../../../lib/store/postgres/idempotency-cache.entity';
 import { PostgresConnection } from '../../../lib/store/postgres/postgres.connection';
 import { PostgresStore } from '../../../lib/store/postgres/postgres.store';
+import type { BatchBounds } from '../../../lib/store/postgres/batcher';
+import type { RunningPostgres } from '../../../servers';
 import { tableNames, type TableNames } from '../../../lib/store/postgres/statements';
 
 type PostgresDataSourceOptions = Partial<Extract<DataSourceOptions, { type: 'postgres' }>>;
@@ -27,6 +29,7 @@ export interface InstanceOptions {
   readonly poolSize?: number;
   readonly retention?: number;
   readonly seal?: Seal;
+  readonly batches?: BatchBounds;
   readonly dataSource?: PostgresDataSourceOptions;
 }
 
@@ -42,7 +45,11 @@ export async function openInstance(url: string, options: InstanceOptions = {}): 
   const dataSource = await openDataSource(url, options.dataSource);
   const names = tableNames(dataSource.getMetadata(IdempotencyCache));
   const connection = new PostgresConnection(dataSource, { timeout, poolSize });
-  const store = new PostgresStore(connection, names, { retention, seal: options.seal });
+  const store = new PostgresStore(connection, names, {
+    retention,
+    seal: options.seal,
+    batches: options.batches,
+  });
   const close = async (): Promise<void> => {
     await connection.close();
     await dataSource.destroy();
@@ -128,5 +135,32 @@ export async function until(condition: () => Promise<boolean> | boolean): Promis
   while (!(await condition())) {
     if (Date.now() > giveUp) throw new Error(`Never came true: ${condition.toString()}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+/** Runs `work` while no process of Postgres does anything, as on a machine that hangs. */
+export async function whileFrozen<T>(
+  server: RunningPostgres,
+  url: string,
+  work: () => Promise<T>,
+): Promise<T> {
+  const pids = [
+    server.pid,
+    ...(await sql<{ pid: number }>(url, 'SELECT pid FROM pg_stat_activity')).map((row) => row.pid),
+  ];
+  const signal = (name: NodeJS.Signals): void => {
+    for (const pid of pids) {
+      try {
+        process.kill(pid, name);
+      } catch {
+        // has ended meanwhile
+      }
+    }
+  };
+  signal('SIGSTOP');
+  try {
+    return await work();
+  } finally {
+    signal('SIGCONT');
   }
 }

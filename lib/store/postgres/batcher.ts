@@ -1,0 +1,140 @@
+import { performance } from 'node:perf_hooks';
+
+export interface BatcherOptions<Item, Result> {
+  /**
+   * Sends one batch and answers with one result per item, in their order.
+   * @param deadline monotonic time (ms) after which nobody waits for the batch any more
+   * @param onSend to be called as soon as the batch may take effect
+   */
+  readonly send: (items: readonly Item[], deadline: number, onSend: () => void) => Promise<readonly Result[]>;
+  /** Two items of one key never share a batch. */
+  readonly keyOf: (item: Item) => string;
+  readonly bytesOf: (item: Item) => number;
+  /** True for an error that says that the batch had no effect, and may be due to one of its items. */
+  readonly isRefusal: (error: unknown) => boolean;
+  /** What an item is rejected with at its deadline; `sent` is false if it cannot have taken effect. */
+  readonly expired: (sent: boolean) => Error;
+  /** Milliseconds from when an item is added, after which it is rejected. */
+  readonly timeout: number;
+  readonly bounds: BatchBounds;
+}
+
+export interface BatchBounds {
+  /** Items of one batch at most. */
+  readonly items: number;
+  /** Bytes of one batch at most; a single item may have more, and goes alone. */
+  readonly bytes: number;
+  /** Batches that may be under way at once. */
+  readonly inFlight: number;
+}
+
+interface Entry<Item, Result> {
+  readonly item: Item;
+  readonly deadline: number;
+  readonly resolve: (result: Result) => void;
+  readonly reject: (error: unknown) => void;
+  sent: boolean;
+  settled: boolean;
+}
+
+/**
+ * Sends items that arrive while others are under way together, as the next batch. Nothing waits for company: where
+ * nothing is under way, an item goes at once and alone.
+ */
+export class Batcher<Item, Result> {
+  private queue: Entry<Item, Result>[] = [];
+  private inFlight = 0;
+
+  constructor(private readonly options: BatcherOptions<Item, Result>) {}
+
+  /** @returns the result of this item; rejects by its deadline, whatever becomes of its batch */
+  add(item: Item): Promise<Result> {
+    return new Promise((resolve, reject) => {
+      const { timeout, expired } = this.options;
+      const settle = (): void => {
+        entry.settled = true;
+        clearTimeout(timer);
+      };
+      const entry: Entry<Item, Result> = {
+        item,
+        deadline: performance.now() + timeout,
+        resolve: (result) => {
+          settle();
+          resolve(result);
+        },
+        reject: (error) => {
+          settle();
+          reject(error);
+        },
+        sent: false,
+        settled: false,
+      };
+      const timer = setTimeout(() => entry.reject(expired(entry.sent)), timeout);
+      this.queue.push(entry);
+      this.flush();
+    });
+  }
+
+  private flush(): void {
+    while (this.inFlight < this.options.bounds.inFlight) {
+      const batch = this.take();
+      if (batch.length === 0) return;
+      this.inFlight++;
+      void this.send(batch).finally(() => {
+        this.inFlight--;
+        this.flush();
+      });
+    }
+  }
+
+  /** The first in the queue that fit together; the others keep their order. */
+  private take(): Entry<Item, Result>[] {
+    const { bounds, keyOf, bytesOf } = this.options;
+    const batch: Entry<Item, Result>[] = [];
+    const passedOver: Entry<Item, Result>[] = [];
+    const keys = new Set<string>();
+    let bytes = 0;
+    let looked = 0;
+    for (const entry of this.queue) {
+      if (batch.length >= bounds.items) break;
+      if (!entry.settled) {
+        const size = bytesOf(entry.item);
+        if (batch.length > 0 && bytes + size > bounds.bytes) break;
+        const key = keyOf(entry.item);
+        if (keys.has(key)) passedOver.push(entry);
+        else {
+          keys.add(key);
+          bytes += size;
+          batch.push(entry);
+        }
+      }
+      looked++;
+    }
+    this.queue = [...passedOver, ...this.queue.slice(looked)];
+    return batch;
+  }
+
+  /** Never rejects. A batch that is refused is halved until the item that it is refused for is alone. */
+  private async send(batch: readonly Entry<Item, Result>[]): Promise<void> {
+    const waiting = batch.filter((entry) => !entry.settled);
+    if (waiting.length === 0) return;
+    const onSend = (): void => {
+      for (const entry of waiting) entry.sent = true;
+    };
+    try {
+      const deadline = Math.max(...waiting.map((entry) => entry.deadline));
+      const items = waiting.map((entry) => entry.item);
+      const results = await this.options.send(items, deadline, onSend);
+      waiting.forEach((entry, index) => entry.resolve(results[index] as Result));
+    } catch (error) {
+      if (waiting.length > 1 && this.options.isRefusal(error)) {
+        for (const entry of waiting) entry.sent = false;
+        const half = Math.ceil(waiting.length / 2);
+        await this.send(waiting.slice(0, half));
+        await this.send(waiting.slice(half));
+      } else {
+        for (const entry of waiting) entry.reject(error);
+      }
+    }
+  }
+}

@@ -1,0 +1,176 @@
+import { performance } from 'node:perf_hooks';
+import { IdempotencySetupError, StoreUnavailableError } from '../../core/errors';
+import type { Durability } from '../../options/idempotency.options';
+import { Batcher, type BatchBounds } from './batcher';
+import { DeadlineError } from './failures';
+import type { PostgresConnection, Run } from './postgres.connection';
+import type { RecordRow } from './row';
+import * as statements from './statements';
+
+export type StandingRow = RecordRow & { readonly claimed: boolean };
+
+interface Named {
+  readonly id: Buffer;
+  readonly token: string;
+}
+
+export interface ClaimItem extends Named {
+  readonly fingerprint: Buffer;
+  readonly lease: number;
+  readonly scope: string;
+  readonly key: string;
+}
+
+export interface ReleaseItem extends Named {
+  readonly fence: number;
+}
+
+export interface CompleteItem extends ReleaseItem {
+  readonly status: number;
+  readonly tombstone: string | null;
+  /** JSON. */
+  readonly headers: string | null;
+  readonly body: Buffer | null;
+}
+
+export const BATCH_BOUNDS: BatchBounds = { items: 256, bytes: 1_048_576, inFlight: 1 };
+
+/**
+ * The first statement of a claim, a completion and a release, batched with those of other keys. What a batch leaves
+ * without an answer goes on by a statement of its own: a batch waits for no row that somebody else has locked, and
+ * brings no large body.
+ */
+export class Batches {
+  private readonly claims: Record<Durability, Batcher<ClaimItem, StandingRow | undefined>>;
+  private readonly completions: Batcher<CompleteItem, boolean>;
+  private readonly releases: Batcher<ReleaseItem, boolean>;
+
+  constructor(
+    private readonly connection: PostgresConnection,
+    private readonly table: string,
+    private readonly retention: number,
+    bounds: BatchBounds = BATCH_BOUNDS,
+  ) {
+    // Apart, as all claims of one batch share its commit.
+    this.claims = { durable: this.claimer('durable', bounds), fast: this.claimer('fast', bounds) };
+    this.completions = this.batcher('complete', bounds, sizeOfOutcome, (run, items) =>
+      this.complete(run, items),
+    );
+    this.releases = this.batcher(
+      'release',
+      bounds,
+      () => 0,
+      (run, items) => this.release(run, items),
+    );
+  }
+
+  /** The claim or what stands in its way; undefined if a single statement has to tell. */
+  claimOrRead(item: ClaimItem, durability: Durability): Promise<StandingRow | undefined> {
+    return this.claims[durability].add(item);
+  }
+
+  /** False also if the row was locked by somebody else. */
+  recorded(item: CompleteItem): Promise<boolean> {
+    return this.completions.add(item);
+  }
+
+  /** False also if the row was locked by somebody else. */
+  released(item: ReleaseItem): Promise<boolean> {
+    return this.releases.add(item);
+  }
+
+  private claimer(durability: Durability, bounds: BatchBounds): Batcher<ClaimItem, StandingRow | undefined> {
+    const size = ({ scope, key }: ClaimItem): number => 4 * (scope.length + key.length);
+    return this.batcher('claim', bounds, size, (run, items) => this.claim(run, items, durability));
+  }
+
+  private batcher<Item extends Named, Result>(
+    operation: string,
+    bounds: BatchBounds,
+    bytesOf: (item: Item) => number,
+    send: (run: Run, items: readonly Item[]) => Promise<Result[]>,
+  ): Batcher<Item, Result> {
+    const { timeout } = this.connection;
+    return new Batcher<Item, Result>({
+      send: (items, deadline, onSend) => {
+        const remaining = Math.ceil(deadline - performance.now());
+        return send(this.connection.operation(operation, remaining, onSend), items);
+      },
+      keyOf: hex,
+      bytesOf,
+      isRefusal: (error) =>
+        !(error instanceof StoreUnavailableError) && !(error instanceof IdempotencySetupError),
+      expired: (sent) =>
+        new StoreUnavailableError('postgres', operation, new DeadlineError('the statement', timeout), sent),
+      timeout,
+      bounds,
+    });
+  }
+
+  private async claim(
+    run: Run,
+    items: readonly ClaimItem[],
+    durability: Durability,
+  ): Promise<(StandingRow | undefined)[]> {
+    const [first] = items;
+    if (first && items.length === 1) {
+      const { id, token, fingerprint, lease, scope, key } = first;
+      const values = [id, token, fingerprint, lease, this.retention, scope, key];
+      return run<StandingRow>(statements.claimOrRead(this.table, durability), values);
+    }
+    const rows = await run<StandingRow & { id: string }>(statements.claimMany(this.table, durability), [
+      ...columns(items, ['id', 'token', 'fingerprint', 'lease', 'scope', 'key']),
+      this.retention,
+    ]);
+    const byId = new Map(rows.map((row) => [row.id, row]));
+    return items.map((item) => byId.get(hex(item)));
+  }
+
+  private async complete(run: Run, items: readonly CompleteItem[]): Promise<boolean[]> {
+    const [first] = items;
+    if (first && items.length === 1) {
+      const { id, token, fence, status, tombstone, headers, body } = first;
+      const values = [id, token, fence, this.retention, status, tombstone, headers, body];
+      return [(await run(statements.complete(this.table), values)).length > 0];
+    }
+    // One value for all bodies: pg would send an array of them in hexadecimal.
+    const bodies = items.map(({ body }) => body ?? Buffer.alloc(0));
+    let end = 1;
+    const starts = bodies.map(({ length }) => (end += length) - length);
+    const rows = await run<{ id: string }>(statements.completeMany(this.table), [
+      ...columns(items, ['id', 'token', 'fence', 'status', 'tombstone', 'headers']),
+      starts,
+      items.map(({ body }) => body?.length ?? null),
+      Buffer.concat(bodies),
+      this.retention,
+    ]);
+    return isIn(rows, items);
+  }
+
+  private async release(run: Run, items: readonly ReleaseItem[]): Promise<boolean[]> {
+    const [first] = items;
+    if (first && items.length === 1) {
+      const { id, token, fence } = first;
+      return [(await run(statements.release(this.table), [id, token, fence])).length > 0];
+    }
+    const values = columns(items, ['id', 'token', 'fence']);
+    return isIn(await run<{ id: string }>(statements.releaseMany(this.table), values), items);
+  }
+}
+
+function hex({ id }: Named): string {
+  return id.toString('hex');
+}
+
+function columns<Item>(items: readonly Item[], names: readonly (keyof Item)[]): unknown[][] {
+  return names.map((name) => items.map((item) => item[name]));
+}
+
+function isIn(rows: readonly { id: string }[], items: readonly Named[]): boolean[] {
+  const ids = new Set(rows.map(({ id }) => id));
+  return items.map((item) => ids.has(hex(item)));
+}
+
+function sizeOfOutcome({ headers, body }: CompleteItem): number {
+  return (headers?.length ?? 0) + (body?.length ?? 0);
+}

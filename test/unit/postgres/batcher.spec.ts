@@ -1,0 +1,148 @@
+import { Batcher, type BatchBounds } from '../../../lib/store/postgres/batcher';
+
+interface Item {
+  readonly key: string;
+  readonly bytes: number;
+  readonly poisoned?: boolean;
+}
+
+class Refusal extends Error {}
+class Expired extends Error {
+  constructor(readonly sent: boolean) {
+    super(sent ? 'expired, sent' : 'expired, not sent');
+  }
+}
+
+interface Flush {
+  readonly items: readonly Item[];
+  readonly onSend: () => void;
+  readonly answer: (error?: Error) => void;
+}
+
+/** A batcher whose batches the test answers by hand. */
+function byHand(bounds: Partial<BatchBounds> = {}, timeout = 30_000) {
+  const flushes: Flush[] = [];
+  const batcher = new Batcher<Item, string>({
+    send: (items, _, onSend) =>
+      new Promise((resolve, reject) => {
+        const answer = (error?: Error): void => {
+          if (error) reject(error);
+          else if (items.some(({ poisoned }) => poisoned)) reject(new Refusal('poisoned'));
+          else resolve(items.map(({ key }) => `${key} done`));
+        };
+        flushes.push({ items, onSend, answer });
+      }),
+    keyOf: ({ key }) => key,
+    bytesOf: ({ bytes }) => bytes,
+    isRefusal: (error) => error instanceof Refusal,
+    expired: (sent) => new Expired(sent),
+    timeout,
+    bounds: { items: 4, bytes: 100, inFlight: 1, ...bounds },
+  });
+  const add = (key: string, more: Partial<Item> = {}) => batcher.add({ key, bytes: 1, ...more });
+  const sent = (): string[] => flushes.map(({ items }) => items.map(({ key }) => key).join(' '));
+  /** Answers whatever is sent until all of these are settled. */
+  const settled = async <T>(work: readonly Promise<T>[]): Promise<PromiseSettledResult<T>[]> => {
+    const state = { pending: true };
+    const all = Promise.allSettled(work).finally(() => (state.pending = false));
+    for (let answered = 0; state.pending; await new Promise((resolve) => setImmediate(resolve)))
+      while (answered < flushes.length) flushes[answered++]?.answer();
+    return all;
+  };
+  return { add, sent, settled, flushes };
+}
+
+const outcomes = (results: PromiseSettledResult<string>[]): string[] =>
+  results.map((result) => (result.status === 'fulfilled' ? result.value : String(result.reason)));
+
+describe('Batcher', () => {
+  it('sends at once and alone what comes while nothing is under way', async () => {
+    const { add, sent, settled } = byHand();
+    const only = add('a');
+    expect(sent()).toEqual(['a']);
+    await settled([only]);
+  });
+
+  it('sends what comes meanwhile together, in its order, and gives each its own result', async () => {
+    const { add, sent, settled } = byHand();
+    const results = await settled([add('a'), add('d'), add('c'), add('b')]);
+    expect(sent()).toEqual(['a', 'd c b']);
+    expect(outcomes(results)).toEqual(['a done', 'd done', 'c done', 'b done']);
+  });
+
+  it('sends no more items together than it may', async () => {
+    const { add, sent, settled } = byHand({ items: 2 });
+    await settled(['a', 'b', 'c', 'd', 'e'].map((key) => add(key)));
+    expect(sent()).toEqual(['a', 'b c', 'd e']);
+  });
+
+  it('sends no more bytes together than it may, but for one item that has more alone', async () => {
+    const { add, sent, settled } = byHand({ bytes: 10 });
+    const sized: [string, number][] = [
+      ['a', 1],
+      ['b', 6],
+      ['c', 4],
+      ['d', 1],
+      ['e', 99],
+      ['f', 1],
+    ];
+    await settled(sized.map(([key, bytes]) => add(key, { bytes })));
+    expect(sent()).toEqual(['a', 'b c', 'd', 'e', 'f']);
+  });
+
+  it('has as many batches under way as it may', async () => {
+    const { add, sent, settled } = byHand({ inFlight: 2 });
+    const added = ['a', 'b', 'c'].map((key) => add(key));
+    expect(sent()).toEqual(['a', 'b']);
+    await settled(added);
+  });
+
+  it('never sends two items of one key together', async () => {
+    const { add, sent, settled } = byHand();
+    await settled(['x', 'a', 'a', 'b', 'a'].map((key) => add(key)));
+    expect(sent()).toEqual(['x', 'a b', 'a', 'a']);
+  });
+
+  it('isolates an item that is refused from the others of its batch', async () => {
+    const { add, settled } = byHand();
+    const results = await settled([add('x'), add('a'), add('b', { poisoned: true }), add('c'), add('d')]);
+    expect(outcomes(results)).toEqual(['x done', 'a done', 'Error: poisoned', 'c done', 'd done']);
+  });
+
+  it('does not send a batch again whose effect is unknown', async () => {
+    const { add, sent, flushes } = byHand();
+    const first = add('x');
+    const results = Promise.allSettled([add('a'), add('b')]);
+    flushes[0]?.answer();
+    await first;
+    await new Promise((resolve) => setImmediate(resolve));
+    flushes[1]?.answer(new Error('gone'));
+    expect(outcomes(await results)).toEqual(['Error: gone', 'Error: gone']);
+    expect(sent()).toEqual(['x', 'a b']);
+  });
+
+  it('goes on after a batch that failed', async () => {
+    const { add, flushes, settled } = byHand();
+    const failing = add('a');
+    const next = add('b');
+    flushes[0]?.answer(new Error('gone'));
+    await expect(failing).rejects.toThrow('gone');
+    expect(outcomes(await settled([next]))).toEqual(['b done']);
+  });
+
+  it('rejects each item by its deadline, and knows whether it may have taken effect', async () => {
+    const { add, flushes, sent, settled } = byHand({}, 20);
+    const [under, queued] = [add('a'), add('b')];
+    flushes[0]?.onSend();
+    const results = await Promise.allSettled([under, queued]);
+    expect(outcomes(results)).toEqual(['Error: expired, sent', 'Error: expired, not sent']);
+    flushes[0]?.answer();
+    expect(outcomes(await settled([add('c')]))).toEqual(['c done']);
+    expect(sent()).toEqual(['a', 'c']); // what was given up in the queue is never sent
+  });
+
+  it('calls an item not sent that was handed on but waited for a connection', async () => {
+    const { add } = byHand({}, 20);
+    await expect(add('a')).rejects.toThrow('expired, not sent');
+  });
+});
