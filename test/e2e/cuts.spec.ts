@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { DataSource } from 'typeorm';
-import { isIdempotencyError } from '../../lib';
+import { isIdempotencyError, type IdempotencyModuleOptions } from '../../lib';
 import {
   recordId,
   type Claim,
@@ -37,8 +37,8 @@ describe('processes that lose a store, or a reply', () => {
     open = [];
   });
 
-  const start = async (): Promise<Process> => {
-    const process = await openProcess(dataSource, redis.url);
+  const start = async (options: IdempotencyModuleOptions = {}): Promise<Process> => {
+    const process = await openProcess(dataSource, redis.url, options);
     open.push(process);
     return process;
   };
@@ -72,6 +72,14 @@ describe('processes that lose a store, or a reply', () => {
       (value) => value,
       (error: unknown) => (isIdempotencyError(error) ? error.code : error),
     );
+
+  it('an outcome that has expired in Postgres is not replayed from Redis, however long that keeps others', async () => {
+    const process = await start({ redis: { ttl: '1h' }, postgres: { retention: 500 } });
+    await process.store.complete(await claim(process), text('first'));
+    expect(answer(await process.store.find(id))).toBe('first');
+    await eventually(async () => expect(await process.store.find(id)).toBeUndefined());
+    expect(await claim(process)).toMatchObject({ attempt: 1 });
+  });
 
   it('an outcome that Redis refuses for a newer claim is not vouched for', async () => {
     const [a, b] = [await start(), await start()];

@@ -64,7 +64,7 @@ export class Batcher<Item, Result> {
         },
         reject: (error) => {
           settle();
-          reject(error);
+          reject(error instanceof Error ? error : new Error(String(error)));
         },
         sent: false,
         settled: false,
