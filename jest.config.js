@@ -21,7 +21,7 @@ module.exports = {
   testEnvironment: 'node',
   reporters: ['default', '<rootDir>/test/support/counts-reporter.js'],
   testMatch: ['<rootDir>/test/**/*.spec.ts'],
-  modulePathIgnorePatterns: ['<rootDir>/dist', '<rootDir>/sample-app/dist'],
+  modulePathIgnorePatterns: ['<rootDir>/dist', '<rootDir>/sample-app/dist', '<rootDir>/bench/rivals'],
   moduleNameMapper: { '^nestjs-idempotency$': '<rootDir>/lib/index.ts' },
   transform: {
     '^.+\\.(t|j|mj)s$': [

@@ -1,0 +1,127 @@
+import { randomUUID } from 'node:crypto';
+import { Agent, request } from 'node:http';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import type { Order } from './host';
+
+/** What the process that makes the load is asked to do. */
+export type Job =
+  | {
+      readonly kind: 'load';
+      readonly url: string;
+      readonly connections: number;
+      readonly seconds: number;
+      readonly bytes: number;
+      /** Without one, each request has a key of its own. */
+      readonly key?: string;
+    }
+  | {
+      readonly kind: 'burst';
+      readonly url: string;
+      readonly count: number;
+      readonly order: Order;
+      /** Without one, each request has a key of its own. */
+      readonly key?: string;
+    };
+
+export interface Load {
+  readonly perSecond: number;
+  readonly responses: number;
+  /** Responses of another status than 201, and connections that broke. */
+  readonly failures: number;
+  readonly p50: number;
+  readonly p95: number;
+  readonly p99: number;
+}
+
+export interface Burst {
+  /** Milliseconds until the last answer. */
+  readonly ms: number;
+  readonly statuses: Readonly<Record<number, number>>;
+}
+
+/** The part of autocannon that is used. */
+interface Run extends PromiseLike<{ readonly errors: number; readonly duration: number }> {
+  on(event: 'response', listener: (client: unknown, status: number, bytes: number, ms: number) => void): void;
+}
+type Autocannon = (options: Readonly<Record<string, unknown>>) => Run;
+
+const autocannon = createRequire(join(__dirname, 'rivals/package.json'))('autocannon') as Autocannon;
+
+/** Sockets that are open before a burst starts, as a balancer's are. */
+const agent = new Agent({ keepAlive: true, maxSockets: Infinity, maxFreeSockets: Infinity });
+
+export function orderOf(bytes: number): Order {
+  const empty = JSON.stringify({ user_id: 'bench', filling: '' }).length;
+  return { user_id: 'bench', filling: 'x'.repeat(bytes - empty) };
+}
+
+async function load({ url, connections, seconds, bytes, key }: Job & { kind: 'load' }): Promise<Load> {
+  const times: number[] = [];
+  let failures = 0;
+  const run = autocannon({
+    url,
+    connections,
+    duration: seconds,
+    method: 'POST',
+    headers: { 'content-type': 'application/json', 'idempotency-key': key ?? `${randomUUID()}-[<id>]` },
+    body: JSON.stringify(orderOf(bytes)),
+    idReplacement: key === undefined,
+  });
+  const startedAt = performance.now();
+  let lastAt = startedAt;
+  run.on('response', (_client, status, _bytes, ms) => {
+    lastAt = performance.now();
+    times.push(ms);
+    if (status !== 201) failures += 1;
+  });
+  const { errors } = await run;
+  times.sort((a, b) => a - b);
+  const at = (share: number): number => times[Math.floor((times.length - 1) * share)] ?? NaN;
+  return {
+    perSecond: (times.length / (lastAt - startedAt)) * 1000,
+    responses: times.length,
+    failures: failures + errors,
+    p50: at(0.5),
+    p95: at(0.95),
+    p99: at(0.99),
+  };
+}
+
+async function burst({ url, count, order, key }: Job & { kind: 'burst' }): Promise<Burst> {
+  const body = JSON.stringify(order);
+  const statuses: Record<number, number> = {};
+  const startedAt = performance.now();
+  await Promise.all(
+    Array.from({ length: count }, async () => {
+      const status = await send(url, key ?? randomUUID(), body);
+      statuses[status] = (statuses[status] ?? 0) + 1;
+    }),
+  );
+  return { ms: performance.now() - startedAt, statuses };
+}
+
+function send(url: string, key: string, body: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const headers = {
+      'content-type': 'application/json',
+      'content-length': Buffer.byteLength(body),
+      'idempotency-key': key,
+    };
+    const sent = request(url, { agent, method: 'POST', headers }, (response) => {
+      response.resume().once('end', () => resolve(response.statusCode ?? 0));
+    });
+    sent.once('error', reject).end(body);
+  });
+}
+
+if (process.send) {
+  process.once('disconnect', () => process.exit(0));
+  process.on('message', (job: Job) => {
+    const done: Promise<Load | Burst> = job.kind === 'load' ? load(job) : burst(job);
+    done.then(
+      (result) => process.send?.({ result }),
+      (error: unknown) => process.send?.({ error: String(error) }),
+    );
+  });
+}
