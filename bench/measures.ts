@@ -55,9 +55,13 @@ export async function read(subjectPid: number, meters: Meters): Promise<Reading>
 }
 
 export function difference(before: Reading, after: Reading): Reading {
-  const entries = Object.entries(after).map(([name, value]) => [
-    name,
-    (value as number) - before[name as keyof Reading],
-  ]);
-  return Object.fromEntries(entries) as unknown as Reading;
+  const used = (what: keyof Reading): number => after[what] - before[what];
+  return {
+    subjectCpu: used('subjectCpu'),
+    postgresCpu: used('postgresCpu'),
+    redisCpu: used('redisCpu'),
+    walBytes: used('walBytes'),
+    redisCommands: used('redisCommands'),
+    redisReads: used('redisReads'),
+  };
 }
