@@ -23,7 +23,8 @@ export interface HeldLease {
 interface Entry {
   readonly claim: Claim;
   readonly lease: number;
-  readonly abort: AbortController;
+  /** Made when a handler asks for its signal, or when it aborts: few ask, and it costs as much as a hash of the request. */
+  abort: AbortController | undefined;
   /** Monotonic time until which the lease certainly holds. */
   heldUntil: number;
   dueAt: number;
@@ -46,13 +47,14 @@ export class LeaseKeeper {
 
   /** @param claimedAt monotonic time before the claim was sent, so that we never believe in a longer lease than the store does */
   hold(claim: Claim, lease: number, claimedAt: number): HeldLease {
-    const abort = new AbortController();
-    const entry: Entry = { claim, lease, abort, heldUntil: 0, dueAt: 0, lapse: undefined };
+    const entry: Entry = { claim, lease, abort: undefined, heldUntil: 0, dueAt: 0, lapse: undefined };
     this.entries.set(claim.token, entry);
     renewed(entry, claimedAt);
     this.scheduleAt(entry.dueAt);
     return {
-      signal: abort.signal,
+      get signal() {
+        return abortOf(entry).signal;
+      },
       heldUntil: () => entry.heldUntil,
       // A beat that was due for this one alone finds nothing to renew: looking for the next at each drop costs more.
       drop: () => this.remove(entry),
@@ -125,7 +127,7 @@ export class LeaseKeeper {
         renewed(entry, startedAt);
       } else if (held) {
         this.remove(entry);
-        entry.abort.abort(new LeaseLostError('the lease was lost: another request may own this key now'));
+        abortOf(entry).abort(new LeaseLostError('the lease was lost: another request may own this key now'));
       } else {
         entry.dueAt = performance.now() + Math.min(lease / 6, RETRY_AFTER);
       }
@@ -136,14 +138,21 @@ export class LeaseKeeper {
 
 const RETRY_AFTER = 1_000;
 
+function abortOf(entry: Entry): AbortController {
+  return (entry.abort ??= new AbortController());
+}
+
 /** @param at monotonic time at which the renewal was asked for */
 function renewed(entry: Entry, at: number): void {
-  const { lease, abort } = entry;
+  const { lease } = entry;
   entry.heldUntil = at + lease;
   entry.dueAt = at + lease / 3;
   clearTimeout(entry.lapse);
   entry.lapse = setTimeout(
-    () => abort.abort(new LeaseLostError('the lease could not be renewed in time: the store is unavailable')),
+    () =>
+      abortOf(entry).abort(
+        new LeaseLostError('the lease could not be renewed in time: the store is unavailable'),
+      ),
     entry.heldUntil - performance.now(),
   );
   entry.lapse.unref();
