@@ -1,10 +1,9 @@
 import { fork, spawnSync, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { join } from 'node:path';
 import { availableParallelism } from 'node:os';
 import { childrenOf } from '../servers/process-tree';
 import type { Question, State } from './host';
-import type { Burst, Job, Load } from './load';
+import type { Burst, Done, Job, Load, Task } from './load';
 import type { Subject } from './subjects';
 
 /** Subjects have one core to themselves; load, Postgres and Redis share another. */
@@ -38,19 +37,28 @@ export function pinServer(pid: number): void {
     spawnSync('taskset', ['-a', '-c', '-p', OTHER_CORE, String(each)]);
 }
 
-async function message<T>(child: ChildProcess, what: string): Promise<T> {
-  const abort = new AbortController();
-  const { signal } = abort;
-  try {
-    return await Promise.race([
-      once(child, 'message', { signal }).then(([answer]) => answer as T),
-      once(child, 'exit', { signal }).then(([code]) => {
-        throw new Error(`${what} has ended with ${String(code)}`);
-      }),
-    ]);
-  } finally {
-    abort.abort();
-  }
+/** The first message of a child that is one of these. */
+function message<T>(
+  child: ChildProcess,
+  what: string,
+  isIt: (message: T) => boolean = () => true,
+): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const settle = (): void => {
+      child.off('message', hear);
+      child.off('exit', fail);
+    };
+    const hear = (heard: unknown): void => {
+      if (!isIt(heard as T)) return;
+      settle();
+      resolve(heard as T);
+    };
+    const fail = (code: number | null): void => {
+      settle();
+      reject(new Error(`${what} has ended with ${String(code)}`));
+    };
+    child.on('message', hear).on('exit', fail);
+  });
 }
 
 /** A subject that runs. */
@@ -94,11 +102,14 @@ export class RunningSubject {
 export class Loader {
   private readonly child = start('load.ts', OTHER_CORE, {});
 
+  private jobs = 0;
+
   run(job: Job & { kind: 'load' }): Promise<Load>;
   run(job: Job & { kind: 'burst' }): Promise<Burst>;
   async run(job: Job): Promise<Load | Burst> {
-    const answer = message<{ result?: Load | Burst; error?: string }>(this.child, 'the load');
-    this.child.send(job);
+    const id = (this.jobs += 1);
+    const answer = message<Done>(this.child, 'the load', (done) => done.id === id);
+    this.child.send({ id, job } satisfies Task);
     const { result, error } = await answer;
     if (!result) throw new Error(error);
     return result;

@@ -40,6 +40,17 @@ export interface Burst {
   readonly statuses: Readonly<Record<number, number>>;
 }
 
+export interface Task {
+  readonly id: number;
+  readonly job: Job;
+}
+
+export interface Done {
+  readonly id: number;
+  readonly result?: Load | Burst;
+  readonly error?: string;
+}
+
 /** The part of autocannon that is used. */
 interface Run extends PromiseLike<{ readonly errors: number; readonly duration: number }> {
   on(event: 'response', listener: (client: unknown, status: number, bytes: number, ms: number) => void): void;
@@ -117,11 +128,11 @@ function send(url: string, key: string, body: string): Promise<number> {
 
 if (process.send) {
   process.once('disconnect', () => process.exit(0));
-  process.on('message', (job: Job) => {
+  process.on('message', ({ id, job }: Task) => {
     const done: Promise<Load | Burst> = job.kind === 'load' ? load(job) : burst(job);
     done.then(
-      (result) => process.send?.({ result }),
-      (error: unknown) => process.send?.({ error: String(error) }),
+      (result) => process.send?.({ id, result } satisfies Done),
+      (error: unknown) => process.send?.({ id, error: String(error) } satisfies Done),
     );
   });
 }

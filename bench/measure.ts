@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { eventually } from '../test/support/eventually';
 import type { Loader, RunningSubject } from './child';
-import { orderOf } from './load';
+import type { State } from './host';
+import { orderOf, type Burst } from './load';
 import { difference, read, type Meters } from './measures';
 import { DUPLICATES, SMALL, type Cell, type Plan } from './plan';
 import type { CellResult, InFlight, StormResult, StormTurn, Turn } from './results';
@@ -11,6 +12,8 @@ import { isBare, type Subject } from './subjects';
 const WARM_UP = { first: 2, later: 0.5 };
 export const STORM_WAIT = 100;
 const IN_FLIGHT = 2_000;
+/** All at once would wait longer for a connection to Postgres than a request may. */
+const WAVE = 100;
 
 /** Leads the subjects through the plan, in turns. */
 export class Measurement {
@@ -60,24 +63,30 @@ export class Measurement {
 
   async inFlight(subject: Subject): Promise<InFlight> {
     const running = this.of(subject);
-    const { url } = running;
-    // Open connections are no cost of a request: they are there before and after.
-    await this.loader.run({ kind: 'burst', url, count: IN_FLIGHT, order: orderOf(SMALL) });
+    await this.hold(running); // open connections are no cost of a request: they are there before and after
     const before = await running.ask('settled');
-    const order = { ...orderOf(SMALL), hold: true };
-    const held = this.loader.run({ kind: 'burst', url, count: IN_FLIGHT, order });
-    held.catch(() => undefined); // it may be another error that ends this
-    await eventually(async () => {
-      const { executions } = await running.ask('state');
-      if (executions < before.executions + IN_FLIGHT)
-        throw new Error(`${subject.name} runs ${executions - before.executions} handlers`);
-    });
-    const during = await running.ask('settled');
-    await running.ask('release');
-    const { statuses } = await held;
-    if (statuses[201] !== IN_FLIGHT) throw new Error(`${subject.name} answered ${JSON.stringify(statuses)}`);
+    const during = await this.hold(running);
     const each = (what: 'heap' | 'rss'): number => (during[what] - before[what]) / IN_FLIGHT;
     return { count: IN_FLIGHT, heap: each('heap'), rss: each('rss') };
+  }
+
+  /** The state of a subject with that many requests in flight, which are answered then. */
+  private async hold(running: RunningSubject): Promise<State> {
+    const { url, subject } = running;
+    const order = { ...orderOf(SMALL), hold: true };
+    const { executions: before } = await running.ask('state');
+    const held: Promise<Burst>[] = [];
+    for (let count = WAVE; count <= IN_FLIGHT; count += WAVE) {
+      held.push(this.loader.run({ kind: 'burst', url, count: WAVE, order }));
+      await eventually(async () => {
+        const { executions } = await running.ask('state');
+        if (executions < before + count) throw new Error(`${subject.name} refuses some of ${count} requests`);
+      });
+    }
+    const state = await running.ask('settled');
+    await running.ask('release');
+    await Promise.all(held);
+    return state;
   }
 
   private async turn(running: RunningSubject, cell: Cell, seconds: number): Promise<Turn> {

@@ -111,7 +111,10 @@ async function measured(plan: Plan, measurement: Measurement, machine: string): 
     storms.push(await measurement.storm(wait));
   }
   const inFlight: Record<string, InFlight> = {};
-  for (const subject of plan.inFlight) inFlight[subject.name] = await measurement.inFlight(subject);
+  for (const subject of plan.inFlight) {
+    console.error(`in flight, ${subject.name}`);
+    inFlight[subject.name] = await measurement.inFlight(subject);
+  }
   const bareOf = Object.fromEntries(subjectsOf(plan).map(({ name, bare }) => [name, bare]));
   const { rounds, seconds } = plan;
   const today = new Date().toISOString().slice(0, 10);
