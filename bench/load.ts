@@ -12,16 +12,16 @@ export type Job =
       readonly connections: number;
       readonly seconds: number;
       readonly bytes: number;
-      /** Without one, each request has a key of its own. */
-      readonly key?: string;
+      /** Taken in turns; without any, each request has a key of its own. */
+      readonly keys?: readonly string[];
     }
   | {
       readonly kind: 'burst';
       readonly url: string;
       readonly count: number;
       readonly order: Order;
-      /** Without one, each request has a key of its own. */
-      readonly key?: string;
+      /** Taken in turns; without any, each request has a key of its own. */
+      readonly keys?: readonly string[];
     };
 
 export interface Load {
@@ -67,17 +67,31 @@ export function orderOf(bytes: number): Order {
   return { user_id: 'bench', filling: 'x'.repeat(bytes - empty) };
 }
 
-async function load({ url, connections, seconds, bytes, key }: Job & { kind: 'load' }): Promise<Load> {
+/** The next of these keys with each call, or a new one. */
+function keysOf(keys: readonly string[] | undefined): () => string {
+  const prefix = randomUUID();
+  let next = 0;
+  return () => keys?.[next++ % keys.length] ?? `${prefix}-${next++}`;
+}
+
+async function load({ url, connections, seconds, bytes, keys }: Job & { kind: 'load' }): Promise<Load> {
   const times: number[] = [];
   let failures = 0;
+  const key = keysOf(keys);
   const run = autocannon({
     url,
     connections,
     duration: seconds,
     method: 'POST',
-    headers: { 'content-type': 'application/json', 'idempotency-key': key ?? `${randomUUID()}-[<id>]` },
     body: JSON.stringify(orderOf(bytes)),
-    idReplacement: key === undefined,
+    requests: [
+      {
+        setupRequest: (request: object) => ({
+          ...request,
+          headers: { 'content-type': 'application/json', 'idempotency-key': key() },
+        }),
+      },
+    ],
   });
   const startedAt = performance.now();
   let lastAt = startedAt;
@@ -99,13 +113,14 @@ async function load({ url, connections, seconds, bytes, key }: Job & { kind: 'lo
   };
 }
 
-async function burst({ url, count, order, key }: Job & { kind: 'burst' }): Promise<Burst> {
+async function burst({ url, count, order, keys }: Job & { kind: 'burst' }): Promise<Burst> {
+  const key = keysOf(keys);
   const body = JSON.stringify(order);
   const statuses: Record<number, number> = {};
   const startedAt = performance.now();
   await Promise.all(
     Array.from({ length: count }, async () => {
-      const status = await send(url, key ?? randomUUID(), body);
+      const status = await send(url, key(), body);
       statuses[status] = (statuses[status] ?? 0) + 1;
     }),
   );

@@ -6,10 +6,12 @@ import { orderOf, type Burst } from './load';
 import { difference, read, type Meters } from './measures';
 import { DUPLICATES, SMALL, type Cell, type Plan } from './plan';
 import type { CellResult, InFlight, StormResult, StormTurn, Turn } from './results';
-import { isBare, type Subject } from './subjects';
+import type { Subject } from './subjects';
 
-/** Warms a subject up before its first turn counts. */
-const WARM_UP = { first: 2, later: 0.5 };
+/** Seconds of a turn that does not count, before those that do. */
+const WARM_UP = 0.5;
+const RECORDED = 512;
+const BATCH = 64;
 export const STORM_WAIT = 100;
 const IN_FLIGHT = 2_000;
 /** All at once would wait longer for a connection to Postgres than a request may. */
@@ -17,7 +19,7 @@ const WAVE = 100;
 
 /** Leads the subjects through the plan, in turns. */
 export class Measurement {
-  private readonly warm = new Set<string>();
+  private readonly keys = new Map<string, readonly string[]>();
 
   constructor(
     private readonly plan: Plan,
@@ -32,7 +34,7 @@ export class Measurement {
     for (let round = -1; round < this.plan.rounds; round++) {
       for (const subject of rotated(cell.subjects, round)) {
         const running = this.of(subject);
-        const seconds = round < 0 ? this.warmUp(subject) : this.plan.seconds;
+        const seconds = round < 0 ? WARM_UP : this.plan.seconds;
         const turn = await this.turn(running, cell, seconds);
         if (round >= 0) (turns[subject.name] ??= []).push(turn);
       }
@@ -51,7 +53,7 @@ export class Measurement {
         await this.loader.run({ kind: 'burst', url, count: DUPLICATES, order: orderOf(SMALL) });
         const { ms: single } = await this.loader.run({ kind: 'burst', url, count: 1, order });
         const before = await running.ask('state');
-        const storm = { kind: 'burst', url, count: DUPLICATES, order, key: randomUUID() } as const;
+        const storm = { kind: 'burst', url, count: DUPLICATES, order, keys: [randomUUID()] } as const;
         const { ms, statuses } = await this.loader.run(storm);
         const { executions } = await running.ask('state');
         const turn = { ms, single, statuses, executions: executions - before.executions };
@@ -89,25 +91,41 @@ export class Measurement {
     return state;
   }
 
+  /** Code that ran a few times only is slow, and subjects that are slow would run theirs less often. */
+  async warmUp(): Promise<void> {
+    const bytes = SMALL;
+    for (const running of this.subjects.values()) {
+      const load = { kind: 'load', url: running.url, connections: 32, bytes } as const;
+      await this.loader.run({ ...load, seconds: 3 * this.plan.seconds });
+      const keys = await this.recorded(running, bytes);
+      await this.loader.run({ ...load, seconds: this.plan.seconds, keys });
+    }
+  }
+
   private async turn(running: RunningSubject, cell: Cell, seconds: number): Promise<Turn> {
     const { workload, connections, bytes } = cell;
     const { url } = running;
-    const key = workload === 'replays' ? randomUUID() : undefined;
-    if (key !== undefined)
-      await this.loader.run({ kind: 'burst', url, count: 1, order: orderOf(bytes), key });
+    const keys = workload === 'replays' ? await this.recorded(running, bytes) : undefined;
     const { executions } = await running.ask('state');
     const before = await read(running.pid, this.meters);
-    const load = await this.loader.run({ kind: 'load', url, connections, seconds, bytes, key });
+    const load = await this.loader.run({ kind: 'load', url, connections, seconds, bytes, keys });
     const used = difference(before, await read(running.pid, this.meters));
     const after = await running.ask('state');
-    const ran = after.executions - executions;
-    return { ...load, used, executions: isBare(running.subject) ? load.responses : ran };
+    return { ...load, used, executions: after.executions - executions };
   }
 
-  private warmUp({ name }: Subject): number {
-    const seconds = this.warm.has(name) ? WARM_UP.later : WARM_UP.first;
-    this.warm.add(name);
-    return Math.min(seconds, 2 * this.plan.seconds);
+  /** Keys whose responses are recorded, so many that two requests of one key seldom meet. */
+  private async recorded({ url, subject }: RunningSubject, bytes: number): Promise<readonly string[]> {
+    const name = `${subject.name}, ${bytes}`;
+    const known = this.keys.get(name);
+    if (known) return known;
+    const keys = Array.from({ length: RECORDED }, () => randomUUID());
+    for (let first = 0; first < RECORDED; first += BATCH) {
+      const batch = keys.slice(first, first + BATCH);
+      await this.loader.run({ kind: 'burst', url, count: BATCH, order: orderOf(bytes), keys: batch });
+    }
+    this.keys.set(name, keys);
+    return keys;
   }
 
   private of({ name }: Subject): RunningSubject {

@@ -107,6 +107,7 @@ export class Figures {
   /** Whether every key was executed once. A turn's end leaves at most one request per connection unanswered. */
   get once(): boolean {
     const { workload, connections } = this.cell;
+    if (this.own === this.bare) return true;
     return this.own.every(({ executions, responses }) =>
       workload === 'replays'
         ? executions === 0

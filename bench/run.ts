@@ -100,6 +100,8 @@ async function main(): Promise<void> {
 }
 
 async function measured(plan: Plan, measurement: Measurement, machine: string): Promise<Results> {
+  console.error('warming up');
+  await measurement.warmUp();
   const cells = [];
   for (const cell of plan.cells) {
     console.error(`${cell.workload}, ${cell.connections} connections, ${cell.bytes} bytes`);
