@@ -87,9 +87,9 @@ async function main(): Promise<void> {
     }
     await goneRedis.stop();
     const results = await measured(plan, new Measurement(plan, running, loader, meters), machine);
+    save(results);
     console.log(markdown(results));
     if (options.write) await write(results);
-    else save(results);
   } finally {
     loader.stop();
     for (const subject of running.values()) subject.stop();
@@ -115,7 +115,11 @@ async function measured(plan: Plan, measurement: Measurement, machine: string): 
   const inFlight: Record<string, InFlight> = {};
   for (const subject of plan.inFlight) {
     console.error(`in flight, ${subject.name}`);
-    inFlight[subject.name] = await measurement.inFlight(subject);
+    try {
+      inFlight[subject.name] = await measurement.inFlight(subject);
+    } catch (error) {
+      console.error(error); // all other figures stand without it
+    }
   }
   const bareOf = Object.fromEntries(subjectsOf(plan).map(({ name, bare }) => [name, bare]));
   const { rounds, seconds } = plan;
