@@ -137,7 +137,12 @@ function send(url: string, key: string, body: string): Promise<number> {
     const sent = request(url, { agent, method: 'POST', headers }, (response) => {
       response.resume().once('end', () => resolve(response.statusCode ?? 0));
     });
-    sent.once('error', reject).end(body);
+    sent.once('error', (error) => {
+      // The server may have closed a socket that idled for five seconds just when it was taken again.
+      if (sent.reusedSocket) send(url, key, body).then(resolve, reject);
+      else reject(error);
+    });
+    sent.end(body);
   });
 }
 

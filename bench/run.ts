@@ -53,10 +53,7 @@ function installRivals(): void {
 function chosenPlan(): Plan {
   const rounds = options.rounds === undefined ? undefined : Number(options.rounds);
   if (options.against !== undefined)
-    return comparison(
-      beforeAndAfter(libOf(options.against), options.modes.split(',')),
-      rounds ?? 8,
-    );
+    return comparison(beforeAndAfter(libOf(options.against), options.modes.split(',')), rounds ?? 8);
   const plan = planOf(options.quick ? 'quick' : options.full ? 'full' : 'default');
   return { ...plan, rounds: rounds ?? plan.rounds };
 }
