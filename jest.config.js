@@ -22,7 +22,7 @@ module.exports = {
   reporters: ['default', '<rootDir>/test/support/counts-reporter.js'],
   testMatch: ['<rootDir>/test/**/*.spec.ts'],
   testPathIgnorePatterns: ['/node_modules/', '<rootDir>/test/faults/(?!rig/)'], // `npm run test:faults` has them
-  modulePathIgnorePatterns: ['<rootDir>/dist', '<rootDir>/sample-app/dist'],
+  modulePathIgnorePatterns: ['<rootDir>/dist', '<rootDir>/sample-app/dist', '<rootDir>/bench/rivals'],
   moduleNameMapper: { '^nestjs-idempotency$': '<rootDir>/lib/index.ts' },
   transform: {
     '^.+\\.(t|j|mj)s$': [

@@ -1,60 +1,78 @@
 import { RedisModule } from '@nestjs-modules/ioredis';
-import { Body, Controller, Module, Post } from '@nestjs/common';
+import { Body, Controller, Module, Post, type DynamicModule } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
+import { FastifyAdapter } from '@nestjs/platform-fastify';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { CreateIdempotencyCache1764000000015, Idempotent, IdempotencyModule } from 'nestjs-idempotency';
+import { place, serve, type Answer, type Order } from './host';
 
-/** One subject of the benchmark, in a process of its own: SUBJECT, DATABASE_URL, REDIS_URL. It tells its URL by IPC. */
-const { SUBJECT = 'bare', DATABASE_URL = '', REDIS_URL = '' } = process.env;
+/** This module, or with MODE=bare the same application without it. Also from the environment: PLATFORM and the stores. */
+const { MODE = 'bare', PLATFORM = 'express', DATABASE_URL = '', REDIS_URL = '' } = process.env;
 
 @Controller()
-class LeadsController {
-  @Post('bare')
-  bare(@Body() lead: unknown): unknown {
-    return { id: 1, lead };
-  }
-
-  @Post('protected')
-  @Idempotent({ required: true, durability: SUBJECT === 'fast' ? 'fast' : 'durable' })
-  protected(@Body() lead: unknown): unknown {
-    return { id: 1, lead };
+class BareController {
+  @Post('orders')
+  place(@Body() order: Order): Answer | Promise<Answer> {
+    return place(order);
   }
 }
 
-const withRedis = SUBJECT !== 'postgres only';
-const withPostgres = SUBJECT !== 'redis only';
+@Controller()
+class ProtectedController {
+  @Post('orders')
+  @Idempotent({ required: true, durability: MODE === 'fast' ? 'fast' : 'durable' })
+  place(@Body() order: Order): Answer | Promise<Answer> {
+    return place(order);
+  }
+}
 
-@Module({
-  imports:
-    SUBJECT === 'bare'
-      ? []
-      : [
-          ...(withRedis ? [RedisModule.forRoot({ type: 'single', url: REDIS_URL })] : []),
-          ...(withPostgres
-            ? [
-                TypeOrmModule.forRoot({
-                  type: 'postgres',
-                  url: DATABASE_URL,
-                  autoLoadEntities: true,
-                  migrations: [CreateIdempotencyCache1764000000015],
-                  migrationsRun: true,
-                }),
-              ]
-            : []),
-          IdempotencyModule.forRoot({
-            ...(withRedis ? {} : { redis: false }),
-            ...(withPostgres ? {} : { postgres: false }),
-          }),
-        ],
-  controllers: [LeadsController],
-})
+@Module({})
 class BenchModule {}
 
+function protectedModule(): DynamicModule {
+  const withRedis = MODE !== 'postgres only';
+  const withPostgres = MODE !== 'redis only';
+  return {
+    module: BenchModule,
+    imports: [
+      ...(withRedis
+        ? [
+            RedisModule.forRoot({
+              type: 'single',
+              url: REDIS_URL,
+              onClientReady: (client) => client.on('error', () => undefined),
+            }),
+          ]
+        : []),
+      ...(withPostgres
+        ? [
+            TypeOrmModule.forRoot({
+              type: 'postgres',
+              url: DATABASE_URL,
+              autoLoadEntities: true,
+              migrations: [CreateIdempotencyCache1764000000015],
+              migrationsRun: true,
+            }),
+          ]
+        : []),
+      IdempotencyModule.forRoot({
+        ...(withRedis ? {} : { redis: false }),
+        ...(withPostgres ? {} : { postgres: false }),
+      }),
+    ],
+    controllers: [ProtectedController],
+  };
+}
+
 async function main(): Promise<void> {
-  const app = await NestFactory.create(BenchModule, { logger: ['error'] });
+  const module = MODE === 'bare' ? { module: BenchModule, controllers: [BareController] } : protectedModule();
+  const settings = { logger: ['error' as const] };
+  const app =
+    PLATFORM === 'fastify'
+      ? await NestFactory.create(module, new FastifyAdapter(), settings)
+      : await NestFactory.create(module, settings);
   await app.listen(0, '127.0.0.1');
-  process.send?.((await app.getUrl()).replace('localhost', '127.0.0.1'));
-  process.once('disconnect', () => process.exit(0));
+  serve((await app.getUrl()).replace('localhost', '127.0.0.1'));
 }
 
 void main();

@@ -1,128 +1,150 @@
-import { fork, type ChildProcess } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
-import { once } from 'node:events';
-import { Agent, request } from 'node:http';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
 import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { Redis } from 'ioredis';
+import { Client } from 'pg';
 import { startPostgres, startRedis } from '../servers';
+import { Loader, pins, pinServer, RunningSubject } from './child';
+import { libOf } from './commit';
+import { Measurement, STORM_WAIT } from './measure';
+import { comparison, planOf, type Plan } from './plan';
+import { markdown } from './report';
+import type { InFlight, Results } from './results';
+import { beforeAndAfter, type Subject } from './subjects';
+import { write } from './write';
 
 /*
- * What protection costs, beside the same handler without it: each subject is a process of its own on real servers, and
- * the subjects take turns in rounds, so that noise hits all alike. Prints medians of the rounds, as ratios to the bare
- * handler in the same round and in milliseconds.
+ * What protection costs, beside the same handler without it, and beside the same of others (docs/performance.md).
  *
- *   npm run bench               5 rounds of 2 s
- *   npm run bench -- 3 1        3 rounds of 1 s
+ *   npm run bench                              the default set, in about 8 minutes
+ *   npm run bench -- --quick | --full          a smoke test; everything
+ *   npm run bench -- --write                   puts figures and charts into the documentation
+ *   npm run bench -- --against <commit>        `lib` as it is beside `lib` as it was, in pairs
+ *     [--modes durable,fast]
+ *   npm run bench -- --rounds 9                more or fewer rounds, of any of these
  */
-const [rounds = 5, seconds = 2] = process.argv.slice(2).map(Number);
-const CONNECTIONS = [1, 32];
-const SUBJECTS = ['bare', 'durable', 'fast', 'postgres only', 'redis only'] as const;
+const { values: options } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    full: { type: 'boolean', default: false },
+    write: { type: 'boolean', default: false },
+    against: { type: 'string' },
+    modes: { type: 'string', default: 'durable,redis only' },
+    rounds: { type: 'string' },
+  },
+});
 
-interface Figures {
-  readonly perSecond: number;
-  readonly p50: number;
-  readonly p99: number;
-}
+const RIVALS = join(__dirname, 'rivals');
 
-type Workload = 'first requests' | 'replays';
-
-async function start(
-  subject: string,
-  stores: NodeJS.ProcessEnv,
-): Promise<{ child: ChildProcess; url: string }> {
-  const child = fork(join(__dirname, 'app.ts'), {
-    execArgv: ['--no-warnings', '-r', join(__dirname, '../test/support/register.js')],
-    env: { ...process.env, ...stores, SUBJECT: subject },
+function installRivals(): void {
+  if (existsSync(join(RIVALS, 'node_modules'))) return;
+  const args = ['ci', '--ignore-scripts', '--no-audit', '--no-fund'];
+  const { status } = spawnSync('npm', args, {
+    cwd: RIVALS,
+    stdio: 'inherit',
+    shell: process.platform === 'win32',
   });
-  const [url] = (await once(child, 'message')) as [string];
-  return { child, url: url + (subject === 'bare' ? '/bare' : '/protected') };
+  if (status !== 0)
+    throw new Error('The rivals could not be installed: `npm ci --prefix bench/rivals` says why.');
 }
 
-async function load(url: string, workload: Workload, connections: number): Promise<Figures> {
-  const agent = new Agent({ keepAlive: true, maxSockets: connections });
-  const replayed = randomUUID();
-  const body = JSON.stringify({ user_id: 'bench', name: 'x'.repeat(150) });
-  if (workload === 'replays') await send(agent, url, replayed, body);
-  const times: number[] = [];
-  const startedAt = performance.now();
-  const until = startedAt + seconds * 1000;
-  await Promise.all(
-    Array.from({ length: connections }, async () => {
-      while (performance.now() < until) {
-        const before = performance.now();
-        await send(agent, url, workload === 'replays' ? replayed : randomUUID(), body);
-        times.push(performance.now() - before);
-      }
-    }),
-  );
-  const elapsed = (performance.now() - startedAt) / 1000;
-  agent.destroy();
-  times.sort((a, b) => a - b);
-  return { perSecond: times.length / elapsed, p50: percentile(times, 0.5), p99: percentile(times, 0.99) };
+function chosenPlan(): Plan {
+  const rounds = options.rounds === undefined ? undefined : Number(options.rounds);
+  if (options.against !== undefined)
+    return comparison(beforeAndAfter(libOf(options.against), options.modes.split(',')), rounds ?? 8);
+  const plan = planOf(options.quick ? 'quick' : options.full ? 'full' : 'default');
+  return { ...plan, rounds: rounds ?? plan.rounds };
 }
 
-function send(agent: Agent, url: string, key: string, body: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const headers = {
-      'content-type': 'application/json',
-      'content-length': body.length,
-      'idempotency-key': key,
-    };
-    const sent = request(url, { agent, method: 'POST', headers }, (response) => {
-      if (response.statusCode !== 201) reject(new Error(`status ${response.statusCode}`));
-      response.resume().once('end', resolve);
-    });
-    sent.once('error', reject).end(body);
-  });
-}
-
-function percentile(sorted: readonly number[], share: number): number {
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? NaN;
-}
-
-function median(values: readonly number[]): number {
-  return percentile(
-    [...values].sort((a, b) => a - b),
-    0.5,
-  );
+function subjectsOf({ cells, storms, inFlight }: Plan): readonly Subject[] {
+  return [...new Set([...cells.flatMap(({ subjects }) => subjects), ...storms, ...inFlight])];
 }
 
 async function main(): Promise<void> {
-  const [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
-  const stores = { DATABASE_URL: postgres.url, REDIS_URL: redis.url };
-  const started = new Map<string, { child: ChildProcess; url: string }>();
-  for (const subject of SUBJECTS) started.set(subject, await start(subject, stores));
+  installRivals();
+  const plan = chosenPlan();
+  const [postgres, redis, goneRedis] = await Promise.all([startPostgres(), startRedis(), startRedis()]);
+  const meters = {
+    postgres: new Client({ connectionString: postgres.url }),
+    postgresPid: postgres.pid,
+    redis: new Redis(redis.url),
+    redisPid: redis.pid,
+  };
+  const loader = new Loader();
+  const running = new Map<string, RunningSubject>();
   try {
-    console.log(
-      `Medians of ${rounds} rounds of ${seconds} s; ratios are to the bare handler in the same round.\n`,
-    );
-    console.log('| workload | connections | subject | requests/s | of bare | p50 ms | added ms | p99 ms |');
-    console.log('| --- | --- | --- | --- | --- | --- | --- | --- |');
-    for (const workload of ['first requests', 'replays'] as const) {
-      for (const connections of CONNECTIONS) {
-        const figures = new Map<string, Figures[]>(SUBJECTS.map((subject) => [subject, []]));
-        for (let round = -1; round < rounds; round++) {
-          for (const subject of SUBJECTS) {
-            const measured = await load(started.get(subject)!.url, workload, connections);
-            if (round >= 0) figures.get(subject)!.push(measured); // the first round warms up
-          }
-        }
-        const bare = figures.get('bare')!;
-        for (const [subject, own] of figures) {
-          const ratio = median(own.map(({ perSecond }, round) => perSecond / bare[round]!.perSecond));
-          const added = median(own.map(({ p50 }, round) => p50 - bare[round]!.p50));
-          const row = [
-            ...[workload, connections, subject, median(own.map(({ perSecond }) => perSecond)).toFixed(0)],
-            ...[ratio.toFixed(2), median(own.map(({ p50 }) => p50)).toFixed(2), added.toFixed(2)],
-            median(own.map(({ p99 }) => p99)).toFixed(2),
-          ];
-          console.log(`| ${row.join(' | ')} |`);
-        }
-      }
+    for (const { pid } of [postgres, redis]) pinServer(pid);
+    await meters.postgres.connect();
+    const machine = await machineOf(meters.postgres, meters.redis);
+    for (const subject of subjectsOf(plan)) {
+      const stores = {
+        DATABASE_URL: postgres.url,
+        REDIS_URL: subject.redisDown ? goneRedis.url : redis.url,
+      };
+      running.set(subject.name, await RunningSubject.start(subject, stores));
     }
+    await goneRedis.stop();
+    const results = await measured(plan, new Measurement(plan, running, loader, meters), machine);
+    save(results);
+    console.log(markdown(results));
+    if (options.write) await write(results);
   } finally {
-    for (const { child } of started.values()) child.kill();
-    await Promise.all([postgres.stop(), redis.stop()]);
+    loader.stop();
+    for (const subject of running.values()) subject.stop();
+    meters.redis.disconnect();
+    await meters.postgres.end();
+    await Promise.all([postgres.stop(), redis.stop(), goneRedis.stop()]);
   }
 }
 
-void main();
+async function measured(plan: Plan, measurement: Measurement, machine: string): Promise<Results> {
+  console.error('warming up');
+  await measurement.warmUp();
+  const cells = [];
+  for (const cell of plan.cells) {
+    console.error(`${cell.workload}, ${cell.connections} connections, ${cell.bytes} bytes`);
+    cells.push(await measurement.cell(cell));
+  }
+  const storms = [];
+  for (const wait of plan.storms.length > 0 ? [0, STORM_WAIT] : []) {
+    console.error(`storms on a handler of ${wait} ms`);
+    storms.push(await measurement.storm(wait));
+  }
+  const inFlight: Record<string, InFlight> = {};
+  for (const subject of plan.inFlight) {
+    console.error(`in flight, ${subject.name}`);
+    try {
+      inFlight[subject.name] = await measurement.inFlight(subject);
+    } catch (error) {
+      console.error(error); // all other figures stand without it
+    }
+  }
+  const bareOf = Object.fromEntries(subjectsOf(plan).map(({ name, bare }) => [name, bare]));
+  const { rounds, seconds } = plan;
+  const today = new Date().toISOString().slice(0, 10);
+  return { measured: today, machine, pinned: pins, rounds, seconds, bareOf, cells, storms, inFlight };
+}
+
+async function machineOf(postgres: Client, redis: Redis): Promise<string> {
+  const { rows } = await postgres.query<{ server_version: string }>('SHOW server_version');
+  const version = /redis_version:(\S+)/.exec(await redis.info('server'))?.[1] ?? '';
+  return [
+    `${cpus().length} cores, ${process.platform} ${process.arch}`,
+    `Node ${process.versions.node}`,
+    `Postgres ${rows[0]?.server_version ?? ''}`,
+    `Redis ${version}`,
+  ].join(', ');
+}
+
+function save(results: Results): void {
+  const folder = join(__dirname, '../.cache');
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, 'bench.json'), JSON.stringify(results));
+}
+
+main().catch((error: unknown) => {
+  console.error(error);
+  process.exitCode = 1;
+});

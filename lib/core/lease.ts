@@ -23,7 +23,8 @@ export interface HeldLease {
 interface Entry {
   readonly claim: Claim;
   readonly lease: number;
-  readonly abort: AbortController;
+  /** Made when a handler asks for its signal, or when it aborts: few ask, and it costs as much as a hash of the request. */
+  abort: AbortController | undefined;
   /** Monotonic time until which the lease certainly holds. */
   heldUntil: number;
   dueAt: number;
@@ -46,25 +47,25 @@ export class LeaseKeeper {
 
   /** @param claimedAt monotonic time before the claim was sent, so that we never believe in a longer lease than the store does */
   hold(claim: Claim, lease: number, claimedAt: number): HeldLease {
-    const abort = new AbortController();
-    const entry: Entry = { claim, lease, abort, heldUntil: 0, dueAt: 0, lapse: undefined };
+    const entry: Entry = { claim, lease, abort: undefined, heldUntil: 0, dueAt: 0, lapse: undefined };
     this.entries.set(claim.token, entry);
     renewed(entry, claimedAt);
-    this.schedule();
+    this.scheduleAt(entry.dueAt);
     return {
-      signal: abort.signal,
-      heldUntil: () => entry.heldUntil,
-      drop: () => {
-        this.remove(entry);
-        this.schedule();
+      get signal() {
+        return abortOf(entry).signal;
       },
+      heldUntil: () => entry.heldUntil,
+      // A beat that was due for this one alone finds nothing to renew: looking for the next at each drop costs more.
+      drop: () => this.remove(entry),
     };
   }
 
   /** Ends every renewal; what is still claimed lapses. */
   stop(): void {
     for (const entry of this.entries.values()) this.remove(entry);
-    this.schedule();
+    clearTimeout(this.timer);
+    this.timerAt = Infinity;
   }
 
   private remove(entry: Entry): void {
@@ -72,14 +73,12 @@ export class LeaseKeeper {
     this.entries.delete(entry.claim.token);
   }
 
-  private schedule(): void {
-    let earliest = Infinity;
-    for (const entry of this.entries.values()) earliest = Math.min(earliest, entry.dueAt);
-    if (this.beating || earliest === this.timerAt) return;
+  /** Unless there is a beat before that. */
+  private scheduleAt(time: number): void {
+    if (this.beating || time >= this.timerAt) return;
     clearTimeout(this.timer);
-    this.timerAt = earliest;
-    if (earliest === Infinity) return;
-    this.timer = setTimeout(() => void this.beat(), Math.max(0, earliest - performance.now()));
+    this.timerAt = time;
+    this.timer = setTimeout(() => void this.beat(), Math.max(0, time - performance.now()));
     this.timer.unref();
   }
 
@@ -99,9 +98,11 @@ export class LeaseKeeper {
       inGroupsOf(this.largestGroup, group).map((part) => this.renew(part, lease, startedAt)),
     );
     const sizes = await Promise.all(groups);
-    this.regroup(sizes);
+    if (sizes.length > 0) this.regroup(sizes);
     this.beating = false;
-    this.schedule();
+    let earliest = Infinity;
+    for (const entry of this.entries.values()) earliest = Math.min(earliest, entry.dueAt);
+    this.scheduleAt(earliest);
   }
 
   /**
@@ -126,7 +127,7 @@ export class LeaseKeeper {
         renewed(entry, startedAt);
       } else if (held) {
         this.remove(entry);
-        entry.abort.abort(new LeaseLostError('the lease was lost: another request may own this key now'));
+        abortOf(entry).abort(new LeaseLostError('the lease was lost: another request may own this key now'));
       } else {
         entry.dueAt = performance.now() + Math.min(lease / 6, RETRY_AFTER);
       }
@@ -137,14 +138,21 @@ export class LeaseKeeper {
 
 const RETRY_AFTER = 1_000;
 
+function abortOf(entry: Entry): AbortController {
+  return (entry.abort ??= new AbortController());
+}
+
 /** @param at monotonic time at which the renewal was asked for */
 function renewed(entry: Entry, at: number): void {
-  const { lease, abort } = entry;
+  const { lease } = entry;
   entry.heldUntil = at + lease;
   entry.dueAt = at + lease / 3;
   clearTimeout(entry.lapse);
   entry.lapse = setTimeout(
-    () => abort.abort(new LeaseLostError('the lease could not be renewed in time: the store is unavailable')),
+    () =>
+      abortOf(entry).abort(
+        new LeaseLostError('the lease could not be renewed in time: the store is unavailable'),
+      ),
     entry.heldUntil - performance.now(),
   );
   entry.lapse.unref();

@@ -177,7 +177,7 @@ export class Protocol {
     if (claim.attempt > 1) this.metrics.orphanTakenOver();
     const lease = this.leases.hold(claim, request.policy.lease, claimedAt);
     try {
-      const outcome = await this.runWork(claim, work, lease.signal);
+      const outcome = await this.runWork(claim, work, lease);
       if (outcome) return await this.settle(request, claim, outcome, lease);
       await this.giveBack(claim);
       return { kind: 'executed', outcome, recorded: false };
@@ -186,9 +186,16 @@ export class Protocol {
     }
   }
 
-  private async runWork(claim: Claim, work: Work, signal: AbortSignal): Promise<Outcome | undefined> {
+  private async runWork(claim: Claim, work: Work, lease: HeldLease): Promise<Outcome | undefined> {
     try {
-      return await work({ key: claim.id.key, attempt: claim.attempt, fence: claim.fence, signal });
+      return await work({
+        key: claim.id.key,
+        attempt: claim.attempt,
+        fence: claim.fence,
+        get signal() {
+          return lease.signal;
+        },
+      });
     } catch (error) {
       await this.giveBack(claim);
       throw error;

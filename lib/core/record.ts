@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, hash } from 'node:crypto';
 
 /** Where a copy of a record was read. */
 export type Tier = 'redis' | 'postgres';
@@ -17,13 +17,19 @@ export interface RecordId {
 
 /** Builds the identity of a record. The scope's length is hashed too, so that no two pairs run together. */
 export function recordId(scope: string, key: string): RecordId {
+  return { scope, key, hash: digestOf(scope, key) };
+}
+
+function digestOf(scope: string, key: string): string {
+  // One call for all is a third of the work, where no part needs an encoding of its own.
+  if (scope.isWellFormed() && key.isWellFormed())
+    return hash('sha256', `${Buffer.byteLength(scope)}:${scope}${key}`, 'hex');
   const scopeBytes = bytesOf(scope);
-  const hash = createHash('sha256')
+  return createHash('sha256')
     .update(`${scopeBytes.length}:`)
     .update(scopeBytes)
     .update(bytesOf(key))
     .digest('hex');
-  return { scope, key, hash };
 }
 
 /**

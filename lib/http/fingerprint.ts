@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, hash } from 'node:crypto';
 import type { ExecutionContext, VersioningOptions } from '@nestjs/common';
 import { configure } from 'safe-stable-stringify';
 import { IdempotencyError, isIdempotencyError } from '../core/errors';
@@ -31,8 +31,7 @@ export async function fingerprintOf(
   options: RouteOptions,
   versioning?: VersioningOptions,
 ): Promise<string> {
-  const hash = createHash('sha256');
-  if (options.fingerprint) return hash.update(given(await options.fingerprint(context))).digest('hex');
+  if (options.fingerprint) return hash('sha256', given(await options.fingerprint(context)), 'hex');
   const request = context.switchToHttp().getRequest<PlatformRequest>();
   const { path, query } = target(request);
   const [kind, bytes] = bodyBytes(request.body);
@@ -40,10 +39,9 @@ export async function fingerprintOf(
   const versions = version === undefined ? [] : [version];
   const sent = rewrittenFrom(request);
   const urls = sent === undefined ? [] : [{ sent }];
-  return hash
-    .update(JSON.stringify([request.method, path, query, ...urls, ...versions, kind]))
-    .update(bytes)
-    .digest('hex');
+  const head = JSON.stringify([request.method, path, query, ...urls, ...versions, kind]);
+  if (typeof bytes === 'string') return hash('sha256', head + bytes, 'hex');
+  return createHash('sha256').update(head).update(bytes).digest('hex');
 }
 
 function given(answer: unknown): Buffer {

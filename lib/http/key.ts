@@ -40,10 +40,19 @@ function keyInHeaders(
   return key;
 }
 
-/** Node joins repeated headers in `headers`; only `headersDistinct` tells them apart (injected test requests lack it). */
-function valuesOf(request: IncomingMessage, name: string): string[] {
-  const { headersDistinct } = request as Partial<IncomingMessage>;
-  return headersDistinct?.[name] ?? [request.headers[name] ?? []].flat();
+/**
+ * Node joins repeated headers in `headers`, or keeps the first. `headersDistinct` tells them apart, at the price of a list
+ * for every header; so does what came on the wire. A header that middleware has added is in `headers` alone.
+ */
+function valuesOf({ rawHeaders, headers }: IncomingMessage, name: string): string[] {
+  const values: string[] = [];
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    const sent = rawHeaders[i];
+    const value = rawHeaders[i + 1];
+    if (value !== undefined && sent?.length === name.length && sent.toLowerCase() === name)
+      values.push(value);
+  }
+  return values.length > 0 ? values : [headers[name] ?? []].flat();
 }
 
 /**

@@ -3,12 +3,12 @@ import type { ServerResponse } from 'node:http';
 import type { HeaderList, Outcome } from '../core/record';
 import { tombstoneFor, unsendable } from '../core/stored-outcome';
 import type { HeaderFilter } from '../options/idempotency.options';
+import { Overrides } from './overrides';
 import {
   assertStatusLine,
   bytesOf,
   callbackIn,
   cut,
-  define,
   hasBody,
   headerEntries,
   headersSentError,
@@ -21,18 +21,17 @@ import {
   type WriteCallback,
 } from './response-head';
 
+/** In the order in which they are put on. */
 const OVERRIDDEN = [
+  'setHeader',
+  'setHeaders',
+  'appendHeader',
+  'removeHeader',
   'writeHead',
   'flushHeaders',
   'write',
   'end',
   'destroy',
-  'setHeader',
-  'setHeaders',
-  'appendHeader',
-  'removeHeader',
-  'headersSent',
-  'writableEnded',
 ] as const;
 
 /**
@@ -50,7 +49,7 @@ export class ResponseCapture {
   private readonly logger = new Logger('Idempotency');
   /** Whether middleware has sent a head already, to which nothing can be added. */
   private readonly headGone: boolean;
-  private readonly previous = new Map<string, PropertyDescriptor | undefined>();
+  private readonly overrides: Overrides;
   private readonly chunks: Buffer[] = [];
   private size = 0;
   private status: number | undefined;
@@ -69,6 +68,8 @@ export class ResponseCapture {
   ) {
     this.ended = new Promise((resolve) => (this.resolveEnded = resolve));
     this.headGone = response.headersSent;
+    this.overrides = new Overrides(response);
+    this.overrides.hold(this);
     this.override();
     if (this.headGone) this.sendHead();
   }
@@ -86,6 +87,11 @@ export class ResponseCapture {
   /** True once its writer has begun the response. */
   get begun(): boolean {
     return this.headSent;
+  }
+
+  /** True once its writer has ended the response. */
+  get over(): boolean {
+    return this.hasEnded;
   }
 
   /**
@@ -128,7 +134,7 @@ export class ResponseCapture {
 
   private override(): void {
     const { response } = this;
-    for (const name of OVERRIDDEN) this.previous.set(name, Object.getOwnPropertyDescriptor(response, name));
+    this.overrides.remember(...OVERRIDDEN);
 
     const setHeader = response.setHeader.bind(response);
     const removeHeader = response.removeHeader.bind(response);
@@ -169,9 +175,6 @@ export class ResponseCapture {
     response.write = (chunk: Chunk, ...rest: unknown[]) => this.write(chunk, rest);
     response.end = (...args: unknown[]) => this.end(args);
     this.overrideDestroy();
-    define(response, 'headersSent', () => this.headSent);
-    // Not `finished`: by that a server that closes tells idle connections, which it cuts, from those in use.
-    define(response, 'writableEnded', () => this.hasEnded);
   }
 
   /**
@@ -194,11 +197,7 @@ export class ResponseCapture {
       this.response.statusCode = this.status;
       setReason(this.response, this.reason);
     }
-    for (const [name, descriptor] of this.previous) {
-      if (descriptor) Object.defineProperty(this.response, name, descriptor);
-      else Reflect.deleteProperty(this.response, name);
-    }
-    this.previous.clear();
+    this.overrides.restore();
   }
 
   private get headSent(): boolean {
@@ -302,9 +301,7 @@ export class ResponseCapture {
     const held = this.chunks.splice(0);
     for (const chunk of held.slice(0, -1)) response.write(chunk);
     const flowing = response.write(held.at(-1) ?? '', callback);
-    for (const name of ['end', 'destroy']) {
-      this.previous.set(name, Object.getOwnPropertyDescriptor(response, name));
-    }
+    this.overrides.remember('destroy', 'end');
     this.overrideDestroy();
     response.end = (...args: unknown[]) => {
       const [chunk, encoding] = args;

@@ -31,7 +31,7 @@ interface Http2Response {
 /** RFC 9113, 7 */
 const HTTP2_INTERNAL_ERROR = 2;
 
-function isHttp2(response: object): response is Http2Response {
+export function isHttp2(response: object): response is Http2Response {
   return 'stream' in response;
 }
 
@@ -121,11 +121,6 @@ export function headersSentError(): Error {
   return Object.assign(new Error('Cannot set headers after they are sent to the client'), {
     code: 'ERR_HTTP_HEADERS_SENT',
   });
-}
-
-/** Puts a getter in the place of a property that Node's class has. */
-export function define(target: object, name: string, get: () => unknown): void {
-  Object.defineProperty(target, name, { get, configurable: true, enumerable: true });
 }
 
 export type WriteCallback = (error?: Error | null) => void;

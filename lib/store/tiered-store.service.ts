@@ -1,6 +1,5 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { performance } from 'node:perf_hooks';
-import { setTimeout as delay } from 'node:timers/promises';
 import { IdempotencySetupError, StoreUnavailableError } from '../core/errors';
 import { recordId, type Claim, type IdempotencyRecord, type Outcome, type RecordId } from '../core/record';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../core/store';
@@ -65,7 +64,7 @@ export class TieredStoreService implements IdempotencyStore {
 
   async claim(request: ClaimRequest): Promise<ClaimResult> {
     const cached = this.recall(request.id);
-    const early = await Promise.race([cached, delay(HEDGE, undefined, { ref: false })]);
+    const early = await hedged(cached);
     if (early && !isPending(early) && this.answers(early, request)) return { claimed: false, record: early };
 
     let result: ClaimResult;
@@ -121,7 +120,7 @@ export class TieredStoreService implements IdempotencyStore {
     try {
       const released = await this.askArbiter('release', () => this.tiers.arbiter.release(claim));
       // A retry at once should find the key free; a slow Redis is no reason to hold the answer up.
-      await Promise.race([this.write({ claim, state: 'removed' }), delay(HEDGE, undefined, { ref: false })]);
+      await hedged(this.write({ claim, state: 'removed' }));
       return released;
     } catch (error) {
       if (error instanceof StoreUnavailableError) this.tiers.pending.release(claim, this.tiers.retention);
@@ -288,6 +287,18 @@ export class TieredStoreService implements IdempotencyStore {
     }
     return cache.gate.ask(operation, () => call(cache.store));
   }
+}
+
+/** What Redis answers, or undefined once a request has waited long enough for it. The promise never rejects. */
+function hedged<T>(answer: Promise<T>): Promise<T | undefined> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(undefined), HEDGE);
+    timer.unref();
+    void answer.then((value) => {
+      clearTimeout(timer);
+      resolve(value);
+    });
+  });
 }
 
 /** Redis' word alone: Postgres did not have it when it was written, and another claim may have won the key since. */

@@ -74,7 +74,7 @@ describe('processes that lose a store, or a reply', () => {
     );
 
   it('an outcome that has expired in Postgres is not replayed from Redis, however long that keeps others', async () => {
-    const process = await start({ redis: { ttl: '1h' }, postgres: { retention: 500 } });
+    const process = await start({ lease: 150, redis: { ttl: '1h' }, postgres: { retention: '1s' } });
     await process.store.complete(await claim(process), text('first'));
     expect(answer(await process.store.find(id))).toBe('first');
     await eventually(async () => expect(await process.store.find(id)).toBeUndefined());

@@ -63,4 +63,30 @@ describe('the keeper of leases', () => {
     const tried = beats.length;
     await eventually(() => expect(beats.length).toBeGreaterThan(tried));
   });
+
+  it('renews a short lease in time beside a long one that was held before it', async () => {
+    keeper.hold(claimOf('long'), 30_000, performance.now());
+    keeper.hold(claimOf('short'), 60, performance.now());
+    await eventually(() => expect(beats.length).toBeGreaterThan(1));
+    expect(beats[0]).toEqual(['short']);
+    expect(beats[1]).toEqual(['short']);
+  });
+
+  it('renews the others when the claim that the next beat was due for is dropped', async () => {
+    const first = keeper.hold(claimOf('first'), 60, performance.now());
+    keeper.hold(claimOf('other'), 400, performance.now());
+    first.drop();
+    await eventually(() => expect(beats.length).toBeGreaterThan(1));
+    expect(beats[0]).toEqual(['other']);
+  });
+
+  it('renews nothing once it is stopped', async () => {
+    keeper.hold(claimOf('a'), 30, performance.now());
+    keeper.stop();
+    const control = new LeaseKeeper({ renew: async () => (beats.push(['control']), new Set(['control'])) });
+    control.hold(claimOf('control'), 90, performance.now());
+    await eventually(() => expect(beats.length).toBeGreaterThan(0));
+    control.stop();
+    expect(beats[0]).toEqual(['control']);
+  });
 });

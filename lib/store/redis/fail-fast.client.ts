@@ -21,7 +21,7 @@ export function failFastDuplicate(
   retryDelay: () => number,
 ): RedisClient {
   const connection: Partial<RedisOptions> = {
-    commandTimeout: timeout,
+    commandTimeout: 2 * timeout, // ours comes first, and looks whether the answer is there but unread
     connectTimeout: CONNECT_TIMEOUT,
     disconnectTimeout: DISCONNECT_TIMEOUT,
     sentinelCommandTimeout: CONNECT_TIMEOUT,

@@ -201,11 +201,25 @@ export class RedisConnection {
   }
 }
 
-/** The promise's outcome, or an error after `timeout` ms: some ways through ioredis take longer than its own time-out. */
+/**
+ * The promise's outcome, or an error after `timeout` ms: some ways through ioredis take longer than its own time-out. A
+ * process that was busy for that long finds its timer due before it has read what Redis has answered meanwhile, so what
+ * has arrived is read first.
+ */
 function inTime<T>(promise: Promise<T>, timeout: number): Promise<T> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`no answer within ${timeout} ms`)), timeout);
-    promise.then(resolve, reject).finally(() => clearTimeout(timer));
+    const giveUp = (): void => reject(new Error(`no answer within ${timeout} ms`));
+    const timer = setTimeout(() => setImmediate(giveUp), timeout);
+    promise.then(
+      (value) => {
+        clearTimeout(timer);
+        resolve(value);
+      },
+      (error: unknown) => {
+        clearTimeout(timer);
+        reject(error instanceof Error ? error : new Error(String(error)));
+      },
+    );
   });
 }
 

@@ -155,10 +155,11 @@ export class RedisStore implements IdempotencyStore {
 
   /** The record that an arbiter's verb answers with. */
   private recordOf(operation: string, id: RecordId, { verdict, value, now }: Reply): IdempotencyRecord {
-    let reason: unknown = new ForeignValueError();
+    let reason: unknown;
     try {
       const record = value && toRecord(decode(id, value, this.seal), now);
       if (record) return record;
+      reason = new ForeignValueError();
       if (verdict === VERDICT.foreign) this.report(reason);
     } catch (error) {
       this.report(error);

@@ -69,6 +69,19 @@ function everyVerb(): Promise<unknown>[] {
   ];
 }
 
+describe('a process that is busy for longer than the time-out', () => {
+  it('reads what Redis has answered meanwhile before it gives up', async () => {
+    await connection.open();
+    const { id } = newClaim();
+    await store.find(id);
+    const found = store.find(id);
+    await new Promise(setImmediate); // by then it is written
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1.5 * TIMEOUT);
+    await expect(found).resolves.toBeUndefined();
+    expect(changes).toEqual([true]);
+  });
+});
+
 describe('a Redis that is frozen', () => {
   beforeEach(async () => {
     await connection.open();

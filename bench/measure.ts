@@ -1,0 +1,142 @@
+import { randomUUID } from 'node:crypto';
+import { eventually } from '../test/support/eventually';
+import type { Loader, RunningSubject } from './child';
+import type { State } from './host';
+import { orderOf, type Burst } from './load';
+import { difference, read, type Meters } from './measures';
+import { DUPLICATES, SMALL, type Cell, type Plan } from './plan';
+import type { CellResult, InFlight, StormResult, StormTurn, Turn } from './results';
+import type { Subject } from './subjects';
+
+/** Seconds of a turn that does not count, before those that do. */
+const WARM_UP = 0.5;
+const RECORDED = 512;
+const BATCH = 64;
+export const STORM_WAIT = 100;
+const IN_FLIGHT = 2_000;
+/** All at once would wait longer for a connection to Postgres than a request may. */
+const WAVE = 100;
+
+/** Leads the subjects through the plan, in turns. */
+export class Measurement {
+  private readonly keys = new Map<string, readonly string[]>();
+
+  constructor(
+    private readonly plan: Plan,
+    private readonly subjects: ReadonlyMap<string, RunningSubject>,
+    private readonly loader: Loader,
+    private readonly meters: Meters,
+  ) {}
+
+  async cell(cell: Cell): Promise<CellResult> {
+    const { workload, connections, bytes } = cell;
+    const turns: Record<string, Turn[]> = {};
+    for (let round = -1; round < this.plan.rounds; round++) {
+      for (const subject of rotated(cell.subjects, round)) {
+        const running = this.of(subject);
+        const seconds = round < 0 ? WARM_UP : this.plan.seconds;
+        const turn = await this.turn(running, cell, seconds);
+        if (round >= 0) (turns[subject.name] ??= []).push(turn);
+      }
+    }
+    return { workload, connections, bytes, turns };
+  }
+
+  /** @param wait milliseconds that the handler takes */
+  async storm(wait: number): Promise<StormResult> {
+    const turns: Record<string, StormTurn[]> = {};
+    for (let round = -1; round < this.plan.rounds; round++) {
+      for (const subject of rotated(this.plan.storms, round)) {
+        const running = this.of(subject);
+        const { url } = running;
+        const order = { ...orderOf(SMALL), wait };
+        await this.loader.run({ kind: 'burst', url, count: DUPLICATES, order: orderOf(SMALL) });
+        const { ms: single } = await this.loader.run({ kind: 'burst', url, count: 1, order });
+        const before = await running.ask('state');
+        const storm = { kind: 'burst', url, count: DUPLICATES, order, keys: [randomUUID()] } as const;
+        const { ms, statuses } = await this.loader.run(storm);
+        const { executions } = await running.ask('state');
+        const turn = { ms, single, statuses, executions: executions - before.executions };
+        if (round >= 0) (turns[subject.name] ??= []).push(turn);
+      }
+    }
+    return { wait, turns };
+  }
+
+  async inFlight(subject: Subject): Promise<InFlight> {
+    const running = this.of(subject);
+    await this.hold(running); // open connections are no cost of a request: they are there before and after
+    const before = await running.ask('settled');
+    const during = await this.hold(running);
+    const each = (what: 'heap' | 'rss'): number => (during[what] - before[what]) / IN_FLIGHT;
+    return { count: IN_FLIGHT, heap: each('heap'), rss: each('rss') };
+  }
+
+  /** The state of a subject with that many requests in flight, which are answered then. */
+  private async hold(running: RunningSubject): Promise<State> {
+    const { url, subject } = running;
+    const order = { ...orderOf(SMALL), hold: true };
+    const { executions: before } = await running.ask('state');
+    const held: Promise<Burst>[] = [];
+    for (let count = WAVE; count <= IN_FLIGHT; count += WAVE) {
+      held.push(this.loader.run({ kind: 'burst', url, count: WAVE, order }));
+      await eventually(async () => {
+        const { executions } = await running.ask('state');
+        if (executions < before + count) throw new Error(`${subject.name} refuses some of ${count} requests`);
+      });
+    }
+    const state = await running.ask('settled');
+    await running.ask('release');
+    await Promise.all(held);
+    return state;
+  }
+
+  /** Code that ran a few times only is slow, and subjects that are slow would run theirs less often. */
+  async warmUp(): Promise<void> {
+    const bytes = SMALL;
+    for (const running of this.subjects.values()) {
+      const load = { kind: 'load', url: running.url, connections: 32, bytes } as const;
+      await this.loader.run({ ...load, seconds: 3 * this.plan.seconds });
+      const keys = await this.recorded(running, bytes);
+      await this.loader.run({ ...load, seconds: this.plan.seconds, keys });
+    }
+  }
+
+  private async turn(running: RunningSubject, cell: Cell, seconds: number): Promise<Turn> {
+    const { workload, connections, bytes } = cell;
+    const { url } = running;
+    const keys = workload === 'replays' ? await this.recorded(running, bytes) : undefined;
+    const { executions } = await running.ask('state');
+    const before = await read(running.pid, this.meters);
+    const load = await this.loader.run({ kind: 'load', url, connections, seconds, bytes, keys });
+    const used = difference(before, await read(running.pid, this.meters));
+    const after = await running.ask('state');
+    return { ...load, used, executions: after.executions - executions };
+  }
+
+  /** Keys whose responses are recorded, so many that two requests of one key seldom meet. */
+  private async recorded({ url, subject }: RunningSubject, bytes: number): Promise<readonly string[]> {
+    const name = `${subject.name}, ${bytes}`;
+    const known = this.keys.get(name);
+    if (known) return known;
+    const keys = Array.from({ length: RECORDED }, () => randomUUID());
+    for (let first = 0; first < RECORDED; first += BATCH) {
+      const batch = keys.slice(first, first + BATCH);
+      await this.loader.run({ kind: 'burst', url, count: BATCH, order: orderOf(bytes), keys: batch });
+    }
+    this.keys.set(name, keys);
+    return keys;
+  }
+
+  private of({ name }: Subject): RunningSubject {
+    const running = this.subjects.get(name);
+    if (!running) throw new Error(`${name} does not run`);
+    return running;
+  }
+}
+
+/** Nobody is always the first, or always after the same one. */
+function rotated(subjects: readonly Subject[], round: number): readonly Subject[] {
+  const first = (Math.max(round, 0) * 3) % subjects.length;
+  return [...subjects.slice(first), ...subjects.slice(0, first)];
+}

@@ -1,0 +1,64 @@
+/** One application to measure, in a process of its own. */
+export interface Subject {
+  readonly name: string;
+  /** The file that runs it, and what it is told by the environment. */
+  readonly entry: 'app.ts' | 'rivals/node-idempotency.ts' | 'rivals/express.ts';
+  readonly mode: string;
+  readonly platform: 'express' | 'fastify';
+  /** The same application without protection, which its figures are ratios to; its own name if it is that itself. */
+  readonly bare: string;
+  /** Whether its Redis is stopped before the measurements. */
+  readonly redisDown?: boolean;
+  /** Another copy of `lib`, to compare two states of it. */
+  readonly lib?: string;
+}
+
+const OURS = ['durable', 'fast', 'redis only', 'postgres only', 'redis down'] as const;
+
+function ours(mode: string, platform: 'express' | 'fastify', lib?: string): Subject {
+  const bare = platform === 'express' ? 'bare' : 'bare, Fastify';
+  const name = (mode === 'bare' ? 'bare' : mode) + (platform === 'fastify' ? ', Fastify' : '');
+  const redisDown = mode === 'redis down';
+  return {
+    name: lib ? `${name}, before` : name,
+    entry: 'app.ts',
+    mode: redisDown ? 'durable' : mode,
+    platform,
+    bare,
+    redisDown,
+    lib,
+  };
+}
+
+const EXPRESS = { entry: 'rivals/express.ts', platform: 'express', bare: 'bare, Express 4' } as const;
+const NEST_10 = { entry: 'rivals/node-idempotency.ts', platform: 'express', bare: 'bare, Nest 10' } as const;
+
+export const NODE_IDEMPOTENCY = '@node-idempotency/nestjs';
+
+const RIVALS: readonly Subject[] = [
+  { name: 'bare, Nest 10', mode: 'bare', ...NEST_10 },
+  { name: NODE_IDEMPOTENCY, mode: 'protected', ...NEST_10 },
+  { name: 'bare, Express 4', mode: 'bare', ...EXPRESS },
+  { name: 'express-idempotency', mode: 'express-idempotency', ...EXPRESS },
+  { name: 'Powertools', mode: 'powertools', ...EXPRESS },
+];
+
+export const SUBJECTS: readonly Subject[] = [
+  ours('bare', 'express'),
+  ...OURS.map((mode) => ours(mode, 'express')),
+  ...RIVALS,
+  ours('bare', 'fastify'),
+  ...OURS.map((mode) => ours(mode, 'fastify')),
+];
+
+/** Ours as it is and as it was, in the modes that are named. */
+export function beforeAndAfter(lib: string, modes: readonly string[]): readonly Subject[] {
+  return [
+    ours('bare', 'express'),
+    ...modes.flatMap((mode) => [ours(mode, 'express', lib), ours(mode, 'express')]),
+  ];
+}
+
+export function isBare({ name, bare }: Subject): boolean {
+  return name === bare;
+}
