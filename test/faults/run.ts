@@ -17,7 +17,7 @@ const { values, positionals } = parseArgs({
 });
 
 function scenarios(): number {
-  const jest = require.resolve('jest/bin/jest.js');
+  const jest = require.resolve('jest/bin/jest');
   const config = join(__dirname, 'jest.config.js');
   return spawnSync(process.execPath, [jest, '-c', config, ...positionals], { stdio: 'inherit' }).status ?? 1;
 }
