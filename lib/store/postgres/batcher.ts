@@ -10,7 +10,7 @@ export interface BatcherOptions<Item, Result> {
   /** Two items of one key never share a batch. */
   readonly keyOf: (item: Item) => string;
   readonly bytesOf: (item: Item) => number;
-  /** True for an error that says that the batch had no effect, and may be due to one of its items. */
+  /** True for an error that says that the batch, which was sent, had no effect, and may be due to one of its items. */
   readonly isRefusal: (error: unknown) => boolean;
   /** What an item is rejected with at its deadline; `sent` is false if it cannot have taken effect. */
   readonly expired: (sent: boolean) => Error;
@@ -27,6 +27,9 @@ export interface BatchBounds {
   /** Batches that may be under way at once. */
   readonly inFlight: number;
 }
+
+/** Milliseconds by which a batch ends before its items do, so that none of them is given up while it is sent. */
+const MARGIN = 5;
 
 interface Entry<Item, Result> {
   readonly item: Item;
@@ -114,27 +117,40 @@ export class Batcher<Item, Result> {
     return batch;
   }
 
-  /** Never rejects. A batch that is refused is halved until the item that it is refused for is alone. */
+  /**
+   * Never rejects. A batch is given up before the first deadline in it: what is told to have failed must not take effect
+   * later, where nobody gives it back. The others are sent again.
+   */
   private async send(batch: readonly Entry<Item, Result>[]): Promise<void> {
     const waiting = batch.filter((entry) => !entry.settled);
     if (waiting.length === 0) return;
+    const before = new Set(waiting.filter((entry) => entry.sent));
+    const progress = { sent: false };
     const onSend = (): void => {
+      progress.sent = true;
       for (const entry of waiting) entry.sent = true;
     };
+    const deadline = Math.min(...waiting.map((entry) => entry.deadline)) - MARGIN;
     try {
-      const deadline = Math.max(...waiting.map((entry) => entry.deadline));
       const items = waiting.map((entry) => entry.item);
       const results = await this.options.send(items, deadline, onSend);
       waiting.forEach((entry, index) => entry.resolve(results[index] as Result));
     } catch (error) {
-      if (waiting.length > 1 && this.options.isRefusal(error)) {
-        for (const entry of waiting) entry.sent = false;
-        const half = Math.ceil(waiting.length / 2);
-        await this.send(waiting.slice(0, half));
-        await this.send(waiting.slice(half));
+      if (progress.sent && waiting.length > 1 && this.options.isRefusal(error)) {
+        for (const entry of waiting) entry.sent = before.has(entry);
+        await Promise.all(waiting.map((entry) => this.send([entry])));
+      } else if (performance.now() >= deadline - MARGIN) {
+        this.retry(waiting, deadline, error);
       } else {
         for (const entry of waiting) entry.reject(error);
       }
     }
+  }
+
+  /** What had more time than the batch gets the rest of it. */
+  private retry(batch: readonly Entry<Item, Result>[], deadline: number, error: unknown): void {
+    const left = batch.filter((entry) => !entry.settled && entry.deadline - 2 * MARGIN > deadline);
+    for (const entry of batch) if (!left.includes(entry)) entry.reject(error);
+    this.queue.unshift(...left);
   }
 }

@@ -33,6 +33,9 @@ export interface CompleteItem extends ReleaseItem {
   readonly body: Buffer | null;
 }
 
+/** Outcomes of more bytes go by themselves, several at once: one after the other they would hold up the small ones. */
+const LARGE = 65_536;
+
 export const BATCH_BOUNDS: BatchBounds = { items: 256, bytes: 1_048_576, inFlight: 1 };
 
 /**
@@ -44,6 +47,8 @@ export class Batches {
   private readonly claims: Record<Durability, Batcher<ClaimItem, StandingRow | undefined>>;
   private readonly completions: Batcher<CompleteItem, boolean>;
   private readonly releases: Batcher<ReleaseItem, boolean>;
+  /** Keys of claims that are under way in a batch, or wait for one. */
+  private readonly claiming = new Set<string>();
 
   constructor(
     private readonly connection: PostgresConnection,
@@ -65,18 +70,32 @@ export class Batches {
   }
 
   /** The claim or what stands in its way; undefined if a single statement has to tell. */
-  claimOrRead(item: ClaimItem, durability: Durability): Promise<StandingRow | undefined> {
-    return this.claims[durability].add(item);
+  async claimOrRead(item: ClaimItem, durability: Durability): Promise<StandingRow | undefined> {
+    const key = hex(item);
+    // Duplicates would go one per batch: they have a statement each.
+    if (this.claiming.has(key)) return (await this.claim(this.alone('claim'), [item], durability))[0];
+    this.claiming.add(key);
+    try {
+      return await this.claims[durability].add(item);
+    } finally {
+      this.claiming.delete(key);
+    }
   }
 
   /** False also if the row was locked by somebody else. */
-  recorded(item: CompleteItem): Promise<boolean> {
-    return this.completions.add(item);
+  async recorded(item: CompleteItem): Promise<boolean> {
+    if (sizeOfOutcome(item) <= LARGE) return this.completions.add(item);
+    const [recorded = false] = await this.complete(this.alone('complete'), [item]);
+    return recorded;
   }
 
   /** False also if the row was locked by somebody else. */
   released(item: ReleaseItem): Promise<boolean> {
     return this.releases.add(item);
+  }
+
+  private alone(operation: string): Run {
+    return this.connection.operation(operation);
   }
 
   private claimer(durability: Durability, bounds: BatchBounds): Batcher<ClaimItem, StandingRow | undefined> {
@@ -98,8 +117,9 @@ export class Batches {
       },
       keyOf: hex,
       bytesOf,
+      // What Postgres has answered with an error had no effect, also where it says that it cannot now.
       isRefusal: (error) =>
-        !(error instanceof StoreUnavailableError) && !(error instanceof IdempotencySetupError),
+        error instanceof StoreUnavailableError ? !error.sent : !(error instanceof IdempotencySetupError),
       expired: (sent) =>
         new StoreUnavailableError('postgres', operation, new DeadlineError('the statement', timeout), sent),
       timeout,

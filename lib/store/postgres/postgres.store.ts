@@ -1,6 +1,12 @@
 import { Logger } from '@nestjs/common';
 import { StoreUnavailableError } from '../../core/errors';
-import type { Claim, IdempotencyRecord, Outcome, RecordId } from '../../core/record';
+import {
+  isOrphaned,
+  type Claim,
+  type IdempotencyRecord,
+  type Outcome,
+  type RecordId,
+} from '../../core/record';
 import { plainSeal, type Seal } from '../../core/seal';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../../core/store';
 import type { BatchBounds } from './batcher';
@@ -44,6 +50,17 @@ export class PostgresStore implements IdempotencyStore {
   }
 
   async claim(request: ClaimRequest): Promise<ClaimResult> {
+    const progress = { mayHold: false };
+    try {
+      return await this.claimOnce(request, progress);
+    } catch (error) {
+      if (!(error instanceof StoreUnavailableError) || error.sent || !progress.mayHold) throw error;
+      // The statement that failed was not sent, but one before it was, and may have taken the key.
+      throw new StoreUnavailableError('postgres', 'claim', error.cause);
+    }
+  }
+
+  private async claimOnce(request: ClaimRequest, progress: { mayHold: boolean }): Promise<ClaimResult> {
     const run = this.connection.operation('claim');
     for (let round = 0; round < ROUNDS; round++) {
       const standing = await (round === 0 ? this.claimBatched(request) : this.claimOrRead(run, request));
@@ -51,6 +68,8 @@ export class PostgresStore implements IdempotencyStore {
       if (standing.claimed) return { claimed: true, claim: claimOf(request.id, standing) };
 
       const record = this.record(request.id, standing);
+      progress.mayHold ||=
+        record.token === request.token.toLowerCase() || standing.expired || isOrphaned(record);
       const retaken = standing.expired
         ? await this.retake(run, request, record, statements.reclaimExpired)
         : await this.retakeOrphan(run, request, record);
@@ -188,7 +207,11 @@ export class PostgresStore implements IdempotencyStore {
 
   /** An outcome counts for nobody, its owner included, before a failover to the standby would keep it. */
   private async confirmed(run: Run, row: RecordRow, record: IdempotencyRecord): Promise<IdempotencyRecord> {
-    if (record.state === 'completed' && row.awaits_standby) await run(statements.confirm(), []);
+    if (record.state !== 'completed' || !row.awaits_standby) return record;
+    await run(statements.confirm(), []).catch((error: unknown) => {
+      if (!(error instanceof StoreUnavailableError)) throw error;
+      throw new StoreUnavailableError('postgres', error.operation, error.cause, false); // there is nothing to give back
+    });
     return record;
   }
 

@@ -20,12 +20,14 @@ interface Flush {
 }
 
 /** A batcher whose batches the test answers by hand. */
-function byHand(bounds: Partial<BatchBounds> = {}, timeout = 30_000) {
+function byHand(bounds: Partial<BatchBounds> = {}, timeout = 30_000, expires = false) {
   const flushes: Flush[] = [];
   const batcher = new Batcher<Item, string>({
-    send: (items, _, onSend) =>
+    send: (items, deadline, onSend) =>
       new Promise((resolve, reject) => {
+        if (expires) setTimeout(() => reject(new Error('late')), deadline - performance.now());
         const answer = (error?: Error): void => {
+          onSend();
           if (error) reject(error);
           else if (items.some(({ poisoned }) => poisoned)) reject(new Refusal('poisoned'));
           else resolve(items.map(({ key }) => `${key} done`));
@@ -131,7 +133,7 @@ describe('Batcher', () => {
   });
 
   it('rejects each item by its deadline, and knows whether it may have taken effect', async () => {
-    const { add, flushes, sent, settled } = byHand({}, 20);
+    const { add, flushes, sent, settled } = byHand({}, 40);
     const [under, queued] = [add('a'), add('b')];
     flushes[0]?.onSend();
     const results = await Promise.allSettled([under, queued]);
@@ -139,6 +141,21 @@ describe('Batcher', () => {
     flushes[0]?.answer();
     expect(outcomes(await settled([add('c')]))).toEqual(['c done']);
     expect(sent()).toEqual(['a', 'c']); // what was given up in the queue is never sent
+  });
+
+  it('ends a batch before any of its items is given up, and sends those again that have time left', async () => {
+    const { add, flushes, sent } = byHand({}, 300, true);
+    const first = add('x');
+    const early = add('a');
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    const late = add('b');
+    flushes[0]?.answer();
+    await first;
+    await expect(early).rejects.toThrow('late');
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(sent()).toEqual(['x', 'a b', 'b']);
+    flushes[2]?.answer();
+    await expect(late).resolves.toBe('b done');
   });
 
   it('calls an item not sent that was handed on but waited for a connection', async () => {
