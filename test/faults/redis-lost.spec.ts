@@ -9,8 +9,11 @@ describe('Redis loses or forgets', () => {
     rig = await Rig.start(options);
   };
   afterEach(async () => {
-    expect((await rig.verdict()).violations).toEqual([]);
-    await rig.stop();
+    try {
+      expect((await rig.verdict()).violations).toEqual([]);
+    } finally {
+      await rig.stop();
+    }
   });
 
   it('killed and started empty, in mid-handler and again after the answer: one execution, one answer', async () => {
@@ -163,6 +166,7 @@ describe('Redis alone vouches for an outcome, as its owner cannot reach Postgres
       ({ problem }) => problem === 'outcome-unknown',
     );
     expect(rig.executions(key)).toHaveLength(1);
-    expect(await rig.verdict()).toMatchObject({ violations: [], losses: [] });
+    const { violations, losses } = await rig.verdict();
+    expect([violations.length, losses.length]).toEqual([0, 1]);
   });
 });

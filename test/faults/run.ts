@@ -26,11 +26,16 @@ async function atRandom(): Promise<number> {
   const minutes = positive('minutes', values.minutes ?? '1');
   const seed = values.seed === undefined ? randomInt(2 ** 31) : positive('seed', values.seed);
   console.log(`Faults at random for ${minutes} minutes, --seed ${seed}`);
-  const tell = values.quiet ? () => undefined : console.log;
+  const schedule: string[] = [];
+  const tell = (line: string): void => {
+    schedule.push(line);
+    if (!values.quiet) console.log(line);
+  };
   const { violations, losses, ...counts } = await randomRun({ minutes, seed, tell });
   const figures = { ...counts, losses: losses.length, violations: violations.length };
   console.log(Object.entries(figures).map(([what, count]) => `${count} ${what}`).join(', ')); // prettier-ignore
   for (const each of losses) console.log('Lost, as README says it can be:', JSON.stringify(each));
+  if (values.quiet && violations.length > 0) console.error(schedule.join('\n'));
   for (const each of violations) console.error(JSON.stringify(each, null, 2));
   return violations.length === 0 ? 0 : 1;
 }

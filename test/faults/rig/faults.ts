@@ -12,6 +12,12 @@ export interface Fault {
 /** The diary of a run: what was done to whom, by the clock that executions are stamped with. */
 export class Faults {
   readonly list: Fault[] = [];
+  /** Processes that ended although nobody had told them to, and what they wrote. */
+  readonly crashes: { readonly instance: string; readonly output: string }[] = [];
+
+  ended(instance: string, output: string): void {
+    this.crashes.push({ instance, output });
+  }
 
   happened(kind: string, instance = '*'): void {
     const now = monotonicNow();

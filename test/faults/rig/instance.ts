@@ -99,6 +99,9 @@ export class Instance {
     child.stdout?.on('data', (chunk) => (this.output += String(chunk)));
     child.stderr?.on('data', (chunk) => (this.output += String(chunk)));
     this.exit = new Promise((resolve) => child.once('exit', () => resolve()));
+    void this.exit.then(() => {
+      if (this.child === child) this.settings.faults.ended(name, this.output); // else it was told to
+    });
     const url = new Promise<string>((resolve, reject) => {
       child.on('message', (message: FromInstance) => {
         if ('url' in message) resolve(message.url);
@@ -149,9 +152,10 @@ export class Instance {
   async shutDown(): Promise<number> {
     const before = performance.now();
     this.settings.faults.happened('shut down', this.name);
-    this.child?.kill('SIGTERM');
-    await this.exit;
+    const { child } = this;
     this.child = undefined;
+    child?.kill('SIGTERM');
+    await this.exit;
     return performance.now() - before;
   }
 

@@ -25,7 +25,7 @@ export type Ruling =
   | 'reset'
   /** Half of it arrives, then its connection is reset. */
   | 'cut'
-  /** Arrives when the watch is resumed. */
+  /** Arrives when the watch is resumed, with what follows it on its connection behind it. */
   | 'hold';
 
 export interface Watch {
@@ -185,6 +185,8 @@ class Pair {
   private awaiting: string[] = [];
   /** How much of it is held on its way: that arrives late, even if its sender has gone. */
   private holding = 0;
+  private readonly holdings: Partial<Record<Rule['side'], (() => void)[]>> = {};
+  private readonly dueAt = { request: 0, reply: 0 };
   /** A rule has made an end of this connection, but leaves it open. */
   private dead = false;
 
@@ -241,6 +243,10 @@ class Pair {
       if (side === 'request') this.awaiting.push(...statements);
       target.write(chunk);
     };
+    if (this.holdings[side] && rule?.ruling !== 'hold') {
+      this.hold(side, onward); // a stream keeps its order
+      return;
+    }
     switch (rule?.ruling) {
       case 'lose':
         this.dead = true;
@@ -252,11 +258,8 @@ class Pair {
         this.cut(target, chunk);
         return;
       case 'hold':
-        this.holding++;
-        rule.held.push(() => {
-          this.holding--;
-          onward();
-        });
+        this.holdings[side] ??= rule.held;
+        this.hold(side, onward);
         return;
       case 'pass':
       case undefined:
@@ -266,11 +269,21 @@ class Pair {
       this.hasLost = true;
     } else if (mode === 'cut' && side === 'reply' && statements.length > 0) {
       this.cut(target, chunk);
-    } else if (mode === 'delay') {
-      setTimeout(onward, this.around.delayMs());
     } else {
-      onward();
+      const now = performance.now();
+      this.dueAt[side] = Math.max(this.dueAt[side], now + (mode === 'delay' ? this.around.delayMs() : 0));
+      if (this.dueAt[side] > now) setTimeout(onward, Math.ceil(this.dueAt[side] - now));
+      else onward();
     }
+  }
+
+  private hold(side: Rule['side'], onward: () => void): void {
+    this.holding++;
+    this.holdings[side]?.push(() => {
+      this.holding--;
+      this.holdings[side] = undefined;
+      onward();
+    });
   }
 
   private cut(target: Socket, chunk: Buffer): void {

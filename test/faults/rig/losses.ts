@@ -7,23 +7,40 @@ const LANDS_WITHIN = 3_000;
 
 /**
  * README's limit: an outcome that Redis alone vouches for, as Postgres was away when the handler finished, is lost if
- * Redis loses it and its process ends, both before Postgres has it. Only under `retry` is there another execution then,
- * with another answer.
+ * Redis loses it and its process ends, both before Postgres has it. Under `retry` there is another execution then, with
+ * another answer; under `reject` nobody knows the outcome any more.
+ * @param unknown the client that was told so
  */
-export function wasLost(runs: readonly Execution[], answers: readonly Sighting[], faults: Faults): boolean {
+export function wasLost(
+  runs: readonly Execution[],
+  answers: readonly Sighting[],
+  faults: Faults,
+  unknown?: Sighting,
+): boolean {
+  if (new Set(answers.map(({ nonce }) => nonce)).size > 2) return false;
   return runs.some((owner, i) => {
     const next = runs[i + 1];
-    if (next?.scope !== 'retry') return false;
+    const known = unknown?.to ?? (next?.scope === 'retry' ? next.at : undefined);
+    if (known === undefined) return false;
     const answered = Math.min(...answers.filter(({ nonce }) => nonce === owner.nonce).map(({ to }) => to));
-    const after = faults.between(owner.instance, answered, next.at);
-    const end = after.find(({ kind }) => kind === 'killed' || kind === 'shut down');
-    const redisWasHit = faults.list.some(
-      ({ kind, from, to }) => kind.startsWith('redis') && to >= answered && from <= next.at,
+    const postgresWasAway = hits(faults, 'postgres', owner.instance, owner.at, answered);
+    const end = faults
+      .between(owner.instance, answered, known)
+      .find(({ kind }) => kind === 'killed' || kind === 'shut down');
+    const redisLostIt = ['*', next?.instance ?? unknown?.instance ?? '*'].some((instance) =>
+      hits(faults, 'redis', instance, answered, known),
     );
     return (
-      end !== undefined && redisWasHit && calm(faults, owner.instance, answered, end.from) < LANDS_WITHIN
+      postgresWasAway &&
+      redisLostIt &&
+      end !== undefined &&
+      calm(faults, owner.instance, answered, end.from) < LANDS_WITHIN
     );
   });
+}
+
+function hits(faults: Faults, store: string, instance: string, from: number, to: number): boolean {
+  return faults.between(instance, from, to).some(({ kind }) => kind.startsWith(store));
 }
 
 /** README's limit: under `durability: 'fast'` a crash of Postgres forgets the claims of its last moments, and their fences. */

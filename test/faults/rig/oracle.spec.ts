@@ -15,7 +15,7 @@ function sighting(nonce: string | undefined, more: Partial<Sighting> = {}): Sigh
 /** A fault of this kind from 4 s to 5 s. */
 function fault(kind: string, instance: string): Faults {
   const faults = new Faults();
-  faults.list.push({ kind, instance, from: 4_000, to: 5_000 });
+  faults.list.push({ kind, instance, from: 4_000, to: 5_500 });
   return faults;
 }
 
@@ -36,7 +36,7 @@ const takenOver = [execution(1_000), execution(9_000, { instance: 'B', attempt: 
 
 describe('the oracle', () => {
   it('has nothing against one execution and one answer, however often it was seen', () => {
-    const seen = ['n1000', 'n1000', undefined].map((nonce) => sighting(nonce));
+    const seen = [sighting('n1000'), sighting('n1000'), sighting(undefined, { status: undefined })];
     expect(broken({ executions: [execution(1_000)], sightings: seen })).toEqual([]);
   });
 
@@ -88,8 +88,38 @@ describe('the oracle', () => {
     ]);
   });
 
+  it.each([
+    ['has no nonce', [sighting('n1000'), sighting(undefined)]],
+    ['has another body', [sighting('n1000', { body: 'a' }), sighting('n1000', { body: 'b' })]],
+  ])('sees a 2xx that %s', (_, sightings) => {
+    expect(broken({ executions: [execution(1_000)], sightings })).toEqual(['an answer is whole']);
+  });
+
+  it('sees an answer that is taken back, and an outcome that nobody knows without a fault', () => {
+    const unknown = sighting(undefined, { status: 409, problem: 'outcome-unknown', from: 9_000, to: 9_001 });
+    const executions = [execution(1_000)];
+    expect(broken({ executions, sightings: [unknown] })).toEqual([
+      'an outcome is unknown only where its owner broke down',
+    ]);
+    expect(broken({ executions, sightings: [unknown], faults: fault('killed', 'A') })).toEqual([]);
+    expect(
+      broken({ executions, sightings: [sighting('n1000'), unknown], faults: fault('killed', 'A') }),
+    ).toEqual(['an answer is not taken back']);
+  });
+
+  it('permits no takeover for a fault that costs no lease', () => {
+    const faults = fault('postgres link: hold', 'A');
+    faults.list[0]!.to = 4_001;
+    expect(broken({ executions: takenOver, faults })).toEqual(['a handler runs once']);
+  });
+
+  it('sees a second execution beside one that is going to fail', () => {
+    const executions = [execution(1_000, { failed: true, takes: 500 }), execution(1_010, { fence: 2 })];
+    expect(broken({ executions })).toEqual(['a handler runs once']);
+  });
+
   it('sees a request that outlived its deadline', () => {
-    expect(broken({ sightings: [sighting(undefined, { overdue: true })] })).toEqual([
+    expect(broken({ sightings: [sighting(undefined, { status: undefined, overdue: true })] })).toEqual([
       'no request outlives its deadline',
     ]);
   });

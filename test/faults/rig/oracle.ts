@@ -1,4 +1,4 @@
-import type { Fault, Faults } from './faults';
+import type { Faults } from './faults';
 import type { Execution } from './ledger';
 import { wasForgotten, wasLost } from './losses';
 
@@ -13,6 +13,8 @@ export interface Sighting {
   readonly status: number | undefined;
   /** Of a 2xx. */
   readonly nonce: string | undefined;
+  /** A digest of the whole body of a 2xx. */
+  readonly body?: string | undefined;
   /** The code of a problem, such as `in_flight`. */
   readonly problem: string | undefined;
   /** The client gave up, though nothing was done to its instance. */
@@ -74,6 +76,25 @@ export function judge({
   const report = (promise: string, key: string, detail: unknown): void => {
     violations.push({ promise, key, detail });
   };
+  /** That nobody knows an outcome is an answer as well: it needs a fault, and takes no other answer back. */
+  const judgeUnknown = (
+    key: string,
+    unknown: Sighting,
+    answers: readonly Sighting[],
+    own: readonly Execution[],
+  ): void => {
+    const owner = own.at(-1);
+    const known = owner !== undefined && !mayHaveLostItsLease(owner, unknown.to, faults, lease);
+    const noFault = owner === undefined && faults.list.every(({ kind }) => kind.startsWith('redis'));
+    if (known || noFault)
+      report('an outcome is unknown only where its owner broke down', key, { unknown, own });
+    const before = answers.filter(({ to }) => to <= unknown.from);
+    if (before.length === 0) return;
+    const promise = 'an answer is not taken back';
+    const detail = { unknown, before, own };
+    if (wasLost(own, before, faults, unknown)) losses.push({ promise, key, detail });
+    else report(promise, key, detail);
+  };
   const runs = groupBy(executions, identity);
   const seen = groupBy(sightings, (one) => `${one.route} ${one.key}`);
 
@@ -86,10 +107,10 @@ export function judge({
         continue;
       }
       if (next.fence <= before.fence) report('fences rise', key, { before, next });
-      if (before.failed || hasExpired(before, next.at, retention)) continue;
-      const excuses = excusesOf(before, next, faults, lease);
-      if (next.scope === 'reject' || excuses.length === 0 || next.attempt <= before.attempt) {
-        report('a handler runs once', key, { before, next, excuses });
+      if (hasFailed(before, next.at) || hasExpired(before, next.at, retention)) continue;
+      const excused = mayHaveLostItsLease(before, next.at, faults, lease);
+      if (next.scope === 'reject' || !excused || next.attempt <= before.attempt) {
+        report('a handler runs once', key, { before, next });
       }
     }
   }
@@ -114,6 +135,13 @@ export function judge({
     for (const one of answers) {
       if (!executed.has(one.nonce!)) report('an answer implies an execution', key, one);
     }
+    const damaged = all.filter(
+      ({ status = 0, nonce }) => status >= 200 && status < 300 && nonce === undefined,
+    );
+    const bodies = new Set(answers.map(({ nonce, body }) => `${nonce} ${body}`));
+    if (damaged.length > 0 || bodies.size > nonces.size) report('an answer is whole', key, all);
+    const unknown = all.find(({ problem }) => problem === 'outcome-unknown');
+    if (unknown) judgeUnknown(key, unknown, answers, runs.get(key) ?? []);
     for (const one of all) if (one.overdue) report('no request outlives its deadline', key, one);
   }
 
@@ -133,11 +161,26 @@ function hasExpired({ at, takes = 0 }: Execution, now: number, retention: number
   return now >= at + takes + retention;
 }
 
-/** What may have cost the first execution its lease before the second one began. */
-function excusesOf(before: Execution, next: Execution, faults: Faults, lease: number): Fault[] {
-  return faults
-    .between(before.instance, before.at - lease, next.at)
-    .filter((fault) => !fault.kind.startsWith('redis'));
+/** A handler that fails gives its key back when it has failed, not before. */
+function hasFailed({ failed, at, takes = 0 }: Execution, now: number): boolean {
+  return failed && now >= at + takes;
+}
+
+/** What one statement that gets lost costs an instance at most: the time-out after which it is sent again. */
+const LOST_STATEMENT = 1_000;
+
+/**
+ * Whether the owner had ended, or could not renew its lease for half of it, between its claim and that time. Redis has
+ * no part in leases.
+ */
+function mayHaveLostItsLease(owner: Execution, until: number, faults: Faults, lease: number): boolean {
+  const from = owner.at - lease;
+  const hit = faults.between(owner.instance, from, until).filter(({ kind }) => !kind.startsWith('redis'));
+  if (hit.some(({ kind }) => kind === 'killed' || kind === 'shut down')) return true;
+  const away = hit.map((fault) =>
+    Math.max(LOST_STATEMENT, Math.min(fault.to, until) - Math.max(fault.from, from)),
+  );
+  return away.reduce((sum, ms) => sum + ms, 0) >= lease / 2;
 }
 
 /** Only while its instance is held by a fault may a client wait for longer than the deadline. */

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -111,7 +112,8 @@ export class Rig {
     const rig = new Rig(folder, postgres, topology, new URL(databaseUrl).pathname, [], options);
     try {
       await (await migrated(databaseUrl)).destroy();
-      rig.instanceList = await rig.startInstances(options);
+      rig.instanceList = await rig.makeInstances(options);
+      await Promise.all(rig.instanceList.map((instance) => instance.start()));
       return rig;
     } catch (error) {
       await rig.stop();
@@ -170,6 +172,7 @@ export class Rig {
       overdue,
       status: answer?.status,
       nonce: ok ? nonceOf(answer.text) : undefined,
+      body: ok ? createHash('sha256').update(answer.body).digest('hex') : undefined,
       problem: answer && !ok ? problemOf(answer.text) : undefined,
     };
     this.sightings.push(sighting);
@@ -213,7 +216,7 @@ export class Rig {
 
   /** SIGKILL to all of a server's processes, or another signal that ends it. */
   async kill(server: RunningServer, signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
-    this.faults.begin(`${this.nameOf(server)} killed`);
+    this.faults.begin(`${this.nameOf(server)} ${signal === 'SIGKILL' ? 'killed' : 'shut down'}`);
     const { pid } = server;
     server.kill(signal);
     await eventually(() => {
@@ -225,6 +228,7 @@ export class Rig {
     this.faults.begin(`${this.nameOf(server)} killed`);
     await server.restart();
     this.faults.end(`${this.nameOf(server)} killed`);
+    this.faults.end(`${this.nameOf(server)} shut down`);
   }
 
   /** From now on the replica hears nothing of what Redis is told: it lags. */
@@ -309,7 +313,15 @@ export class Rig {
       executions: executions.length,
       faults: this.faults.list.length,
       losses,
-      violations: [...violations, ...this.unsettled()],
+      violations: [
+        ...violations,
+        ...this.unsettled(),
+        ...this.faults.crashes.map((detail) => ({
+          promise: 'a process ends only when told to',
+          key: '',
+          detail,
+        })),
+      ],
     };
   }
 
@@ -331,7 +343,7 @@ export class Rig {
     return `${this.topology.servers.includes(server) ? 'redis' : 'postgres'} at ${server.port}`;
   }
 
-  private async startInstances({
+  private makeInstances({
     options = {},
     instances = ['both', 'both', 'both'],
     clockSkew = [],
@@ -341,7 +353,7 @@ export class Rig {
     return Promise.all(
       instances.map(async (stores, index) => {
         const name = String.fromCharCode('A'.charCodeAt(0) + index);
-        const instance = new Instance({
+        return new Instance({
           name,
           ledger: join(this.folder, 'ledger'),
           database: new URL(this.databaseUrl).pathname.slice(1),
@@ -361,8 +373,6 @@ export class Rig {
           mutation,
           faults: this.faults,
         });
-        await instance.start();
-        return instance;
       }),
     );
   }
