@@ -1,4 +1,4 @@
-import type { Faults } from './faults';
+import type { Fault, Faults } from './faults';
 import type { Execution } from './ledger';
 import { wasForgotten, wasLost } from './losses';
 
@@ -84,7 +84,7 @@ export function judge({
     own: readonly Execution[],
   ): void => {
     const owner = own.at(-1);
-    const known = owner !== undefined && !mayHaveLostItsLease(owner, unknown.to, faults, lease);
+    const known = owner !== undefined && disturbances(owner, unknown.to, faults, lease).length === 0;
     const noFault = owner === undefined && faults.list.every(({ kind }) => kind.startsWith('redis'));
     if (known || noFault)
       report('an outcome is unknown only where its owner broke down', key, { unknown, own });
@@ -170,17 +170,24 @@ function hasFailed({ failed, at, takes = 0 }: Execution, now: number): boolean {
 const LOST_STATEMENT = 1_000;
 
 /**
- * Whether the owner had ended, or could not renew its lease for half of it, between its claim and that time. Redis has
- * no part in leases.
+ * Whether the owner had ended, or could not reach Postgres for as long as it takes between two renewals, from its claim
+ * to that time.
  */
 function mayHaveLostItsLease(owner: Execution, until: number, faults: Faults, lease: number): boolean {
   const from = owner.at - lease;
-  const hit = faults.between(owner.instance, from, until).filter(({ kind }) => !kind.startsWith('redis'));
+  const hit = disturbances(owner, until, faults, lease);
   if (hit.some(({ kind }) => kind === 'killed' || kind === 'shut down')) return true;
   const away = hit.map((fault) =>
-    Math.max(LOST_STATEMENT, Math.min(fault.to, until) - Math.max(fault.from, from)),
+    fault.to === fault.from ? LOST_STATEMENT : Math.min(fault.to, until) - Math.max(fault.from, from),
   );
-  return away.reduce((sum, ms) => sum + ms, 0) >= lease / 2;
+  return away.reduce((sum, ms) => sum + ms, 0) >= lease / 3;
+}
+
+/** What was done to the owner since its claim; Redis has no part in leases. */
+function disturbances(owner: Execution, until: number, faults: Faults, lease: number): Fault[] {
+  return faults
+    .between(owner.instance, owner.at - lease, until)
+    .filter(({ kind }) => !kind.startsWith('redis'));
 }
 
 /** Only while its instance is held by a fault may a client wait for longer than the deadline. */
