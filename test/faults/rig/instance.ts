@@ -36,6 +36,7 @@ export class Instance {
   private address = '';
   private exit: Promise<void> = Promise.resolve();
   private frozen = false;
+  private toldToEnd = false;
   private readonly handled = new Set<string>();
   private readonly waiting = new Map<string, () => void>();
   private output = '';
@@ -96,11 +97,12 @@ export class Instance {
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });
     this.output = '';
+    this.toldToEnd = false;
     child.stdout?.on('data', (chunk) => (this.output += String(chunk)));
     child.stderr?.on('data', (chunk) => (this.output += String(chunk)));
     this.exit = new Promise((resolve) => child.once('exit', () => resolve()));
     void this.exit.then(() => {
-      if (this.child === child) this.settings.faults.ended(name, this.output); // else it was told to
+      if (this.child === child && !this.toldToEnd) this.settings.faults.ended(name, this.output);
     });
     const url = new Promise<string>((resolve, reject) => {
       child.on('message', (message: FromInstance) => {
@@ -152,10 +154,10 @@ export class Instance {
   async shutDown(): Promise<number> {
     const before = performance.now();
     this.settings.faults.happened('shut down', this.name);
-    const { child } = this;
-    this.child = undefined;
-    child?.kill('SIGTERM');
+    this.toldToEnd = true;
+    this.child?.kill('SIGTERM');
     await this.exit;
+    this.child = undefined;
     return performance.now() - before;
   }
 
