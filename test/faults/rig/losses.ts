@@ -7,7 +7,7 @@ const LANDS_WITHIN = 3_000;
 
 /**
  * README's limit: an outcome that Redis alone vouches for, as Postgres was away when the handler finished, is lost if
- * Redis loses it and its process ends, both before Postgres has it. Under `retry` there is another execution then, with
+ * Redis loses it, or cannot be read, and its process ends or is taken over, both before Postgres has it. Under `retry` there is another execution then, with
  * another answer; under `reject` nobody knows the outcome any more.
  * @param unknown the client that was told so
  */
@@ -24,8 +24,9 @@ export function wasLost(
     if (known === undefined) return false;
     const answered = Math.min(...answers.filter(({ nonce }) => nonce === owner.nonce).map(({ to }) => to));
     const postgresWasAway = hits(faults, 'postgres', owner.instance, owner.at, answered);
+    // A shutdown may have begun before, and leaves little time.
     const end = faults
-      .between(owner.instance, answered, known)
+      .between(owner.instance, owner.at, known)
       .find(({ kind }) => kind === 'killed' || kind === 'shut down');
     const redisLostIt = ['*', next?.instance ?? unknown?.instance ?? '*'].some((instance) =>
       hits(faults, 'redis', instance, answered, known),
@@ -33,8 +34,7 @@ export function wasLost(
     return (
       postgresWasAway &&
       redisLostIt &&
-      end !== undefined &&
-      calm(faults, owner.instance, answered, end.from) < LANDS_WITHIN
+      calm(faults, owner.instance, answered, end?.from ?? known) < LANDS_WITHIN
     );
   });
 }

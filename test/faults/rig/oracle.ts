@@ -83,7 +83,7 @@ export function judge({
     answers: readonly Sighting[],
     own: readonly Execution[],
   ): void => {
-    const owner = own.at(-1);
+    const owner = own.findLast(({ at }) => at <= unknown.to);
     const known = owner !== undefined && disturbances(owner, unknown.to, faults, lease).length === 0;
     const noFault = owner === undefined && faults.list.every(({ kind }) => kind.startsWith('redis'));
     if (known || noFault)
