@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
+import { sql } from '../support/database';
 import { eventually } from '../support/eventually';
 import { Rig, type Route } from './rig/rig';
-import { query } from './rig/stores';
 
 const DURATIONS = [100, 1_000, 10_000];
 const POINTS = (['reject', 'retry'] as const).flatMap((route) =>
@@ -96,7 +96,7 @@ describe('Postgres freezes', () => {
     async (route, expected, executions) => {
       const key = randomUUID();
       const owner = rig.instance(1);
-      const sessions = await query<{ pid: number }>(
+      const sessions = await sql<{ pid: number }>(
         rig.databaseUrl,
         `SELECT pid FROM pg_stat_activity WHERE application_name LIKE '%idempotency'`,
       );
@@ -107,7 +107,7 @@ describe('Postgres freezes', () => {
       for (const { pid } of sessions) process.kill(pid, 'SIGCONT');
       expect(first.problem).toBe('store-unavailable');
       await eventually(async () => {
-        const [ghost] = await query(rig.databaseUrl, 'SELECT FROM idempotency_cache WHERE key = $1', [key]);
+        const [ghost] = await sql(rig.databaseUrl, 'SELECT FROM idempotency_cache WHERE key = $1', [key]);
         expect(ghost).toBeDefined();
       });
       const { problem, status } = await rig.send(rig.instance(2), key, { route });

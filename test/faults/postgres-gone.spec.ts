@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
+import { sql } from '../support/database';
 import { eventually } from '../support/eventually';
 import type { Instance } from './rig/instance';
 import { Rig, type Route } from './rig/rig';
-import { query } from './rig/stores';
 
 type Fault = [name: string, begin: (owner: Instance) => unknown, end: (owner: Instance) => unknown];
 const ROUTES = ['reject', 'retry'] as const;
@@ -63,7 +63,7 @@ describe('Postgres goes away', () => {
     const next = Array.from({ length: 20 }, (_, i) => rig.send(owner, `${after}-${i}`, { route: 'reject' }));
     expect(new Set((await Promise.all(next)).map(({ status }) => status))).toEqual(new Set([201]));
     await eventually(async () => {
-      const sessions = await query<{ count: number }>(
+      const sessions = await sql<{ count: number }>(
         rig.databaseUrl,
         `SELECT count(*)::int AS count FROM pg_stat_activity
          WHERE application_name LIKE '%idempotency'`,

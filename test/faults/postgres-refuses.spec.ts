@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { Client } from 'pg';
+import { sql } from '../support/database';
 import { eventually } from '../support/eventually';
 import { Rig, type Route } from './rig/rig';
-import { query } from './rig/stores';
 
 const STEPS = {
   claim: { when: 'BEFORE INSERT', condition: 'true' },
@@ -27,10 +27,10 @@ describe('Postgres answers with an error', () => {
   afterEach(() => rig.heal());
 
   // Whatever the database's default is: it has to be ended, too.
-  const sql = <Row>(text: string): Promise<Row[]> =>
-    query<Row>(`${rig.databaseUrl}?options=-c%20default_transaction_read_only%3Doff`, text);
+  const administer = <Row>(text: string): Promise<Row[]> =>
+    sql<Row>(`${rig.databaseUrl}?options=-c%20default_transaction_read_only%3Doff`, text);
   const settings = async (...statements: string[]): Promise<void> => {
-    for (const statement of statements) await sql(statement);
+    for (const statement of statements) await administer(statement);
     await rig.endSessions(); // the next ones have them
   };
   const open = async (): Promise<Client> => {
@@ -42,7 +42,7 @@ describe('Postgres answers with an error', () => {
 
   const rollbacks = async (): Promise<number> =>
     (
-      await sql<{ count: number }>(
+      await administer<{ count: number }>(
         'SELECT xact_rollback::int AS count FROM pg_stat_database WHERE datname = current_database()',
       )
     )[0]?.count ?? 0;
@@ -50,7 +50,7 @@ describe('Postgres answers with an error', () => {
   /** A trigger that fails this step so many times; a sequence counts, as it is never rolled back. */
   const failing = async (step: Step, state: string, times: number): Promise<() => Promise<void>> => {
     const { when, condition } = STEPS[step];
-    await sql(`CREATE SEQUENCE failures;
+    await administer(`CREATE SEQUENCE failures;
       CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
         IF ${condition} AND nextval('failures') <= ${times} THEN
           RAISE EXCEPTION 'told to fail' USING ERRCODE = '${state}';
@@ -59,10 +59,10 @@ describe('Postgres answers with an error', () => {
       END $$;
       CREATE TRIGGER fail ${when} ON idempotency_cache FOR EACH ROW EXECUTE FUNCTION fail();`);
     return async () => {
-      const [{ failed } = { failed: 0 }] = await sql<{ failed: number }>(
+      const [{ failed } = { failed: 0 }] = await administer<{ failed: number }>(
         `SELECT CASE WHEN is_called THEN last_value ELSE 0 END::int AS failed FROM failures`,
       );
-      await sql('DROP TRIGGER fail ON idempotency_cache; DROP FUNCTION fail; DROP SEQUENCE failures');
+      await administer('DROP TRIGGER fail ON idempotency_cache; DROP FUNCTION fail; DROP SEQUENCE failures');
       expect(failed).toBeGreaterThan(0);
     };
   };
@@ -216,7 +216,7 @@ describe('Postgres answers with an error', () => {
     const [owner, keys] = [rig.instance(0), [randomUUID(), randomUUID()]];
     const first = keys.map((key) => rig.send(owner, key, { route: 'reject', hold: true }));
     await Promise.all(keys.map((key) => owner.handling(key)));
-    const [low, high] = await sql<{ id: string }>(
+    const [low, high] = await administer<{ id: string }>(
       `SELECT encode(id, 'hex') AS id FROM idempotency_cache WHERE state = 'in_progress' ORDER BY idempotency_cache.id`,
     );
     const locker = await open();
@@ -226,13 +226,17 @@ describe('Postgres answers with an error', () => {
       locker.query(`SELECT FROM idempotency_cache WHERE id = decode($1, 'hex') FOR UPDATE`, [row?.id]);
     await lock(high);
     await owner.postgres.watch('renew', 'request').reached; // it locks the lower one, and waits for the higher
-    await eventually(async () => expect(await sql('SELECT FROM pg_locks WHERE NOT granted')).toHaveLength(1));
-    await lock(low); // granted once the heartbeat was ended
-    const [{ deadlocks } = { deadlocks: 0 }] = await sql<{ deadlocks: number }>(
-      'SELECT deadlocks::int FROM pg_stat_database WHERE datname = current_database()',
+    await eventually(async () =>
+      expect(await administer('SELECT FROM pg_locks WHERE NOT granted')).toHaveLength(1),
     );
+    await lock(low); // granted once the heartbeat was ended
     await locker.end();
-    expect(deadlocks).toBe(1);
+    // A session tells the server's statistics some time after what it has seen.
+    await eventually(async () =>
+      expect(
+        await administer('SELECT deadlocks::int FROM pg_stat_database WHERE datname = current_database()'),
+      ).toEqual([{ deadlocks: 1 }]),
+    );
     const next = owner.postgres.watch('renew', 'reply');
     await next.reached;
     keys.forEach((key) => {

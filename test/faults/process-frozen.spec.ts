@@ -17,8 +17,8 @@ describe('a process is frozen for three leases (SIGSTOP), and wakes', () => {
     const [owner, other] = [rig.instance(0), rig.instance(1)];
     const first = rig.send(owner, key, { hold: true });
     await owner.handling(key);
-    owner.finish(key); // read only once it wakes
     owner.freeze();
+    owner.finish(key); // read once it wakes
     const taken = await rig.sendUntilAnswered(other, key);
     owner.thaw();
     expect((await first).nonce).toBe(taken.nonce);

@@ -16,6 +16,7 @@ import {
   type IdempotencyModuleOptions,
 } from 'nestjs-idempotency';
 import { DataSource } from 'typeorm';
+import type { FromApp } from '../../support/processes';
 import type { Execution } from './ledger';
 
 /*
@@ -40,7 +41,6 @@ export interface Work {
   readonly size?: number;
 }
 
-export type FromInstance = { readonly url: string } | { readonly handling: string };
 export interface ToInstance {
   readonly finish: string;
 }
@@ -111,7 +111,7 @@ class WorkController {
       failed: fails !== undefined,
       takes,
     });
-    process.send?.({ handling: key } satisfies FromInstance);
+    process.send?.({ handling: key } satisfies FromApp);
     const runner = this.dataSource.createQueryRunner();
     if (holdsConnection) await runner.connect();
     if (takes > 0) await delay(takes);
@@ -166,7 +166,7 @@ async function main(): Promise<void> {
   const app = await NestFactory.create(AppModule, { logger: ['error', 'warn'] });
   app.enableShutdownHooks();
   await app.listen(0, '127.0.0.1');
-  process.send?.({ url: (await app.getUrl()).replace('localhost', '127.0.0.1') } satisfies FromInstance);
+  process.send?.({ url: (await app.getUrl()).replace('localhost', '127.0.0.1') } satisfies FromApp);
   process.once('disconnect', () => process.exit(1));
 }
 

@@ -9,6 +9,11 @@ export interface Fault {
   to: number;
 }
 
+/** Whether it has ended the process that it hit. */
+export function endsProcess({ kind }: Fault): boolean {
+  return kind === 'killed' || kind === 'shut down';
+}
+
 /** The diary of a run: what was done to whom, by the clock that executions are stamped with. */
 export class Faults {
   readonly list: Fault[] = [];

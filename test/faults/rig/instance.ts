@@ -1,7 +1,7 @@
-import { fork, type ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import type { IdempotencyModuleOptions } from '../../../lib';
-import type { FromInstance, ToInstance } from './app';
+import { forkApp, type ForkedApp } from '../../support/processes';
+import type { ToInstance } from './app';
 import type { Faults } from './faults';
 import type { Link } from './link';
 
@@ -32,14 +32,12 @@ export interface InstanceOptions {
 
 /** One application process, with its own links to both stores. It can be frozen, killed and started again. */
 export class Instance {
-  private child: ChildProcess | undefined;
+  /** The process that runs, or ran last. */
+  private app: ForkedApp | undefined;
+  private isRunning = false;
   private address = '';
-  private exit: Promise<void> = Promise.resolve();
   private frozen = false;
   private toldToEnd = false;
-  private readonly handled = new Set<string>();
-  private readonly waiting = new Map<string, () => void>();
-  private output = '';
 
   constructor(private readonly settings: InstanceOptions) {}
 
@@ -66,7 +64,7 @@ export class Instance {
   }
 
   get running(): boolean {
-    return this.child !== undefined;
+    return this.isRunning;
   }
 
   /** @throws Error with the process' output if it ends before it listens */
@@ -82,99 +80,82 @@ export class Instance {
       mutation,
       name,
     } = this.settings;
-    const child = fork(join(__dirname, 'app.ts'), {
-      execArgv: ['--no-warnings', '-r', join(__dirname, 'clock.js'), '-r', join(__dirname, '../../support/register.js')], // prettier-ignore
-      env: {
-        ...process.env,
-        INSTANCE: name,
-        LEDGER: ledger,
-        DATABASE_URL: `postgres://postgres@127.0.0.1:${postgres.port}/${database}`,
-        REDIS_URL: redis ? `redis://127.0.0.1:${redis.port}` : redisUrl,
-        OPTIONS: JSON.stringify(options),
-        CLOCK_SKEW_MS: String(clockSkew),
-        ...(mutation && { MUTATION: JSON.stringify(mutation), PACKAGE: 'lib' }),
-      },
-      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-    });
-    this.output = '';
+    const env = {
+      INSTANCE: name,
+      LEDGER: ledger,
+      DATABASE_URL: `postgres://postgres@127.0.0.1:${postgres.port}/${database}`,
+      REDIS_URL: redis ? `redis://127.0.0.1:${redis.port}` : redisUrl,
+      OPTIONS: JSON.stringify(options),
+      CLOCK_SKEW_MS: String(clockSkew),
+      ...(mutation && { MUTATION: JSON.stringify(mutation), PACKAGE: 'lib' }),
+    };
+    const app = forkApp(join(__dirname, 'app.ts'), env, [join(__dirname, 'clock.js')]);
+    this.app = app;
+    this.isRunning = true;
     this.toldToEnd = false;
-    child.stdout?.on('data', (chunk) => (this.output += String(chunk)));
-    child.stderr?.on('data', (chunk) => (this.output += String(chunk)));
-    this.exit = new Promise((resolve) => child.once('exit', () => resolve()));
-    void this.exit.then(() => {
-      if (this.child === child && !this.toldToEnd) this.settings.faults.ended(name, this.output);
+    void app.exited.then(() => {
+      if (this.app === app && !this.toldToEnd) this.settings.faults.ended(name, app.output());
     });
-    const url = new Promise<string>((resolve, reject) => {
-      child.on('message', (message: FromInstance) => {
-        if ('url' in message) resolve(message.url);
-        else this.handles(message.handling);
-      });
-      void this.exit.then(() => reject(new Error(`${name} ended:\n${this.output}`)));
-    });
-    this.child = child;
-    this.address = await url;
+    this.address = await app.listening;
   }
 
-  /** Resolves once a handler of this key runs, or has run, in this instance. */
+  /** Resolves once a handler of this key runs, or has run, in this process. */
   handling(key: string): Promise<void> {
-    if (this.handled.has(key)) return Promise.resolve();
-    return new Promise((resolve) => this.waiting.set(key, resolve));
+    if (!this.app) throw new Error(`${this.name} was never started`);
+    return this.app.handling(key);
   }
 
   /** Lets the handler of this key, which was told to hold, end. */
   finish(key: string): void {
-    this.child?.send({ finish: key } satisfies ToInstance);
+    if (this.isRunning) this.app?.child.send({ finish: key } satisfies ToInstance);
   }
 
   /** SIGSTOP: it holds what it holds, and will believe that no time has passed. */
   freeze(): void {
-    if (this.frozen || !this.child) return;
+    if (this.frozen || !this.isRunning) return;
     this.frozen = true;
     this.settings.faults.begin('frozen', this.name);
-    this.child.kill('SIGSTOP');
+    this.app?.child.kill('SIGSTOP');
   }
 
   thaw(): void {
     if (!this.frozen) return;
     this.frozen = false;
-    this.child?.kill('SIGCONT');
+    this.app?.child.kill('SIGCONT');
     this.settings.faults.end('frozen', this.name);
   }
 
   /** SIGKILL, at this very moment. */
   kill(): void {
-    if (!this.child) return;
+    if (!this.isRunning) return;
     this.settings.faults.happened('killed', this.name);
-    this.child.kill('SIGKILL');
+    this.end('SIGKILL');
     this.frozen = false;
-    this.child = undefined;
+    this.isRunning = false;
   }
 
-  /** An orderly shutdown; resolves with the milliseconds that it took. */
-  async shutDown(): Promise<number> {
-    const before = performance.now();
+  /** An orderly shutdown. */
+  async shutDown(): Promise<void> {
     this.settings.faults.happened('shut down', this.name);
-    this.toldToEnd = true;
-    this.child?.kill('SIGTERM');
-    await this.exit;
-    this.child = undefined;
-    return performance.now() - before;
+    this.end('SIGTERM');
+    await this.app?.exited;
+    this.isRunning = false;
   }
 
   /** Resolves when a process that was killed is gone. */
   async gone(): Promise<void> {
-    if (!this.running) await this.exit;
+    if (!this.isRunning) await this.app?.exited;
   }
 
   async close(): Promise<void> {
     this.kill();
-    await this.exit;
+    await this.app?.exited;
     await this.settings.postgres.close();
     await this.settings.redis?.close();
   }
 
-  private handles(key: string): void {
-    this.handled.add(key);
-    this.waiting.get(key)?.();
+  private end(signal: NodeJS.Signals): void {
+    this.toldToEnd = true;
+    this.app?.child.kill(signal);
   }
 }

@@ -80,10 +80,6 @@ export class Link {
     return this.portNumber;
   }
 
-  get current(): Mode {
-    return this.mode;
-  }
-
   async set(mode: Mode, delayMs = 0): Promise<void> {
     this.mode = mode;
     this.delayMs = delayMs;

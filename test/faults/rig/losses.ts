@@ -1,4 +1,4 @@
-import type { Faults } from './faults';
+import { endsProcess, type Faults } from './faults';
 import type { Execution } from './ledger';
 import type { Sighting } from './oracle';
 
@@ -7,8 +7,8 @@ const LANDS_WITHIN = 3_000;
 
 /**
  * README's limit: an outcome that Redis alone vouches for, as Postgres was away when the handler finished, is lost if
- * Redis loses it, or cannot be read, and its process ends or is taken over, both before Postgres has it. Under `retry` there is another execution then, with
- * another answer; under `reject` nobody knows the outcome any more.
+ * Redis loses it, or cannot be read, and its process ends or is taken over, both before Postgres has it. Under `retry`
+ * there is another execution then, with another answer; under `reject` nobody knows the outcome any more.
  * @param unknown the client that was told so
  */
 export function wasLost(
@@ -25,9 +25,7 @@ export function wasLost(
     const answered = Math.min(...answers.filter(({ nonce }) => nonce === owner.nonce).map(({ to }) => to));
     const postgresWasAway = hits(faults, 'postgres', owner.instance, owner.at, answered);
     // A shutdown may have begun before, and leaves little time.
-    const end = faults
-      .between(owner.instance, owner.at, known)
-      .find(({ kind }) => kind === 'killed' || kind === 'shut down');
+    const end = faults.between(owner.instance, owner.at, known).find(endsProcess);
     const redisLostIt = ['*', next?.instance ?? unknown?.instance ?? '*'].some((instance) =>
       hits(faults, 'redis', instance, answered, known),
     );

@@ -1,4 +1,4 @@
-import type { Fault, Faults } from './faults';
+import { endsProcess, type Fault, type Faults } from './faults';
 import type { Execution } from './ledger';
 import { wasForgotten, wasLost } from './losses';
 
@@ -61,99 +61,109 @@ export interface Judgement {
  * A second execution is permitted only under `onOrphan: 'retry'`, where the owner of the one before was killed, frozen
  * or cut off from Postgres in between, or where the handler of the one before failed, so that the key was given back.
  */
-export function judge({
-  executions,
-  sightings,
-  redis,
-  postgres,
-  faults,
-  lease,
-  forgets = 1_000,
-  retention = Infinity,
-}: Evidence): Judgement {
-  const violations: Violation[] = [];
-  const losses: Violation[] = [];
-  const report = (promise: string, key: string, detail: unknown): void => {
-    violations.push({ promise, key, detail });
-  };
-  /** That nobody knows an outcome is an answer as well: it needs a fault, and takes no other answer back. */
-  const judgeUnknown = (
-    key: string,
-    unknown: Sighting,
-    answers: readonly Sighting[],
-    own: readonly Execution[],
-  ): void => {
-    const owner = own.findLast(({ at }) => at <= unknown.to);
-    const known = owner !== undefined && disturbances(owner, unknown.to, faults, lease).length === 0;
-    const noFault = owner === undefined && faults.list.every(({ kind }) => kind.startsWith('redis'));
-    if (known || noFault)
-      report('an outcome is unknown only where its owner broke down', key, { unknown, own });
-    const before = answers.filter(({ to }) => to <= unknown.from);
-    if (before.length === 0) return;
-    const promise = 'an answer is not taken back';
-    const detail = { unknown, before, own };
-    if (wasLost(own, before, faults, unknown)) losses.push({ promise, key, detail });
-    else report(promise, key, detail);
-  };
-  const runs = groupBy(executions, identity);
-  const seen = groupBy(sightings, (one) => `${one.route} ${one.key}`);
+export function judge(evidence: Evidence): Judgement {
+  const verdict = new Verdict();
+  const runs = groupBy(evidence.executions, ({ scope, key }) => `${scope} ${key}`);
+  const seen = groupBy(evidence.sightings, ({ route, key }) => `${route} ${key}`);
+  for (const [key, own] of runs) judgeExecutions(verdict, key, own, evidence);
+  for (const [key, all] of seen) judgeAnswers(verdict, key, all, runs.get(key) ?? [], evidence);
+  judgeStores(verdict, evidence);
+  return verdict;
+}
 
-  for (const [key, all] of runs) {
-    for (const [i, next] of all.entries()) {
-      const before = all[i - 1];
-      if (!before) continue;
-      if (wasForgotten(before, next, faults, forgets)) {
-        losses.push({ promise: 'a handler runs once', key, detail: { before, next } });
-        continue;
-      }
-      if (next.fence <= before.fence) report('fences rise', key, { before, next });
-      if (hasFailed(before, next.at) || hasExpired(before, next.at, retention)) continue;
-      const excused = mayHaveLostItsLease(before, next.at, faults, lease);
-      if (next.scope === 'reject' || !excused || next.attempt <= before.attempt) {
-        report('a handler runs once', key, { before, next });
-      }
+class Verdict implements Judgement {
+  readonly violations: Violation[] = [];
+  readonly losses: Violation[] = [];
+
+  /** @param lost as README says that it can be */
+  report(promise: string, key: string, detail: unknown, lost = false): void {
+    (lost ? this.losses : this.violations).push({ promise, key, detail });
+  }
+}
+
+function judgeExecutions(verdict: Verdict, key: string, own: readonly Execution[], evidence: Evidence): void {
+  const { faults, lease, forgets = 1_000, retention = Infinity } = evidence;
+  for (const [i, next] of own.entries()) {
+    const before = own[i - 1];
+    if (!before) continue;
+    const detail = { before, next };
+    if (wasForgotten(before, next, faults, forgets)) {
+      verdict.report('a handler runs once', key, detail, true);
+      continue;
+    }
+    if (next.fence <= before.fence) verdict.report('fences rise', key, detail);
+    if (hasFailed(before, next.at) || hasExpired(before, next.at, retention)) continue;
+    const excused = mayHaveLostItsLease(before, next.at, faults, lease);
+    if (next.scope === 'reject' || !excused || next.attempt <= before.attempt) {
+      verdict.report('a handler runs once', key, detail);
     }
   }
+}
 
-  for (const [key, all] of seen) {
-    const answers = all.filter((one) => one.nonce !== undefined);
-    const nonces = new Set(answers.map((one) => one.nonce));
-    if (retention < Infinity) {
-      for (const one of answers) {
-        const newer = runs.get(key)?.filter(({ at, nonce }) => nonce !== one.nonce && at < one.from) ?? [];
-        const run = runs.get(key)?.find(({ nonce }) => nonce === one.nonce);
-        if (run && newer.some(({ at }) => at > run.at))
-          report('an expired answer does not come back', key, one);
-      }
-    } else if (nonces.size > 1) {
-      const promise = 'every answer is the same';
-      const detail = { answers, executions: runs.get(key) };
-      if (wasLost(runs.get(key) ?? [], answers, faults)) losses.push({ promise, key, detail });
-      else report(promise, key, detail);
-    }
-    const executed = new Set(runs.get(key)?.filter((one) => !one.failed).map((one) => one.nonce)); // prettier-ignore
+function judgeAnswers(
+  verdict: Verdict,
+  key: string,
+  all: readonly Sighting[],
+  own: readonly Execution[],
+  evidence: Evidence,
+): void {
+  const { faults, retention = Infinity } = evidence;
+  const answers = all.filter((one) => one.nonce !== undefined);
+  const nonces = new Set(answers.map((one) => one.nonce));
+  if (retention < Infinity) {
     for (const one of answers) {
-      if (!executed.has(one.nonce!)) report('an answer implies an execution', key, one);
+      const run = own.find(({ nonce }) => nonce === one.nonce);
+      const newer = own.some(({ at, nonce }) => nonce !== one.nonce && at < one.from && run && at > run.at);
+      if (newer) verdict.report('an expired answer does not come back', key, one);
     }
-    const damaged = all.filter(
-      ({ status = 0, nonce }) => status >= 200 && status < 300 && nonce === undefined,
-    );
-    const bodies = new Set(answers.map(({ nonce, body }) => `${nonce} ${body}`));
-    if (damaged.length > 0 || bodies.size > nonces.size) report('an answer is whole', key, all);
-    const unknown = all.find(({ problem }) => problem === 'outcome-unknown');
-    if (unknown) judgeUnknown(key, unknown, answers, runs.get(key) ?? []);
-    for (const one of all) if (one.overdue) report('no request outlives its deadline', key, one);
+  } else if (nonces.size > 1) {
+    const lost = wasLost(own, answers, faults);
+    verdict.report('every answer is the same', key, { answers, executions: own }, lost);
   }
 
+  const executed = new Set(own.filter(({ failed }) => !failed).map(({ nonce }) => nonce));
+  for (const one of answers) {
+    if (!executed.has(one.nonce!)) verdict.report('an answer implies an execution', key, one);
+  }
+  const damaged = all.some(({ status = 0, nonce }) => status >= 200 && status < 300 && nonce === undefined);
+  const bodies = new Set(answers.map(({ nonce, body }) => `${nonce} ${body}`));
+  if (damaged || bodies.size > nonces.size) verdict.report('an answer is whole', key, all);
+
+  const unknown = all.find(({ problem }) => problem === 'outcome-unknown');
+  if (unknown) judgeUnknown(verdict, key, unknown, answers, own, evidence);
+  for (const one of all) if (one.overdue) verdict.report('no request outlives its deadline', key, one);
+}
+
+/** That nobody knows an outcome is an answer as well: it needs a fault, and takes no other answer back. */
+function judgeUnknown(
+  verdict: Verdict,
+  key: string,
+  unknown: Sighting,
+  answers: readonly Sighting[],
+  own: readonly Execution[],
+  { faults, lease }: Evidence,
+): void {
+  const owner = own.findLast(({ at }) => at <= unknown.to);
+  const disturbed = owner
+    ? disturbances(owner, unknown.to, faults, lease).length > 0
+    : faults.list.some(({ kind }) => !kind.startsWith('redis'));
+  if (!disturbed)
+    verdict.report('an outcome is unknown only where its owner broke down', key, { unknown, own });
+  const before = answers.filter(({ to }) => to <= unknown.from);
+  if (before.length === 0) return;
+  const lost = wasLost(own, before, faults, unknown);
+  verdict.report('an answer is not taken back', key, { unknown, before, own }, lost);
+}
+
+function judgeStores(verdict: Verdict, { redis, postgres, retention = Infinity }: Evidence): void {
   const recorded = new Map(postgres.map((one) => [one.key, one]));
   for (const one of redis) {
     const row = recorded.get(one.key);
     if (!row && retention < Infinity) continue; // expired while it was read
     if (row?.fence !== one.fence || row.nonce !== one.nonce) {
-      report('Redis agrees with Postgres', one.key, { redis: one, postgres: row });
+      verdict.report('Redis agrees with Postgres', one.key, { redis: one, postgres: row });
     }
   }
-  return { violations, losses };
 }
 
 /** A record expires so long after its completion, and so no sooner than that after its handler can have ended. */
@@ -176,7 +186,7 @@ const LOST_STATEMENT = 1_000;
 function mayHaveLostItsLease(owner: Execution, until: number, faults: Faults, lease: number): boolean {
   const from = owner.at - lease;
   const hit = disturbances(owner, until, faults, lease);
-  if (hit.some(({ kind }) => kind === 'killed' || kind === 'shut down')) return true;
+  if (hit.some(endsProcess)) return true;
   const away = hit.map((fault) =>
     fault.to === fault.from ? LOST_STATEMENT : Math.min(fault.to, until) - Math.max(fault.from, from),
   );
@@ -192,11 +202,7 @@ function disturbances(owner: Execution, until: number, faults: Faults, lease: nu
 
 /** Only while its instance is held by a fault may a client wait for longer than the deadline. */
 export function isOverdue(faults: Faults, instance: string, from: number, to: number): boolean {
-  return !faults.between(instance, from, to).some(({ kind }) => kind === 'frozen' || kind === 'killed' || kind === 'shut down'); // prettier-ignore
-}
-
-function identity({ scope, key }: Execution): string {
-  return `${scope} ${key}`;
+  return !faults.between(instance, from, to).some((fault) => fault.kind === 'frozen' || endsProcess(fault));
 }
 
 function groupBy<T>(all: readonly T[], keyOf: (one: T) => string): Map<string, T[]> {

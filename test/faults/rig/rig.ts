@@ -10,7 +10,7 @@ import {
   type RunningServer,
 } from '../../../servers';
 import type { IdempotencyModuleOptions } from '../../../lib';
-import { migrated } from '../../support/database';
+import { migrated, sql } from '../../support/database';
 import { eventually } from '../../support/eventually';
 import { call } from '../../support/http';
 import type { Work } from './app';
@@ -20,7 +20,7 @@ import { monotonicNow, readLedger, type Execution } from './ledger';
 import { Link } from './link';
 import { isOverdue, judge, type Sighting, type Violation } from './oracle';
 import { PostgresReader, RedisReader, type StatementReader } from './statements';
-import { nonceOf, query, recordsInPostgres, recordsInRedis, withRedis } from './stores';
+import { nonceOf, recordsInPostgres, recordsInRedis, withRedis } from './stores';
 
 export type Route = 'retry' | 'reject' | 'fast';
 
@@ -69,14 +69,14 @@ export interface Report {
   readonly violations: readonly Violation[];
 }
 
+const LEASE = 3_000;
 /** Short, so that what depends on time happens within a test; the lease is long beside what a busy machine loses. */
 const OPTIONS = {
-  lease: '3s',
+  lease: LEASE,
   waitTimeout: '5s',
   redis: { timeout: '250ms' },
   postgres: { timeout: '1s', cleanupInterval: false },
 } as const satisfies IdempotencyModuleOptions;
-const LEASE = 3_000;
 /**
  * By then every request is answered: it waits for `waitTimeout` at most, and each of its two questions to Postgres
  * takes a time-out. The rest is for handlers, and for a machine that does other things as well.
@@ -254,7 +254,7 @@ export class Rig {
   /** Ends all sessions of Postgres but one's own, as an administrator may. */
   async endSessions(): Promise<void> {
     this.faults.happened('postgres sessions ended');
-    await query(
+    await sql(
       this.databaseUrl,
       'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()',
     ).catch(() => undefined); // it may be away itself

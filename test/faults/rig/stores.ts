@@ -1,20 +1,8 @@
 import Redis from 'ioredis';
-import { Client } from 'pg';
 import { recordId } from '../../../lib/core/record';
 import { decode } from '../../../lib/store/redis/codec';
+import { sql } from '../../support/database';
 import type { Stored } from './oracle';
-
-/** Runs one statement on a connection of its own, as the server may have been restarted since the last one. */
-export async function query<Row>(url: string, text: string, values: unknown[] = []): Promise<Row[]> {
-  const client = new Client({ connectionString: url, connectionTimeoutMillis: 5_000, query_timeout: 30_000 });
-  client.on('error', () => undefined); // the rejected call says it
-  try {
-    await client.connect();
-    return (await client.query(text, values)).rows as Row[];
-  } finally {
-    await client.end().catch(() => undefined);
-  }
-}
 
 /** Runs commands on a connection of its own. */
 export async function withRedis<T>(port: number, work: (redis: Redis) => Promise<T>): Promise<T> {
@@ -28,7 +16,7 @@ export async function withRedis<T>(port: number, work: (redis: Redis) => Promise
 }
 
 export async function recordsInPostgres(url: string): Promise<Stored[]> {
-  const rows = await query<{ id: string; fence: string; body: string }>(
+  const rows = await sql<{ id: string; fence: string; body: string }>(
     url,
     `SELECT encode(id, 'hex') AS id, fence, convert_from(body, 'UTF8') AS body
      FROM idempotency_cache WHERE state = 'completed'`,

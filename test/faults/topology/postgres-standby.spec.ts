@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { startSynchronousStandby, type RunningPostgres, type RunningStandby } from '../../../servers';
+import { sql } from '../../support/database';
 import { eventually } from '../../support/eventually';
 import { Rig } from '../rig/rig';
-import { query, recordsInPostgres } from '../rig/stores';
+import { recordsInPostgres } from '../rig/stores';
 import { clean } from './clean';
 import { Traffic } from './traffic';
 
@@ -118,7 +119,7 @@ describe('Postgres whose synchronous standby is away, without Redis', () => {
     await owner.handling(key);
     rig.freeze(standby);
     // What waits in its socket would reach it yet: so nothing more is sent to it.
-    await query(primary.url, 'SELECT pg_terminate_backend(pid) FROM pg_stat_replication');
+    await sql(primary.url, 'SELECT pg_terminate_backend(pid) FROM pg_stat_replication');
     owner.finish(key);
     expect(await first).toMatchObject({ status: 503, problem: 'outcome-not-recorded' });
     // Its statement was cancelled, so it is committed here, and can be read.

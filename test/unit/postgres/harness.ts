@@ -1,7 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Client } from 'pg';
 import { DataSource, type DataSourceOptions } from 'typeorm';
 import { recordId, type Claim, type Outcome } from '../../../lib/core/record';
 import type { Seal } from '../../../lib/core/seal';
@@ -12,6 +11,9 @@ import { PostgresStore } from '../../../lib/store/postgres/postgres.store';
 import type { BatchBounds } from '../../../lib/store/postgres/batcher';
 import type { RunningPostgres } from '../../../servers';
 import { tableNames, type TableNames } from '../../../lib/store/postgres/statements';
+import { sql } from '../../support/database';
+
+export { sql };
 
 type PostgresDataSourceOptions = Partial<Extract<DataSourceOptions, { type: 'postgres' }>>;
 
@@ -55,22 +57,6 @@ export async function openInstance(url: string, options: InstanceOptions = {}): 
     await dataSource.destroy();
   };
   return { dataSource, connection, names, store, close };
-}
-
-/** Runs SQL on a connection of its own. */
-export async function sql<Row = Record<string, unknown>>(
-  url: string,
-  text: string,
-  values?: unknown[],
-): Promise<Row[]> {
-  const client = new Client({ connectionString: url });
-  client.on('error', () => undefined);
-  await client.connect();
-  try {
-    return (await client.query(text, values)).rows as Row[];
-  } finally {
-    await client.end();
-  }
 }
 
 /** By default the table as one; the other file makes it in partitions. */
