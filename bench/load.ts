@@ -57,7 +57,9 @@ interface Run extends PromiseLike<{ readonly errors: number; readonly duration: 
 }
 type Autocannon = (options: Readonly<Record<string, unknown>>) => Run;
 
-const autocannon = createRequire(join(__dirname, 'rivals/package.json'))('autocannon') as Autocannon;
+/** Loaded when it is used: whoever imports this file may have to install it first. */
+const autocannon: Autocannon = (options) =>
+  (createRequire(join(__dirname, 'rivals/package.json'))('autocannon') as Autocannon)(options);
 
 /** Sockets that are open before a burst starts, as a balancer's are. */
 const agent = new Agent({ keepAlive: true, maxSockets: Infinity, maxFreeSockets: Infinity });

@@ -58,6 +58,7 @@ export class ResponseCapture {
   private hasEnded = false;
   private passing = false;
   private lengthRemoved = false;
+  private givingUp: NodeJS.Timeout | undefined;
   private bare!: Pick<ServerResponse, 'setHeader' | 'removeHeader'>;
   private resolveEnded!: (outcome: Outcome | undefined) => void;
 
@@ -113,9 +114,7 @@ export class ResponseCapture {
 
   /** Gives up waiting for the end of the response. */
   abandon(outcome: Outcome | undefined): void {
-    if (this.hasEnded) return;
-    this.hasEnded = true;
-    this.resolveEnded(outcome);
+    if (!this.hasEnded) this.settle(outcome);
   }
 
   /**
@@ -125,8 +124,10 @@ export class ResponseCapture {
   abandonOnceClosed(patience: number): void {
     if (this.hasEnded) return;
     const giveUp = (): void => {
+      // Nest ends most responses after their handler has finished, and each of them is closed at last.
+      if (this.hasEnded) return;
       const outcome = tombstoneFor(this.response.statusCode, 'unstorable');
-      setTimeout(() => this.abandon(outcome), patience).unref();
+      this.givingUp = setTimeout(() => this.abandon(outcome), patience).unref();
     };
     if (isClosed(this.response)) giveUp();
     else this.response.once('close', giveUp);
@@ -254,9 +255,15 @@ export class ResponseCapture {
     if (typeof chunk === 'string' || chunk instanceof Uint8Array) this.keep(chunk, encoding);
     const callback = callbackIn(args);
     if (callback) this.response.once('finish', callback);
-    this.hasEnded = true;
-    this.resolveEnded(this.outcome());
+    this.hasEnded = true; // for whatever reads the outcome's headers
+    this.settle(this.outcome());
     return this.response;
+  }
+
+  private settle(outcome: Outcome | undefined): void {
+    this.hasEnded = true;
+    clearTimeout(this.givingUp);
+    this.resolveEnded(outcome);
   }
 
   private keep(chunk: Chunk, encoding: unknown): void {

@@ -140,6 +140,12 @@ export interface PostgresOptions {
    * application's, so that handlers that hold every connection cannot starve heartbeats. @default 4
    */
   poolSize?: number;
+  /**
+   * Whether statements are prepared by name, once per connection, which halves what one costs. Through a pooler that
+   * cannot (pgbouncer before 1.21 in transaction mode) the module finds that out by itself, and sends them whole from
+   * then on. @default true
+   */
+  preparedStatements?: boolean;
 }
 
 /** A key of 32 bytes, as a Buffer or as text in base64, base64url or hexadecimal. */

@@ -51,6 +51,7 @@ export interface PostgresSettings {
   readonly cleanupBatchSize: number;
   readonly timeout: number;
   readonly poolSize: number;
+  readonly preparedStatements: boolean;
 }
 
 export interface ModuleSettings {
@@ -155,6 +156,7 @@ const postgresShape = {
   cleanupBatchSize: integer(1, 100_000).optional(),
   timeout: duration(10, LONGEST_TIMER).optional(),
   poolSize: integer(2, 100).optional(),
+  preparedStatements: z.boolean().optional(),
 };
 
 const disabled = z.literal(false);
@@ -192,6 +194,7 @@ export function resolveModuleOptions(options: IdempotencyModuleOptions = {}): Mo
       cleanupBatchSize: postgres?.cleanupBatchSize ?? 1_000,
       timeout: postgres?.timeout ?? 2_000,
       poolSize: postgres?.poolSize ?? 4,
+      preparedStatements: postgres?.preparedStatements ?? true,
     },
     encryption: encryptionSettings(encryption),
   };

@@ -140,6 +140,7 @@ describe('options', () => {
         cleanupBatchSize: 1_000,
         timeout: 2_000,
         poolSize: 4,
+        preparedStatements: true,
       },
     });
   });

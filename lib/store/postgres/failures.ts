@@ -4,11 +4,13 @@ import { IdempotencySetupError } from '../../core/errors';
  * What a failed statement means:
  * - `transient`: another transaction was in the way; the statement had no effect and may be sent again
  * - `connection`: this connection is of no more use; whether the statement took effect is unknown
+ * - `unprepared`: the session does not have the prepared statement that was asked for, or has it already: another one
+ *   than it was prepared in, as poolers in transaction mode lend them; the statement had no effect
  * - `unavailable`: Postgres answered that it cannot serve us now
  * - `setup`: the table is missing, is not the one we know, or is closed to us
  * - `refused`: Postgres understood and said no, or the error is not its own; sending it again would not help
  */
-export type Failure = 'transient' | 'connection' | 'unavailable' | 'setup' | 'refused';
+export type Failure = 'transient' | 'connection' | 'unprepared' | 'unavailable' | 'setup' | 'refused';
 
 /** A statement, or the wait for a connection, took longer than it may. */
 export class DeadlineError extends Error {
@@ -29,7 +31,13 @@ const CONNECTION = new Set([
   '57P03', // cannot connect now
   '57P04', // database dropped
   '57P05', // idle session timeout
+  '0A000', // the table was changed so that what this connection has prepared gives columns of another type
   '25006', // read-only: a standby since a failover; a new connection may find the new primary
+]);
+
+const UNPREPARED = new Set([
+  '26000', // invalid SQL statement name
+  '42P05', // duplicate prepared statement
 ]);
 
 const UNAVAILABLE = new Set([
@@ -52,6 +60,7 @@ export function failureOf(error: unknown): Failure {
   if (state === undefined) return isProgrammingError(error) ? 'refused' : 'connection';
   if (TRANSIENT.has(state)) return 'transient';
   if (CONNECTION.has(state) || state.startsWith('08')) return 'connection';
+  if (UNPREPARED.has(state)) return 'unprepared';
   // 53: out of connections, memory or disk; 58: errors of the system below Postgres
   if (UNAVAILABLE.has(state) || state.startsWith('53') || state.startsWith('58')) return 'unavailable';
   if (SETUP.has(state)) return 'setup';

@@ -1,7 +1,8 @@
 import { Logger } from '@nestjs/common';
+import { hash } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Client, Pool, PoolClient, PoolConfig, QueryResult } from 'pg';
+import type { Client, Pool, PoolClient, PoolConfig, QueryConfig, QueryResult } from 'pg';
 import type { DataSource } from 'typeorm';
 import { IdempotencySetupError, StoreUnavailableError } from '../../core/errors';
 import { cancelStatement } from './cancel';
@@ -12,6 +13,8 @@ export interface PostgresConnectionOptions {
   readonly timeout: number;
   /** Connections of the module's own pool at most. */
   readonly poolSize: number;
+  /** Whether statements are prepared by name, once per connection. @default true */
+  readonly preparedStatements?: boolean;
 }
 
 /**
@@ -21,14 +24,19 @@ export interface PostgresConnectionOptions {
 export type Run = <Row>(text: string, values: readonly unknown[]) => Promise<Row[]>;
 
 const TRANSIENT_RETRIES = 5;
+/**
+ * Milliseconds after which the plans of prepared statements are made anew. Postgres keeps the plan of a small table,
+ * which reads all of it, until the next ANALYZE, however large it grows meanwhile.
+ */
+const PLANS_LAST = 1_000;
 const CLOSE_TIMEOUT = 1_000;
 
 /**
  * The module's own small pool of connections, with the settings of the DataSource's. It is apart from the
  * application's, so that handlers that hold every connection of that one starve no claim, completion or heartbeat.
  *
- * Each statement is a transaction by itself and leaves nothing in the session, so it works behind pgbouncer in
- * transaction mode.
+ * Each statement is a transaction by itself and needs nothing of the session but that it knows prepared statements;
+ * where a pooler lends another session for each transaction, they are sent whole instead.
  */
 export class PostgresConnection {
   private readonly logger = new Logger('Idempotency');
@@ -42,10 +50,17 @@ export class PostgresConnection {
   /** Whoever waits for Postgres: a pool that is ended leaves those in its queue without an answer. */
   private readonly waiting = new Set<(error: Error) => void>();
   private closing: Promise<void> | undefined;
+  private prepares: boolean;
+  /** Monotonic time (ms) at which the plans of a connection's prepared statements were last dropped. */
+  private readonly plannedAt = new WeakMap<Client, number>();
 
   /** @throws IdempotencySetupError if the DataSource is not connected yet */
-  constructor(dataSource: DataSource, { timeout, poolSize }: PostgresConnectionOptions) {
+  constructor(
+    dataSource: DataSource,
+    { timeout, poolSize, preparedStatements = true }: PostgresConnectionOptions,
+  ) {
     this.timeout = timeout;
+    this.prepares = preparedStatements;
     this.pool = this.duplicate(applicationPool(dataSource), poolSize);
     this.pool.on('error', (error) =>
       this.logger.debug(`An idle Postgres connection was lost: ${error.message}`),
@@ -73,6 +88,7 @@ export class PostgresConnection {
         everSent ||= sent;
         if (failure === 'refused') throw error;
         if (failure === 'setup') throw setupError(error);
+        if (failure === 'unprepared') this.stopPreparing();
         if (failure === 'transient' && ++transients <= TRANSIENT_RETRIES) {
           await delay(Math.random() * 5 * transients);
         } else if (!worthAnother || this.closing || performance.now() >= deadline) {
@@ -100,14 +116,13 @@ export class PostgresConnection {
     } catch (error) {
       return { error, failure: 'unavailable', worthAnother: false, sent: false };
     }
+    const query = (config: QueryConfig): Promise<QueryResult> =>
+      this.within(client.query(config), deadline, 'the statement', timeout);
+    const name = this.prepares ? nameOf(text) : undefined;
     try {
+      if (name && this.plansAreOld(client)) await query({ text: 'DISCARD PLANS' });
       onSend?.();
-      const result = await this.within<QueryResult>(
-        client.query(text, [...values]),
-        deadline,
-        'the statement',
-        timeout,
-      );
+      const result = await query({ name, text, values: [...values] });
       this.proven.add(client);
       client.release();
       return { rows: result.rows as Row[] };
@@ -117,7 +132,8 @@ export class PostgresConnection {
       if (failure !== 'connection') {
         client.release();
         // Postgres has said no, so the statement had no effect.
-        return { error, failure, worthAnother: false, sent: false };
+        const worthAnother = failure === 'unprepared' && name !== undefined;
+        return { error, failure, worthAnother, sent: false };
       }
       if (error instanceof DeadlineError) cancelStatement(client);
       // A server that was restarted leaves dead connections in the pool; all verbs may be sent twice.
@@ -125,6 +141,24 @@ export class PostgresConnection {
       destroy(client, error);
       return { error, failure, worthAnother, sent: true };
     }
+  }
+
+  /** True once in a while for each connection that has prepared something. */
+  private plansAreOld(client: PoolClient): boolean {
+    const now = performance.now();
+    const plannedAt = this.plannedAt.get(client);
+    if (plannedAt !== undefined && now - plannedAt < PLANS_LAST) return false;
+    this.plannedAt.set(client, now);
+    return plannedAt !== undefined;
+  }
+
+  private stopPreparing(): void {
+    if (!this.prepares) return;
+    this.prepares = false;
+    this.logger.log(
+      'Postgres is reached through a pooler that loses prepared statements: from now on each statement is sent and ' +
+        'planned anew. `postgres.preparedStatements: false` does so from the start',
+    );
   }
 
   private async checkOut(deadline: number, timeout: number): Promise<PoolClient> {
@@ -245,6 +279,18 @@ function getTypeParser(oid: number): (text: string) => unknown {
     default:
       return (text) => text;
   }
+}
+
+const names = new Map<string, string>();
+
+/** The same name means the same statement, also to others who share a session with us. */
+function nameOf(text: string): string {
+  let name = names.get(text);
+  if (name === undefined) {
+    name = `idempotency_${hash('sha256', text, 'hex').slice(0, 32)}`;
+    names.set(text, name);
+  }
+  return name;
 }
 
 /** Never back to the pool as healthy: the reply to our statement may still come over this socket. */

@@ -36,11 +36,11 @@ export class PostgresProvider {
       this.metrics.tierDisabled('postgres');
       return undefined;
     }
-    const { retention, timeout, poolSize, cleanupInterval, cleanupBatchSize } = postgres;
+    const { retention, cleanupInterval, cleanupBatchSize } = postgres;
     const dataSource = this.applicationDataSource(postgres.dataSource);
     assertUsable(dataSource);
     const names = tableNames(dataSource.getRepository(IdempotencyCache).metadata);
-    this.connection = new PostgresConnection(dataSource, { timeout, poolSize });
+    this.connection = new PostgresConnection(dataSource, postgres);
     await assertMigrated(this.connection, names);
     if (cleanupInterval !== false) {
       this.cleanup = new ExpiredRecordCleanup(this.connection, names, {

@@ -10,7 +10,7 @@ import {
 import { plainSeal, type Seal } from '../../core/seal';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../../core/store';
 import type { BatchBounds } from './batcher';
-import { Batches, type StandingRow } from './batches';
+import { Batches, type Bytea, type ClaimRow } from './batches';
 import type { PostgresConnection, Run } from './postgres.connection';
 import { claimOf, outcomeValues, recordOf, type RecordRow } from './row';
 import * as statements from './statements';
@@ -65,7 +65,11 @@ export class PostgresStore implements IdempotencyStore {
     for (let round = 0; round < ROUNDS; round++) {
       const standing = await (round === 0 ? this.claimBatched(request) : this.claimOrRead(run, request));
       if (!standing) continue; // another claim was committed after our snapshot: now it can be seen; or it is large
-      if (standing.claimed) return { claimed: true, claim: claimOf(request.id, standing) };
+      if (standing.claimed !== null) {
+        const { id, fingerprint, token } = request;
+        const claim = { id, fingerprint, token: token.toLowerCase(), fence: standing.claimed, attempt: 1 };
+        return { claimed: true, claim };
+      }
 
       const record = this.record(request.id, standing);
       progress.mayHold ||=
@@ -141,7 +145,7 @@ export class PostgresStore implements IdempotencyStore {
     fingerprint,
     lease,
     durability,
-  }: ClaimRequest): Promise<StandingRow | undefined> {
+  }: ClaimRequest): Promise<ClaimRow | undefined> {
     const item = { id: bytes(id.hash), token, fingerprint: bytes(fingerprint), lease };
     return this.batches.claimOrRead(
       { ...item, scope: printable(id.scope), key: printable(id.key) },
@@ -149,9 +153,9 @@ export class PostgresStore implements IdempotencyStore {
     );
   }
 
-  private async claimOrRead(run: Run, request: ClaimRequest): Promise<StandingRow | undefined> {
+  private async claimOrRead(run: Run, request: ClaimRequest): Promise<ClaimRow | undefined> {
     const { id, durability } = request;
-    const [row] = await run<StandingRow>(statements.claimOrRead(this.table, durability), [
+    const [row] = await run<ClaimRow>(statements.claimOrRead(this.table, durability), [
       ...this.claimValues(request),
       printable(id.scope),
       printable(id.key),
@@ -241,10 +245,10 @@ function isSameClaim(record: IdempotencyRecord, claim: Claim): boolean {
   return record.token === claim.token.toLowerCase() && record.fence === claim.fence;
 }
 
-/** @throws TypeError unless it is a SHA-256 in hexadecimal: Buffer.from drops what it cannot read without a word */
-function bytes(hash: string): Buffer {
+/** @throws TypeError unless it is a SHA-256 in hexadecimal */
+function bytes(hash: string): Bytea {
   if (!/^[0-9a-f]{64}$/.test(hash)) throw new TypeError(`Not a SHA-256 in lower-case hexadecimal: ${hash}`);
-  return Buffer.from(hash, 'hex');
+  return `\\x${hash}`;
 }
 
 /** Postgres' text cannot hold NUL. Scope and key are stored for operators only, so nothing is lost. */

@@ -37,6 +37,9 @@ const RECORD = `
   status, tombstone, headers, encode(body, 'base64') AS body,
   current_setting('synchronous_standby_names') <> '' AND NOT pg_is_in_recovery() AS awaits_standby`;
 
+/** As many columns. */
+const NO_RECORD = Array<string>(13).fill('NULL').join(', ');
+
 const milliseconds = (parameter: string): string => `${parameter}::float8 * interval '1 millisecond'`;
 
 /** A row in progress never expires before its lease. */
@@ -73,22 +76,23 @@ const nextFence = (table: string): string =>
  *
  * It looks before it inserts, so that a replay draws no fence, locks no row and writes no WAL. DO NOTHING, because
  * DO UPDATE would lock and write on every replay. There is no row at all if another claim was committed after this
- * statement's snapshot was taken: then it has to be sent again.
+ * statement's snapshot was taken: then it has to be sent again. Of a claim that was made, only its fence is returned,
+ * as \`claimed\`: the rest is known.
  *
  * Parameters: id, token, fingerprint, lease, retention, scope, key.
  */
 export const claimOrRead = (table: string, durability: Durability): string => `
-  WITH standing AS (
-    SELECT ${RECORD}, false AS claimed FROM ${table} WHERE id = $1::bytea
+  WITH standing AS MATERIALIZED (
+    SELECT ${RECORD} FROM ${table} WHERE id = $1::bytea
   ), claimed AS (
     INSERT INTO ${table} (id, token, fingerprint, state, attempt, lease_until, created_at, expires_at, scope, key)
     SELECT $1::bytea, $2::uuid, $3::bytea, 'in_progress', 1, now() + ${milliseconds('$4')}, now(),
       ${expiry('$5', '$4')}, $6::text, $7::text
     WHERE NOT EXISTS (SELECT FROM standing) AND ${commits(durability)}
     ON CONFLICT (id) DO NOTHING
-    RETURNING ${RECORD}, true AS claimed
+    RETURNING fence AS claimed
   )
-  SELECT * FROM claimed UNION ALL SELECT * FROM standing`;
+  SELECT NULL AS claimed, * FROM standing UNION ALL SELECT claimed, ${NO_RECORD} FROM claimed`;
 
 /** Recorded bodies above this size are left to {@link claimOrRead}, so that no reply to a batch is huge. */
 const BATCHED_BODY = 8_192;
@@ -100,21 +104,25 @@ const BATCHED_BODY = 8_192;
  * Parameters: ids, tokens, fingerprints, leases, scopes, keys, retention.
  */
 export const claimMany = (table: string, durability: Durability): string => `
-  WITH claimed AS (
+  WITH standing AS MATERIALIZED (
+    SELECT id FROM ${table} WHERE id = ANY ($1::bytea[])
+  ), claimed AS (
     INSERT INTO ${table} (id, token, fingerprint, state, attempt, lease_until, created_at, expires_at, scope, key)
     SELECT item.id, item.token, item.fingerprint, 'in_progress', 1, now() + ${milliseconds('item.lease')}, now(),
       ${expiry('$7', 'item.lease')}, item.scope, item.key
     FROM unnest($1::bytea[], $2::uuid[], $3::bytea[], $4::float8[], $5::text[], $6::text[])
       AS item (id, token, fingerprint, lease, scope, key)
-    WHERE NOT EXISTS (SELECT FROM ${table} AS standing WHERE standing.id = item.id) AND ${commits(durability)}
+    WHERE NOT EXISTS (SELECT FROM standing WHERE standing.id = item.id) AND ${commits(durability)}
     ORDER BY item.id
     ON CONFLICT (id) DO NOTHING
-    RETURNING ${RECORD}, encode(id, 'hex') AS id, true AS claimed
+    RETURNING id, fence AS claimed
   )
-  SELECT * FROM claimed
+  SELECT encode(id, 'hex') AS id, NULL AS claimed, ${RECORD}
+  FROM ${table}
+  WHERE EXISTS (SELECT FROM standing) AND id = ANY ($1::bytea[])
+    AND coalesce(octet_length(body), 0) <= ${BATCHED_BODY}
   UNION ALL
-  SELECT ${RECORD}, encode(id, 'hex') AS id, false AS claimed
-  FROM ${table} WHERE id = ANY ($1::bytea[]) AND coalesce(octet_length(body), 0) <= ${BATCHED_BODY}`;
+  SELECT encode(id, 'hex'), claimed, ${NO_RECORD} FROM claimed`;
 
 /**
  * Claims the key of an expired record anew, as if it were absent. Compare-and-set on the token and fence that were

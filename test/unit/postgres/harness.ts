@@ -29,6 +29,7 @@ export interface Instance {
 export interface InstanceOptions {
   readonly timeout?: number;
   readonly poolSize?: number;
+  readonly preparedStatements?: boolean;
   readonly retention?: number;
   readonly seal?: Seal;
   readonly batches?: BatchBounds;
@@ -43,10 +44,10 @@ export async function openDataSource(
 }
 
 export async function openInstance(url: string, options: InstanceOptions = {}): Promise<Instance> {
-  const { timeout = 5_000, poolSize = 4, retention = 86_400_000 } = options;
+  const { timeout = 5_000, poolSize = 4, preparedStatements, retention = 86_400_000 } = options;
   const dataSource = await openDataSource(url, options.dataSource);
   const names = tableNames(dataSource.getMetadata(IdempotencyCache));
-  const connection = new PostgresConnection(dataSource, { timeout, poolSize });
+  const connection = new PostgresConnection(dataSource, { timeout, poolSize, preparedStatements });
   const store = new PostgresStore(connection, names, {
     retention,
     seal: options.seal,
