@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
+import type { IdempotencyContext } from './claim-context';
 import { IdempotencyError } from './errors';
 import { assertKey } from './key';
-import type { IdempotencyContext, Protocol } from './protocol';
+import type { Protocol } from './protocol';
 import { bytesOf, isOrphaned, recordId, type IdempotencyRecord, type Outcome } from './record';
 import type { IdempotencyStore } from './store';
 import { unsendable } from './stored-outcome';

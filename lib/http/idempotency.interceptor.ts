@@ -8,7 +8,7 @@ import {
 } from '@nestjs/common';
 import { ApplicationConfig, HttpAdapterHost } from '@nestjs/core';
 import type { OutgoingHttpHeaders } from 'node:http';
-import { catchError, from, mergeMap, Observable, type Subscriber } from 'rxjs';
+import { catchError, Observable, type Subscriber } from 'rxjs';
 import { IdempotencyError, isIdempotencyError } from '../core/errors';
 import { Protocol, type ProtectedRequest, type RunResult } from '../core/protocol';
 import { recordId, type Outcome, type ResponseOutcome } from '../core/record';
@@ -46,16 +46,16 @@ export class IdempotencyInterceptor implements NestInterceptor {
     if (context.getType() !== 'http') return next.handle();
     const route = this.routes.read(context);
     if (!route) return this.handle(context, next, this.routes.documentation);
-    return from(this.identify(context, route)).pipe(
-      catchError((error: unknown) => {
-        throw this.refusal(context, route, error);
-      }),
-      mergeMap((request) =>
-        request
-          ? this.protect(context, next, route, request)
-          : this.handle(context, next, route.documentation),
-      ),
-    );
+    return new Observable((subscriber) => {
+      this.identify(context, route).then(
+        (request) => {
+          if (subscriber.closed) return; // the client has left before anything began
+          if (request) this.protect(context, next, route, request, subscriber);
+          else subscriber.add(this.handle(context, next, route.documentation).subscribe(subscriber));
+        },
+        (error: unknown) => subscriber.error(this.refusal(context, route, error)),
+      );
+    });
   }
 
   /** A handler that works with `IdempotencyService` may refuse its request as we do, with the same answer. */
@@ -97,47 +97,46 @@ export class IdempotencyInterceptor implements NestInterceptor {
     }
   }
 
+  /** Nothing is torn down with the subscriber: a client that leaves does not cancel its handler. */
   private protect(
     context: ExecutionContext,
     next: CallHandler,
     route: RouteOptions,
     request: ProtectedRequest,
-  ): Observable<unknown> {
-    return new Observable((subscriber) => {
-      const response = context.switchToHttp().getResponse<PlatformResponse>();
-      let before: OutgoingHttpHeaders = {};
-      let capture: ResponseCapture | undefined;
-      let refused = false;
-      this.protocol
-        .run(request, async (claim) => {
-          // Something else has answered meanwhile, such as a time-out: nobody would get what the handler answers.
-          if (rawResponse(response).writableEnded) return undefined;
-          const handled = context.switchToHttp().getRequest<object>();
-          setContext(handled, claim);
-          const watch = new HandlerWatch(handled);
-          before = response.getHeaders();
-          capture = new ResponseCapture(rawResponse(response), route.policy.maxBodySize, route.keepsHeader);
-          const handling = this.handle(context, next, route.documentation, () => (refused = true));
-          this.runHandler(handling, subscriber, response, capture, route.policy.lease);
-          const outcome = await capture.ended;
-          // A refusal tells the caller to come back, so it is no outcome of the request.
-          if (outcome && !refused && this.records(route, outcome)) return outcome;
-          const goesOn = watch.running || watch.cutShort;
-          return goesOn ? this.outlasted(context, watch, capture, outcome) : undefined;
-        })
-        .then((result) => this.answer(context, capture, result))
-        .catch((error: unknown) => {
-          if (capture)
-            this.replaceWithProblem(
-              response,
-              capture,
-              problemResponse(error, route.documentation, before),
-              error,
-            );
-          else subscriber.error(this.refusal(context, route, error));
-        });
-      // Deliberately no teardown: a client that leaves does not cancel its handler.
-    });
+    subscriber: Subscriber<unknown>,
+  ): void {
+    const response = context.switchToHttp().getResponse<PlatformResponse>();
+    let before: OutgoingHttpHeaders = {};
+    let capture: ResponseCapture | undefined;
+    let refused = false;
+    this.protocol
+      .run(request, async (claim) => {
+        // Something else has answered meanwhile, such as a time-out: nobody would get what the handler answers.
+        if (rawResponse(response).writableEnded) return undefined;
+        const handled = context.switchToHttp().getRequest<object>();
+        setContext(handled, claim);
+        const watch = new HandlerWatch(handled);
+        before = response.getHeaders();
+        capture = new ResponseCapture(rawResponse(response), route.policy.maxBodySize, route.keepsHeader);
+        const handling = this.handle(context, next, route.documentation, () => (refused = true));
+        this.runHandler(handling, subscriber, response, capture, route.policy.lease);
+        const outcome = await capture.ended;
+        // A refusal tells the caller to come back, so it is no outcome of the request.
+        if (outcome && !refused && this.records(route, outcome)) return outcome;
+        const goesOn = watch.running || watch.cutShort;
+        return goesOn ? this.outlasted(context, watch, capture, outcome) : undefined;
+      })
+      .then((result) => this.answer(context, capture, result))
+      .catch((error: unknown) => {
+        if (capture)
+          this.replaceWithProblem(
+            response,
+            capture,
+            problemResponse(error, route.documentation, before),
+            error,
+          );
+        else subscriber.error(this.refusal(context, route, error));
+      });
   }
 
   /**

@@ -1,5 +1,5 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import type { IdempotencyContext } from '../core/protocol';
+import type { IdempotencyContext } from '../core/claim-context';
 
 /** What the module reads of a request, whether it is Express' or Fastify's. */
 export interface PlatformRequest {
@@ -53,12 +53,16 @@ export function target(request: PlatformRequest): { readonly path: string; reado
 
 /** The URL that the client sent, if another one was routed: what was rewritten away may be what differs. */
 export function rewrittenFrom(request: PlatformRequest): string | undefined {
-  const sent = request.originalUrl?.replace(ORIGIN, '');
+  const sent = request.originalUrl && withoutOrigin(request.originalUrl);
   return sent === routedUrl(request) ? undefined : sent;
 }
 
 function routedUrl(request: PlatformRequest): string {
-  return (request.baseUrl ?? '') + request.url.replace(ORIGIN, '');
+  return (request.baseUrl ?? '') + withoutOrigin(request.url);
+}
+
+function withoutOrigin(url: string): string {
+  return url.startsWith('/') ? url : url.replace(ORIGIN, '');
 }
 
 const contexts = new WeakMap<object, IdempotencyContext>();

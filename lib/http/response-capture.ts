@@ -3,7 +3,7 @@ import type { ServerResponse } from 'node:http';
 import type { HeaderList, Outcome } from '../core/record';
 import { tombstoneFor, unsendable } from '../core/stored-outcome';
 import type { HeaderFilter } from '../options/idempotency.options';
-import { Overrides } from './overrides';
+import { ResponseHold, type Holder, type Method } from './held-response';
 import {
   assertStatusLine,
   bytesOf,
@@ -21,36 +21,23 @@ import {
   type WriteCallback,
 } from './response-head';
 
-/** In the order in which they are put on. */
-const OVERRIDDEN = [
-  'setHeader',
-  'setHeaders',
-  'appendHeader',
-  'removeHeader',
-  'writeHead',
-  'flushHeaders',
-  'write',
-  'end',
-  'destroy',
-] as const;
-
 /**
  * Holds a response back on the wire, whoever writes it (Nest, a filter, a stream, `@Res()`), until its outcome is
  * recorded: what a client has seen is what every retry gets. To its writer it looks sent.
  *
  * A response that outgrows `maxBodySize` while it is streamed is let through from there on; only its end is held.
  */
-export class ResponseCapture {
+export class ResponseCapture implements Holder {
   /** Resolves with the outcome once the handler's side has ended the response; with undefined if it failed to. */
   readonly ended: Promise<Outcome | undefined>;
   /** True once the held response has gone to the client. */
   sent = false;
 
   private readonly logger = new Logger('Idempotency');
-  /** Whether middleware has sent a head already, to which nothing can be added. */
-  private readonly headGone: boolean;
-  private readonly overrides: Overrides;
-  private readonly chunks: Buffer[] = [];
+  /** Whether middleware has sent a head already. */
+  private readonly headGoneBefore: boolean;
+  private readonly hold: ResponseHold;
+  private chunks: Buffer[] = [];
   private size = 0;
   private status: number | undefined;
   private reason: string | undefined;
@@ -59,7 +46,6 @@ export class ResponseCapture {
   private passing = false;
   private lengthRemoved = false;
   private givingUp: NodeJS.Timeout | undefined;
-  private bare!: Pick<ServerResponse, 'setHeader' | 'removeHeader'>;
   private resolveEnded!: (outcome: Outcome | undefined) => void;
 
   constructor(
@@ -68,11 +54,9 @@ export class ResponseCapture {
     private readonly keepsHeader: HeaderFilter,
   ) {
     this.ended = new Promise((resolve) => (this.resolveEnded = resolve));
-    this.headGone = response.headersSent;
-    this.overrides = new Overrides(response);
-    this.overrides.hold(this);
-    this.override();
-    if (this.headGone) this.sendHead();
+    this.headGoneBefore = response.headersSent;
+    this.hold = new ResponseHold(response, this);
+    if (this.headGoneBefore) this.sendHead();
   }
 
   /** Lets the held response go to the client, with these headers beside or instead of its own. */
@@ -82,17 +66,43 @@ export class ResponseCapture {
     this.restore();
     if (!this.headGone)
       for (const [name, value] of Object.entries(headers)) this.response.setHeader(name, value);
-    this.response.end(this.passing ? undefined : Buffer.concat(this.chunks));
+    this.response.end(this.passing ? undefined : this.body());
   }
 
-  /** True once its writer has begun the response. */
-  get begun(): boolean {
-    return this.headSent;
+  /** Whether its writer has begun the response; undefined once that is for the client to see. */
+  get begun(): boolean | undefined {
+    return this.passing ? undefined : this.headSent;
   }
 
-  /** True once its writer has ended the response. */
-  get over(): boolean {
-    return this.hasEnded;
+  /** Whether its writer has ended the response, likewise. */
+  get over(): boolean | undefined {
+    return this.passing ? undefined : this.hasEnded;
+  }
+
+  /** What a writer calls on the response. */
+  answer(method: Method, args: readonly unknown[]): unknown {
+    if (this.passing && method !== 'end' && method !== 'destroy') return this.hold.call(method, ...args);
+    switch (method) {
+      case 'write':
+        return this.write(args);
+      case 'end':
+        return this.end(args);
+      case 'destroy':
+        return this.destroy(args);
+      case 'writeHead':
+        return this.writeHead(args);
+      case 'flushHeaders':
+        this.sendHead();
+        return undefined;
+      case 'setHeader':
+      case 'setHeaders':
+      case 'appendHeader':
+      case 'removeHeader':
+        if (this.headSent) throw headersSentError();
+        if (method === 'removeHeader' && String(args[0]).toLowerCase() === 'content-length')
+          this.lengthRemoved = true;
+        return this.hold.call(method, ...args);
+    }
   }
 
   /**
@@ -133,72 +143,32 @@ export class ResponseCapture {
     else this.response.once('close', giveUp);
   }
 
-  private override(): void {
-    const { response } = this;
-    this.overrides.remember(...OVERRIDDEN);
-
-    const setHeader = response.setHeader.bind(response);
-    const removeHeader = response.removeHeader.bind(response);
-    this.bare = { setHeader, removeHeader };
-    const guarded =
-      <A extends unknown[], R>(call: (...args: A) => R) =>
-      (...args: A): R => {
-        if (this.headSent) throw headersSentError();
-        return call(...args);
-      };
-    response.setHeader = guarded(setHeader);
-    for (const name of ['setHeaders', 'appendHeader']) {
-      const call: unknown = Reflect.get(response, name); // HTTP/2 lacks setHeaders
-      if (typeof call !== 'function') continue;
-      Reflect.set(
-        response,
-        name,
-        guarded((...args: unknown[]): unknown => Reflect.apply(call, response, args)),
-      );
-    }
-    response.removeHeader = guarded((name: string) => {
-      if (name.toLowerCase() === 'content-length') this.lengthRemoved = true;
-      removeHeader(name);
-    });
-
-    response.writeHead = (status: number, ...rest: unknown[]) => {
-      if (this.headSent) throw headersSentError();
-      const reason = typeof rest[0] === 'string' ? rest[0] : reasonOf(response);
-      const statusCode = status | 0; // as Node does, since some give text
-      const sound = this.accepts(() => assertStatusLine(statusCode, reason));
-      response.statusCode = sound ? statusCode : 500;
-      setReason(response, sound ? reason : '');
-      for (const [name, value] of headerEntries(rest.at(-1))) this.accepts(() => setHeader(name, value));
-      this.sendHead();
-      return response;
-    };
-    response.flushHeaders = () => this.sendHead();
-    response.write = (chunk: Chunk, ...rest: unknown[]) => this.write(chunk, rest);
-    response.end = (...args: unknown[]) => this.end(args);
-    this.overrideDestroy();
-  }
-
   /**
    * A writer that gives its response up half-way fails as a 500 does, unless the client has something of it already
    * or has left, so that the writer had to.
    */
-  private overrideDestroy(): void {
+  private destroy(args: readonly unknown[]): unknown {
     const { response } = this;
-    const destroy = response.destroy.bind(response);
-    response.destroy = (error?: Error) => {
-      const failed = !this.passing && !isClosed(response);
-      const status = failed ? 500 : (this.status ?? response.statusCode);
-      this.abandon(tombstoneFor(status, this.passing ? 'too_large' : 'unstorable'));
-      return destroy(error);
-    };
+    const failed = !this.passing && !isClosed(response);
+    const status = failed ? 500 : (this.status ?? response.statusCode);
+    this.abandon(tombstoneFor(status, this.passing ? 'too_large' : 'unstorable'));
+    return this.hold.call('destroy', ...args);
   }
 
   private restore(): void {
-    if (this.status !== undefined) {
-      this.response.statusCode = this.status;
-      setReason(this.response, this.reason);
-    }
-    this.overrides.restore();
+    this.giveStatus();
+    this.hold.letGo();
+  }
+
+  private giveStatus(): void {
+    if (this.status === undefined) return;
+    this.response.statusCode = this.status;
+    if (reasonOf(this.response) !== this.reason) setReason(this.response, this.reason);
+  }
+
+  /** Whether nothing can be added to the head any more, although none of the body has gone. */
+  private get headGone(): boolean {
+    return this.headGoneBefore || (!this.passing && this.hold.escaped);
   }
 
   private get headSent(): boolean {
@@ -213,9 +183,9 @@ export class ResponseCapture {
     if (this.headSent) return;
     const statusCode = this.response.statusCode | 0; // as above
     const reason = reasonOf(this.response);
-    setReason(this.response); // or whoever answers in its place would fail at the same
+    if (reason) setReason(this.response); // or whoever answers in its place would fail at the same
     assertStatusLine(statusCode, reason);
-    setReason(this.response, reason);
+    if (reason) setReason(this.response, reason);
     this.status = statusCode;
     this.reason = reason;
   }
@@ -235,14 +205,28 @@ export class ResponseCapture {
     }
   }
 
-  private write(chunk: Chunk, rest: readonly unknown[]): boolean {
-    const callback = callbackIn(rest);
+  private writeHead([status, ...rest]: readonly unknown[]): ServerResponse {
+    if (this.headSent) throw headersSentError();
+    const { response } = this;
+    const reason = typeof rest[0] === 'string' ? rest[0] : reasonOf(response);
+    const statusCode = Number(status) | 0; // as Node does, since some give text
+    const sound = this.accepts(() => assertStatusLine(statusCode, reason));
+    response.statusCode = sound ? statusCode : 500;
+    setReason(response, sound ? reason : '');
+    for (const [name, value] of headerEntries(rest.at(-1)))
+      this.accepts(() => this.hold.call('setHeader', name, value));
+    this.sendHead();
+    return response;
+  }
+
+  private write(args: readonly unknown[]): boolean {
+    const callback = callbackIn(args);
     if (this.hasEnded) {
       if (callback) process.nextTick(callback, writeAfterEndError());
       return false;
     }
     this.sendHead();
-    this.keep(chunk, rest[0]);
+    this.keep(args[0] as Chunk, args[1]);
     if (this.size > this.maxBodySize) return this.letThrough(callback);
     if (callback) process.nextTick(callback);
     return true;
@@ -252,7 +236,10 @@ export class ResponseCapture {
     if (this.hasEnded) return this.response;
     this.sendHead();
     const [chunk, encoding] = args;
-    if (typeof chunk === 'string' || chunk instanceof Uint8Array) this.keep(chunk, encoding);
+    if (typeof chunk === 'string' || chunk instanceof Uint8Array) {
+      if (this.passing) this.hold.call('write', chunk, typeof encoding === 'string' ? encoding : 'utf8');
+      else this.keep(chunk, encoding);
+    }
     const callback = callbackIn(args);
     if (callback) this.response.once('finish', callback);
     this.hasEnded = true; // for whatever reads the outcome's headers
@@ -272,6 +259,14 @@ export class ResponseCapture {
     this.chunks.push(bytes);
   }
 
+  private body(): Buffer {
+    const [first, ...others] = this.chunks;
+    if (first && others.length === 0) return first;
+    const whole = Buffer.concat(this.chunks);
+    this.chunks = [whole];
+    return whole;
+  }
+
   private outcome(): Outcome {
     const status = this.status ?? this.response.statusCode;
     if (this.headGone) return tombstoneFor(status, 'unstorable');
@@ -285,7 +280,7 @@ export class ResponseCapture {
       return tombstoneFor(status, 'unstorable');
     }
     const problem = unsendable({ status, headers });
-    if (problem === undefined) return { kind: 'response', status, headers, body: Buffer.concat(this.chunks) };
+    if (problem === undefined) return { kind: 'response', status, headers, body: this.body() };
     this.logger.warn(`A response with status ${status} cannot be replayed: ${problem}`);
     return tombstoneFor(status, 'unstorable');
   }
@@ -296,25 +291,16 @@ export class ResponseCapture {
     const chunked = response.getHeader('transfer-encoding') === 'chunked';
     const lengthless = this.lengthRemoved && !response.hasHeader('content-length');
     if (!(chunked || lengthless) || response.hasHeader('trailer') || !hasBody(response, status)) return;
-    this.bare.removeHeader('transfer-encoding');
-    this.bare.setHeader('Content-Length', this.size);
+    this.hold.call('removeHeader', 'transfer-encoding');
+    this.hold.call('setHeader', 'Content-Length', this.size);
   }
 
   /** Too long to be recorded: sends what was held, and holds only the end from now on. */
   private letThrough(callback: WriteCallback | undefined): boolean {
-    const { response } = this;
-    this.restore();
+    this.giveStatus();
     this.passing = true;
     const held = this.chunks.splice(0);
-    for (const chunk of held.slice(0, -1)) response.write(chunk);
-    const flowing = response.write(held.at(-1) ?? '', callback);
-    this.overrides.remember('destroy', 'end');
-    this.overrideDestroy();
-    response.end = (...args: unknown[]) => {
-      const [chunk, encoding] = args;
-      if (typeof chunk === 'string' || chunk instanceof Uint8Array) response.write(bytesOf(chunk, encoding));
-      return this.end(args.filter((arg) => typeof arg === 'function'));
-    };
-    return flowing;
+    for (const chunk of held.slice(0, -1)) this.hold.call('write', chunk);
+    return this.hold.call('write', held.at(-1) ?? '', callback) === true;
   }
 }

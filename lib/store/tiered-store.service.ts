@@ -7,6 +7,7 @@ import type { HealthReport, TierHealth } from '../observability/health';
 import { IdempotencyMetrics } from '../observability/metrics';
 import { MODULE_SETTINGS } from '../options/module-settings';
 import type { ModuleSettings } from '../options/resolve';
+import { Hints } from './hints';
 import { PendingWrites, type Completion } from './pending-writes';
 import { PostgresProvider } from './postgres/postgres.provider';
 import type { PostgresStore } from './postgres/postgres.store';
@@ -37,6 +38,7 @@ const HEDGE = 20;
 @Injectable()
 export class TieredStoreService implements IdempotencyStore {
   private tiers!: Tiers;
+  private readonly hints = new Hints();
 
   constructor(
     @Inject(MODULE_SETTINGS) private readonly settings: ModuleSettings,
@@ -88,7 +90,7 @@ export class TieredStoreService implements IdempotencyStore {
     const { claim } = result;
     const adopted = claim.attempt > 1 ? await this.adopt(claim) : undefined;
     if (adopted) return { claimed: false, record: adopted };
-    void this.write({ claim, state: 'in_progress', lease: request.lease });
+    this.hint(claim, request.lease);
     return result;
   }
 
@@ -102,6 +104,7 @@ export class TieredStoreService implements IdempotencyStore {
     heldUntil = (): number => Infinity,
   ): Promise<CompleteResult> {
     const completion = { claim, outcome };
+    this.hints.drop(claim.token);
     try {
       const result = await this.askArbiter('complete', () => this.tiers.arbiter.complete(claim, outcome));
       this.afterCompletion(completion, result);
@@ -117,6 +120,7 @@ export class TieredStoreService implements IdempotencyStore {
   }
 
   async release(claim: Claim): Promise<boolean> {
+    this.hints.drop(claim.token);
     try {
       const released = await this.askArbiter('release', () => this.tiers.arbiter.release(claim));
       // A retry at once should find the key free; a slow Redis is no reason to hold the answer up.
@@ -236,6 +240,14 @@ export class TieredStoreService implements IdempotencyStore {
   private afterCompletion({ claim, outcome }: Completion, result: CompleteResult): void {
     if (result.recorded) this.rememberOutcome(claim, outcome);
     else this.refill(result.record);
+  }
+
+  /** At once where the key was taken over, as its fence keeps out what an earlier owner may still write. */
+  private hint(claim: Claim, lease: number): void {
+    const write = (elapsed: number): void =>
+      void this.write({ claim, state: 'in_progress', lease: Math.max(1, lease - elapsed) });
+    if (claim.attempt > 1) write(0);
+    else if (this.tiers.cache) this.hints.later(claim.token, write);
   }
 
   /**

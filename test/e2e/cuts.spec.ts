@@ -100,7 +100,9 @@ describe('processes that lose a store, or a reply', () => {
     const mine = await claim(a);
     a.postgres.off = true;
     await expect(a.store.complete(mine, text('A'), () => performance.now())).rejects.toThrow(/unavailable/);
-    expect(await a.store.find(id).catch(() => 'unknown')).not.toMatchObject({ state: 'completed' });
+    expect(await a.store.find(id).catch(() => ({ state: 'unknown' }))).not.toMatchObject({
+      state: 'completed',
+    });
   });
 
   it('the process that holds an outcome in memory does not run the handler again once Postgres is back', async () => {

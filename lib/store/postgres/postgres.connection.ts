@@ -216,23 +216,21 @@ export class PostgresConnection {
   }
 
   /** Settles as `promise` does, or rejects at the deadline, or when the connection is closed. */
-  private async within<T>(promise: Promise<T>, deadline: number, what: string, timeout: number): Promise<T> {
-    let timer: NodeJS.Timeout | undefined;
-    let giveUp!: (error: Error) => void;
-    const expired = new Promise<never>((_, reject) => {
-      giveUp = reject;
-      timer = setTimeout(
-        () => reject(new DeadlineError(what, timeout)),
-        Math.max(0, deadline - performance.now()),
+  private within<T>(promise: Promise<T>, deadline: number, what: string, timeout: number): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const left = Math.max(0, deadline - performance.now());
+      const timer = setTimeout(() => settle(() => reject(new DeadlineError(what, timeout))), left);
+      const settle = (outcome: () => void): void => {
+        clearTimeout(timer);
+        this.waiting.delete(reject);
+        outcome();
+      };
+      this.waiting.add(reject);
+      promise.then(
+        (value) => settle(() => resolve(value)),
+        (error: unknown) => settle(() => reject(error instanceof Error ? error : new Error(String(error)))),
       );
     });
-    this.waiting.add(giveUp);
-    try {
-      return await Promise.race([promise, expired]);
-    } finally {
-      clearTimeout(timer);
-      this.waiting.delete(giveUp);
-    }
   }
 }
 

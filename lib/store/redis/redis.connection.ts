@@ -42,6 +42,8 @@ export class RedisConnection {
   private readonly connectPause = new Backoff();
   private probeTimer: NodeJS.Timeout | undefined;
   private probing: Promise<void> | undefined;
+  /** Whether the breaker has heard of a failure last. */
+  private failing = false;
   /** Whether this connection, since it was made, has answered a probe. */
   private proven = false;
   private up = false;
@@ -91,11 +93,27 @@ export class RedisConnection {
     if (!this.available)
       throw new StoreUnavailableError('redis', operation, 'it is bypassed until it answers a probe', false);
     try {
-      return await this.breaker.execute(() => inTime(command(this.client), this.timeout));
+      const answer = await inTime(command(this.client), this.timeout);
+      // To tell of each success costs more than to decode a record, and it is news only after a failure.
+      if (this.failing) await this.tell();
+      return answer;
     } catch (error) {
-      if (isFailureOfRedis(error)) this.suspect();
+      if (isFailureOfRedis(error)) {
+        await this.tell(error);
+        this.suspect();
+      }
       throw new StoreUnavailableError('redis', operation, withoutArguments(error));
     }
+  }
+
+  /** Tells the breaker what became of a command, unless it has opened meanwhile: then only a probe counts. */
+  private async tell(failure?: Error): Promise<void> {
+    this.failing = failure !== undefined;
+    if (this.breaker.state !== CircuitState.Closed) return;
+    const outcome = (): void => {
+      if (failure) throw failure;
+    };
+    await this.breaker.execute(outcome).catch(() => undefined);
   }
 
   /**
@@ -228,7 +246,7 @@ async function settled(promise: Promise<unknown>, timeout: number): Promise<void
   await inTime(promise, timeout).catch(() => undefined);
 }
 
-function isFailureOfRedis(error: unknown): boolean {
+function isFailureOfRedis(error: unknown): error is Error {
   return error instanceof Error && (error.name !== 'ReplyError' || UNUSABLE.test(error.message));
 }
 
