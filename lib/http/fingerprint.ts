@@ -31,7 +31,13 @@ export async function fingerprintOf(
   options: RouteOptions,
   versioning?: VersioningOptions,
 ): Promise<string> {
-  if (options.fingerprint) return hash('sha256', given(await options.fingerprint(context)), 'hex');
+  return options.fingerprint
+    ? hash('sha256', given(await options.fingerprint(context)), 'hex')
+    : requestFingerprint(context, versioning);
+}
+
+/** {@link fingerprintOf} a route without a `fingerprint` option. */
+export function requestFingerprint(context: ExecutionContext, versioning?: VersioningOptions): string {
   const request = context.switchToHttp().getRequest<PlatformRequest>();
   const { path, query } = target(request);
   const [kind, bytes] = bodyBytes(request.body);

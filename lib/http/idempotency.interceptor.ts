@@ -15,9 +15,9 @@ import { recordId, type Outcome, type ResponseOutcome } from '../core/record';
 import { tombstoneFor } from '../core/stored-outcome';
 import { IdempotencyMetrics } from '../observability/metrics';
 import type { RouteOptions } from '../options/resolve';
-import { fingerprintOf } from './fingerprint';
+import { fingerprintOf, requestFingerprint } from './fingerprint';
 import { answersItself, HandlerWatch } from './handler-watch';
-import { keyOf } from './key';
+import { headerKeyOf, keyOf } from './key';
 import { IdempotencyException, problemHeaders, problemResponse } from './problems';
 import { replay, substitute } from './replay';
 import { rawResponse, setContext, type PlatformResponse } from './request';
@@ -80,16 +80,21 @@ export class IdempotencyInterceptor implements NestInterceptor {
     route: RouteOptions,
   ): Promise<ProtectedRequest | undefined> {
     try {
-      const key = await keyOf(context, route);
+      // Most routes have no option to wait for.
+      const key = route.key ? await keyOf(context, route) : headerKeyOf(context, route);
       if (key === undefined) {
         if (route.required) throw keyMissing(route);
         this.metrics.request('unprotected');
         return undefined;
       }
-      const [scope, fingerprint] = await Promise.all([
-        this.scopes.resolve(context, route),
-        fingerprintOf(context, route, this.application.getVersioning()),
-      ]);
+      const versioning = this.application.getVersioning();
+      const [scope, fingerprint] =
+        route.scope || route.fingerprint
+          ? await Promise.all([
+              this.scopes.resolve(context, route),
+              fingerprintOf(context, route, versioning),
+            ])
+          : [this.scopes.requestScope(context), requestFingerprint(context, versioning)];
       return { id: recordId(scope, key), fingerprint, policy: route.policy };
     } catch (error) {
       this.metrics.request(isIdempotencyError(error) ? error.code : 'failed');

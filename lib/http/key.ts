@@ -13,9 +13,16 @@ const BARE_KEY = /^[\x20-\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]+$/;
  * @throws IdempotencyError `key_invalid`, before any store is asked
  */
 export async function keyOf(context: ExecutionContext, options: RouteOptions): Promise<string | undefined> {
-  const key = options.key
-    ? await options.key(context)
-    : keyInHeaders(rawRequest(context.switchToHttp().getRequest<PlatformRequest>()), options);
+  return options.key ? checked(await options.key(context), options) : headerKeyOf(context, options);
+}
+
+/** {@link keyOf} a route without a `key` option. */
+export function headerKeyOf(context: ExecutionContext, options: RouteOptions): string | undefined {
+  const request = rawRequest(context.switchToHttp().getRequest<PlatformRequest>());
+  return checked(keyInHeaders(request, options), options);
+}
+
+function checked(key: unknown, options: RouteOptions): string | undefined {
   if (key === undefined) return undefined;
   if (typeof key !== 'string') throw invalidKey('the `key` option gave something else than a string');
   assertKey(key, options.policy.maxKeyLength);

@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import type { ResponseOutcome } from '../core/record';
 import { REASON } from '../core/stored-outcome';
-import { setReason } from './response-head';
+import { reasonOf, setReason } from './response-head';
 
 /** Marks a response that was not made by the handler just now. */
 export const REPLAY_HEADER = 'Idempotent-Replayed';
@@ -21,7 +21,7 @@ export function substitute(response: ServerResponse, outcome: ResponseOutcome): 
 
 function write(response: ServerResponse, { status, headers, body }: ResponseOutcome): void {
   response.statusCode = status;
-  setReason(response); // the status' own, unless one was recorded
+  if (reasonOf(response)) setReason(response); // the status' own, unless one was recorded
   // A response that was held and dropped has lost its length, and Node would send this one in chunks.
   const dropped = response.hasHeader('Content-Length');
   if (dropped) response.removeHeader('Content-Length');

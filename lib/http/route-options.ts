@@ -1,5 +1,4 @@
 import { Inject, Injectable, type ExecutionContext, type Type } from '@nestjs/common';
-import type { IdempotencyOptions } from '../options/idempotency.options';
 import { MODULE_SETTINGS } from '../options/module-settings';
 import { resolveRouteOptions, type ModuleSettings, type RouteOptions } from '../options/resolve';
 import { optionsOf } from './idempotent.decorator';
@@ -8,12 +7,18 @@ import type { PlatformRequest } from './request';
 /** Repeating these is safe by definition (RFC 9110, 9.2.1), so a decorated class leaves them alone. */
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
 
+/** The options of one handler, by the kind of HTTP method that it is called with. */
+interface Resolved {
+  readonly safe?: RouteOptions;
+  readonly others?: RouteOptions;
+}
+
 export type Handler = ReturnType<ExecutionContext['getHandler']>;
 
 /** Reads what `@Idempotent()` says of a route, and resolves it once per handler and class. */
 @Injectable()
 export class RouteOptionsReader {
-  private readonly resolved = new WeakMap<Handler, WeakMap<Type, RouteOptions | null>>();
+  private readonly resolved = new WeakMap<Handler, WeakMap<Type, Resolved>>();
 
   constructor(@Inject(MODULE_SETTINGS) private readonly settings: ModuleSettings) {}
 
@@ -33,25 +38,19 @@ export class RouteOptionsReader {
    * @throws InvalidOptionsError
    */
   of(type: Type, handler: Handler, method: string): RouteOptions | undefined {
-    const onMethod = optionsOf(handler);
-    if (!onMethod && SAFE_METHODS.has(method)) return undefined;
-
     let byClass = this.resolved.get(handler);
     if (!byClass) this.resolved.set(handler, (byClass = new WeakMap()));
-    let options = byClass.get(type);
-    if (options === undefined)
-      byClass.set(type, (options = this.resolve(onMethod, optionsOf(type), type, handler)));
-    return options ?? undefined;
+    let resolved = byClass.get(type);
+    if (!resolved) byClass.set(type, (resolved = this.resolve(type, handler)));
+    return SAFE_METHODS.has(method) ? resolved.safe : resolved.others;
   }
 
-  private resolve(
-    onMethod: IdempotencyOptions | undefined,
-    onClass: IdempotencyOptions | undefined,
-    type: Type,
-    handler: Handler,
-  ): RouteOptions | null {
-    if (!onMethod && !onClass) return null;
+  private resolve(type: Type, handler: Handler): Resolved {
+    const onMethod = optionsOf(handler);
+    const onClass = optionsOf(type);
+    if (!onMethod && !onClass) return {};
     const where = `@Idempotent() on ${type.name}.${handler.name}`;
-    return resolveRouteOptions(where, onMethod ?? {}, onClass ?? {}, this.settings.defaults);
+    const others = resolveRouteOptions(where, onMethod ?? {}, onClass ?? {}, this.settings.defaults);
+    return onMethod ? { safe: others, others } : { others };
   }
 }

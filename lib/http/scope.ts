@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
-import { Injectable, Logger, type ExecutionContext } from '@nestjs/common';
+import { Injectable, Logger, type ExecutionContext, type Type } from '@nestjs/common';
 import { HOST_METADATA } from '@nestjs/common/constants';
 import { HttpAdapterHost } from '@nestjs/core';
 import type { RouteOptions } from '../options/resolve';
@@ -30,22 +30,40 @@ const LASTING = /^(?!(?:negotiate|ntlm) )(?:[!#$%&'*+.^_`|~\w-]+ +)?[\w.~+/-]+=*
 @Injectable()
 export class ScopeResolver {
   private readonly logger = new Logger('Idempotency');
+  private readonly withHost = new WeakMap<Type, boolean>();
   private warned = false;
 
   constructor(private readonly adapterHost: HttpAdapterHost) {}
 
   async resolve(context: ExecutionContext, options: RouteOptions): Promise<string> {
+    return options.scope
+      ? this.scopeOf(context, named(await options.scope(context)))
+      : this.requestScope(context);
+  }
+
+  /** {@link resolve} a route without a `scope` option. */
+  requestScope(context: ExecutionContext): string {
+    return this.scopeOf(context, this.principalOf(context.switchToHttp().getRequest<PlatformRequest>()));
+  }
+
+  private scopeOf(context: ExecutionContext, principal: string | undefined): string {
     const request = context.switchToHttp().getRequest<PlatformRequest>();
-    const principal = options.scope ? named(await options.scope(context)) : this.principalOf(request);
     return httpScope(request.method, this.hostOf(context, request) + target(request).path, principal);
   }
 
   /** Controllers told apart by their host are different resources, often different tenants. */
   private hostOf(context: ExecutionContext, request: PlatformRequest): string {
-    // Nest sets it on every controller, most often to undefined.
-    if (Reflect.getMetadata(HOST_METADATA, context.getClass()) === undefined) return '';
+    if (!this.hasHost(context.getClass())) return '';
     const host = this.adapterHost.httpAdapter.getRequestHostname(request) as string | undefined;
     return `//${encodeURIComponent(host ?? '')}`;
+  }
+
+  private hasHost(type: Type): boolean {
+    let has = this.withHost.get(type);
+    // Nest sets it on every controller, most often to undefined.
+    if (has === undefined)
+      this.withHost.set(type, (has = Reflect.getMetadata(HOST_METADATA, type) !== undefined));
+    return has;
   }
 
   private principalOf(request: PlatformRequest): string | undefined {

@@ -253,7 +253,7 @@ function bytes(hash: string): Bytea {
 
 /** Postgres' text cannot hold NUL. Scope and key are stored for operators only, so nothing is lost. */
 function printable(text: string): string {
-  return text.replaceAll('\0', '\ufffd');
+  return text.includes('\0') ? text.replaceAll('\0', '\ufffd') : text;
 }
 
 function contended(operation: string): StoreUnavailableError {

@@ -9,6 +9,7 @@ import {
 import { StoreUnavailableError } from '../../core/errors';
 import { Backoff } from './backoff';
 import { DISCONNECT_TIMEOUT, failFastDuplicate, isCluster, type RedisClient } from './fail-fast.client';
+import { WriteCoalescer } from './write-coalescer';
 import { RedisClock } from './redis.clock';
 
 export interface RedisConnectionOptions {
@@ -37,10 +38,12 @@ export class RedisConnection {
   private readonly logger = new Logger('Idempotency');
   private readonly onAvailabilityChange: (up: boolean) => void;
   private readonly client: RedisClient;
+  private readonly writes: WriteCoalescer | undefined;
   private readonly breaker: CircuitBreakerPolicy;
   private readonly probePause = new Backoff();
   private readonly connectPause = new Backoff();
   private probeTimer: NodeJS.Timeout | undefined;
+  private underWay = 0;
   private probing: Promise<void> | undefined;
   /** Whether the breaker has heard of a failure last. */
   private failing = false;
@@ -55,6 +58,7 @@ export class RedisConnection {
     this.timeout = options.timeout ?? DEFAULT_TIMEOUT;
     this.onAvailabilityChange = options.onAvailabilityChange ?? (() => undefined);
     this.client = failFastDuplicate(application, this.timeout, () => this.connectPause.next());
+    if (!isCluster(this.client)) this.writes = new WriteCoalescer(this.client);
     this.breaker = circuitBreaker(handleWhen(isFailureOfRedis), {
       // When to probe is decided here, not by cockatiel, which would go by a wall clock that may be set back.
       halfOpenAfter: Number.NEGATIVE_INFINITY,
@@ -92,6 +96,8 @@ export class RedisConnection {
   async run<T>(operation: string, command: (client: RedisClient) => Promise<T>): Promise<T> {
     if (!this.available)
       throw new StoreUnavailableError('redis', operation, 'it is bypassed until it answers a probe', false);
+    this.writes?.gather(this.underWay > 0);
+    this.underWay += 1;
     try {
       const answer = await inTime(command(this.client), this.timeout);
       // To tell of each success costs more than to decode a record, and it is news only after a failure.
@@ -103,6 +109,8 @@ export class RedisConnection {
         this.suspect();
       }
       throw new StoreUnavailableError('redis', operation, withoutArguments(error));
+    } finally {
+      this.underWay -= 1;
     }
   }
 
