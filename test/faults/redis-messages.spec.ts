@@ -9,6 +9,8 @@ const RULINGS: readonly Ruling[] = ['lose', 'reset', 'cut'];
 const POINTS = STEPS.flatMap((step) =>
   (['request', 'reply'] as const).flatMap((side) => RULINGS.map((ruling) => [step, side, ruling] as const)),
 );
+/** Milliseconds of a handler for which Redis is told that it is at work. */
+const LONG_ENOUGH = 150;
 const DURATIONS = [100, 1_000, 10_000];
 const ROUTES: readonly Route[] = ['reject', 'retry'];
 const BY_ROUTE = ROUTES.flatMap((route) => DURATIONS.map((ms): [Route, number] => [route, ms]));
@@ -28,6 +30,7 @@ describe('one message to or from Redis is lost', () => {
     const first = await rig.send(owner, key, {
       route: 'reject',
       ...(step === 'removed' ? { fails: 500 } : {}),
+      ...(step === 'hint' ? { takes: LONG_ENOUGH } : {}),
     });
     await lost.reached;
     expect(first.status).toBe(step === 'removed' ? 500 : 201);
@@ -49,7 +52,7 @@ describe('one message to or from Redis is lost', () => {
     const key = randomUUID();
     const [owner, other] = [rig.instance(0), rig.instance(1)];
     const late = owner.redis.watch('hint', 'request', 'hold');
-    const { nonce } = await rig.sendUntilAnswered(owner, key);
+    const { nonce } = await rig.sendUntilAnswered(owner, key, { takes: LONG_ENOUGH });
     await late.reached;
     await rig.sendUntilAnswered(other, key); // refills Redis from Postgres
     late.resume();
