@@ -8,8 +8,12 @@ import { DUPLICATES, SMALL, type Cell, type Plan } from './plan';
 import type { CellResult, InFlight, StormResult, StormTurn, Turn } from './results';
 import type { Subject } from './subjects';
 
-/** Seconds of a turn that does not count, before those that do. */
+/** Seconds of a round that does not count, before those that do, and of each turn before it counts. */
 const WARM_UP = 0.5;
+const RUN_IN = 0.3;
+/** Responses after which V8 has compiled what it will. */
+const WARM = 12_000;
+const MOST_WARM_UPS = 10;
 const RECORDED = 512;
 const BATCH = 64;
 export const STORM_WAIT = 100;
@@ -91,14 +95,17 @@ export class Measurement {
     return state;
   }
 
-  /** Code that ran a few times only is slow, and subjects that are slow would run theirs less often. */
+  /** By responses and not by time: code that ran a few times only is slow, and those that are slow run theirs less often. */
   async warmUp(): Promise<void> {
     const bytes = SMALL;
+    const { seconds } = this.plan;
     for (const running of this.subjects.values()) {
-      const load = { kind: 'load', url: running.url, connections: 32, bytes } as const;
-      await this.loader.run({ ...load, seconds: 3 * this.plan.seconds });
-      const keys = await this.recorded(running, bytes);
-      await this.loader.run({ ...load, seconds: this.plan.seconds, keys });
+      const load = { kind: 'load', url: running.url, connections: 32, bytes, seconds } as const;
+      for (const keys of [undefined, await this.recorded(running, bytes)]) {
+        let responses = 0;
+        for (let turn = 0; turn < MOST_WARM_UPS && responses < WARM; turn++)
+          responses += (await this.loader.run({ ...load, keys })).responses;
+      }
     }
   }
 
@@ -106,6 +113,8 @@ export class Measurement {
     const { workload, connections, bytes } = cell;
     const { url } = running;
     const keys = workload === 'replays' ? await this.recorded(running, bytes) : undefined;
+    // It has idled while the others had their turns.
+    await this.loader.run({ kind: 'load', url, connections, seconds: RUN_IN, bytes, keys });
     const { executions } = await running.ask('state');
     const before = await read(running.pid, this.meters);
     const load = await this.loader.run({ kind: 'load', url, connections, seconds, bytes, keys });

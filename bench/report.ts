@@ -48,10 +48,11 @@ export function summary(results: Results): string {
   );
 }
 
-function titleOf({ workload, connections, bytes }: CellResult): string {
+function titleOf({ workload, connections, bytes, turns }: CellResult): string {
   const size = bytes >= 1024 ? `${bytes / 1024} KiB` : `${bytes} bytes`;
   const heading = workload === 'replays' ? 'Replays' : 'First requests';
-  return `${heading}, ${connections} connection${connections > 1 ? 's' : ''}, ${size}`;
+  const platform = Object.keys(turns).every((name) => name.endsWith('Fastify')) ? ', Fastify' : '';
+  return `${heading}, ${connections} connection${connections > 1 ? 's' : ''}, ${size}${platform}`;
 }
 
 function cellTable(results: Results, cell: CellResult): string {

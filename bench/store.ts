@@ -14,7 +14,7 @@ import { startPostgres } from '../servers';
  * Claim and completion through the Postgres store alone, single statements against batches, in interleaved rounds on
  * one real Postgres with fsync, so that noise hits all alike.
  *
- *   node -r ./test/support/register.js bench/store.ts
+ *   npm run bench:store
  */
 const ROUNDS = 5;
 const ROUND_MS = 1_000;

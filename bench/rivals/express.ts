@@ -33,7 +33,6 @@ async function mount(): Promise<void> {
       const client = await createClient({ url: REDIS_URL }).connect();
       const config = new IdempotencyConfig({
         eventKeyJmesPath: 'key',
-        payloadValidationJmesPath: 'order',
         throwOnNoIdempotencyKey: true,
       });
       config.registerLambdaContext(CONTEXT);
