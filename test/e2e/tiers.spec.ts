@@ -1,12 +1,16 @@
 import { randomUUID } from 'node:crypto';
 import { Body, Controller, Logger, Post } from '@nestjs/common';
+import { Redis } from 'ioredis';
 import { Idempotent, type IdempotencyModuleOptions } from '../../lib';
+import { RANK } from '../../lib/store/redis/codec';
 import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
 import { startApp, type TestApp } from '../support/app';
 import { eventually } from '../support/eventually';
 import { gate, type Gate } from '../support/gate';
 import { comparable, isReplay, type Answer } from '../support/http';
 import { metric } from '../support/metrics';
+
+const [IN_PROGRESS, COMPLETED] = [String(RANK.in_progress), String(RANK.completed)];
 
 let runs = 0;
 let held: Gate | undefined;
@@ -142,6 +146,43 @@ describe('with two tiers', () => {
       expect(other.status).toBe(201);
       expect(comparable(await post(app))).toEqual(comparable(other));
       expect(runs).toBe(2);
+    });
+  });
+
+  describe('tells Redis that a request is in flight', () => {
+    /** What is written to Redis, in its order: the first number of each value. */
+    async function ranksWritten(work: (ranks: readonly string[]) => Promise<unknown>): Promise<string[]> {
+      const client = new Redis(redis.url);
+      const monitor = await client.monitor();
+      const ranks: string[] = [];
+      monitor.on('monitor', (_time: string, [command = '', , value = '']: readonly string[]) => {
+        if (command.toLowerCase() === 'set') ranks.push(value[0] ?? '');
+      });
+      try {
+        await work(ranks);
+        await eventually(() => expect(ranks).toContain(COMPLETED));
+      } finally {
+        monitor.disconnect();
+        client.disconnect();
+      }
+      return ranks;
+    }
+
+    it('not where its handler is quick: the outcome is all that is written', async () => {
+      const app = await start();
+      expect(await ranksWritten(() => post(app))).toEqual([COMPLETED]);
+    });
+
+    it('once its handler takes longer', async () => {
+      const app = await start();
+      held = gate();
+      const written = await ranksWritten(async (ranks) => {
+        const first = post(app);
+        await eventually(() => expect(ranks).toEqual([IN_PROGRESS]));
+        held?.open();
+        return first;
+      });
+      expect(written).toEqual([IN_PROGRESS, COMPLETED]);
     });
   });
 
