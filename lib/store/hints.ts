@@ -1,3 +1,5 @@
+import { performance } from 'node:perf_hooks';
+
 /** Milliseconds. Most handlers have finished by then, and a duplicate that comes before asks Postgres instead. */
 const HINT_AFTER = 50;
 
@@ -7,12 +9,16 @@ export class Hints {
 
   /**
    * @param token of the claim
-   * @param write told how many milliseconds of the lease are over
+   * @param lease milliseconds from now. Once they are over, nothing is written: another claim may have been recorded
+   * @param write told how many milliseconds of the lease remain: a process that was busy is late
    */
-  later(token: string, write: (elapsed: number) => void): void {
+  later(token: string, lease: number, write: (remaining: number) => void): void {
+    this.drop(token);
+    const leaseUntil = performance.now() + lease;
     const timer = setTimeout(() => {
       this.timers.delete(token);
-      write(HINT_AFTER);
+      const remaining = leaseUntil - performance.now();
+      if (remaining >= 1) write(remaining);
     }, HINT_AFTER);
     timer.unref();
     this.timers.set(token, timer);
@@ -21,5 +27,9 @@ export class Hints {
   drop(token: string): void {
     clearTimeout(this.timers.get(token));
     this.timers.delete(token);
+  }
+
+  dropAll(): void {
+    for (const token of [...this.timers.keys()]) this.drop(token);
   }
 }

@@ -7,6 +7,7 @@ import type { HealthReport, TierHealth } from '../observability/health';
 import { IdempotencyMetrics } from '../observability/metrics';
 import { MODULE_SETTINGS } from '../options/module-settings';
 import type { ModuleSettings } from '../options/resolve';
+import { hedged } from './hedge';
 import { Hints } from './hints';
 import { PendingWrites, type Completion } from './pending-writes';
 import { PostgresProvider } from './postgres/postgres.provider';
@@ -26,9 +27,6 @@ interface Tiers {
   readonly retention: number;
   readonly pending: PendingWrites;
 }
-
-/** How long a request waits for Redis before it asks Postgres as well. Measured replays from a healthy Redis take under 1 ms. */
-const HEDGE = 20;
 
 /**
  * The one place that says what happens when a tier fails. Redis answers first if it can; whatever it says or fails
@@ -60,6 +58,7 @@ export class TieredStoreService implements IdempotencyStore {
 
   /** Gives the background writes a last try of `timeout` ms, then closes what the module opened. */
   async close(timeout: number): Promise<void> {
+    this.hints.dropAll();
     await (this.tiers as Tiers | undefined)?.pending.stop(timeout);
     await this.closeTiers();
   }
@@ -244,10 +243,12 @@ export class TieredStoreService implements IdempotencyStore {
 
   /** At once where the key was taken over, as its fence keeps out what an earlier owner may still write. */
   private hint(claim: Claim, lease: number): void {
-    const write = (elapsed: number): void =>
-      void this.write({ claim, state: 'in_progress', lease: Math.max(1, lease - elapsed) });
-    if (claim.attempt > 1) write(0);
-    else if (this.tiers.cache) this.hints.later(claim.token, write);
+    const write = (remaining: number): void => {
+      const leaseUntil = performance.now() + remaining;
+      void this.write({ claim, state: 'in_progress', lease: remaining }, leaseUntil);
+    };
+    if (claim.attempt > 1) write(lease);
+    else if (this.tiers.cache) this.hints.later(claim.token, lease, write);
   }
 
   /**
@@ -299,18 +300,6 @@ export class TieredStoreService implements IdempotencyStore {
     }
     return cache.gate.ask(operation, () => call(cache.store));
   }
-}
-
-/** What Redis answers, or undefined once a request has waited long enough for it. The promise never rejects. */
-function hedged<T>(answer: Promise<T>): Promise<T | undefined> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(() => resolve(undefined), HEDGE);
-    timer.unref();
-    void answer.then((value) => {
-      clearTimeout(timer);
-      resolve(value);
-    });
-  });
 }
 
 /** Redis' word alone: Postgres did not have it when it was written, and another claim may have won the key since. */

@@ -31,7 +31,6 @@ const CONNECTION = new Set([
   '57P03', // cannot connect now
   '57P04', // database dropped
   '57P05', // idle session timeout
-  '0A000', // the table was changed so that what this connection has prepared gives columns of another type
   '25006', // read-only: a standby since a failover; a new connection may find the new primary
 ]);
 
@@ -59,12 +58,20 @@ export function failureOf(error: unknown): Failure {
   const state = sqlState(error);
   if (state === undefined) return isProgrammingError(error) ? 'refused' : 'connection';
   if (TRANSIENT.has(state)) return 'transient';
-  if (CONNECTION.has(state) || state.startsWith('08')) return 'connection';
+  if (CONNECTION.has(state) || state.startsWith('08') || isOutdatedPlan(error)) return 'connection';
   if (UNPREPARED.has(state)) return 'unprepared';
   // 53: out of connections, memory or disk; 58: errors of the system below Postgres
   if (UNAVAILABLE.has(state) || state.startsWith('53') || state.startsWith('58')) return 'unavailable';
   if (SETUP.has(state)) return 'setup';
   return 'refused';
+}
+
+/**
+ * The table was changed so that what this connection has prepared gives columns of another type. The state (0A000) stands
+ * for much else, and the message is in the server's language.
+ */
+function isOutdatedPlan(error: unknown): boolean {
+  return error instanceof Error && 'routine' in error && error.routine === 'RevalidateCachedQuery';
 }
 
 /** Says what to do about a failure of kind `setup`. */

@@ -119,9 +119,11 @@ export class PostgresConnection {
     const query = (config: QueryConfig): Promise<QueryResult> =>
       this.within(client.query(config), deadline, 'the statement', timeout);
     const name = this.prepares ? nameOf(text) : undefined;
+    let sent = false;
     try {
       if (name && this.plansAreOld(client)) await query({ text: 'DISCARD PLANS' });
       onSend?.();
+      sent = true;
       const result = await query({ name, text, values: [...values] });
       this.proven.add(client);
       client.release();
@@ -139,7 +141,7 @@ export class PostgresConnection {
       // A server that was restarted leaves dead connections in the pool; all verbs may be sent twice.
       const worthAnother = this.proven.has(client) && !(error instanceof DeadlineError);
       destroy(client, error);
-      return { error, failure, worthAnother, sent: true };
+      return { error, failure, worthAnother, sent };
     }
   }
 

@@ -216,7 +216,10 @@ export class RedisConnection {
       .execute(() => this.askTime())
       .then(
         () => true,
-        () => false,
+        () => {
+          this.failing = true;
+          return false;
+        },
       );
   }
 

@@ -107,4 +107,22 @@ describe('prepared statements', () => {
     expect(await instance.store.claim(claimRequest('before'))).toMatchObject({ claimed: false });
     await claims(8, 9);
   });
+
+  it('fail alone with what the database does not support, as with any other refusal', async () => {
+    instance = await openInstance(url);
+    await sql(
+      url,
+      `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+         IF NEW.key = 'key-7' THEN RAISE feature_not_supported USING MESSAGE = 'no sevens'; END IF;
+         RETURN NEW;
+       END $$;
+       CREATE TRIGGER refuse BEFORE INSERT ON idempotency_cache FOR EACH ROW EXECUTE FUNCTION refuse()`,
+    );
+    const keys = Array.from({ length: 20 }, (_, n) => `key-${n}`);
+    const results = await Promise.allSettled(keys.map((key) => instance.store.claim(claimRequest(key))));
+    const refused = results.flatMap((result) =>
+      result.status === 'rejected' ? [String(result.reason)] : [],
+    );
+    expect(refused).toEqual(['error: no sevens']);
+  });
 });
