@@ -15,7 +15,7 @@ export {
   type IdempotencyErrorCode,
 } from './core/errors';
 export { LeaseLostError } from './core/lease';
-export type { IdempotencyContext } from './core/claim-context';
+export type { IdempotencyContext } from './core/protocol';
 export type {
   Claim,
   CompletedRecord,

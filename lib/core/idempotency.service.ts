@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
-import type { IdempotencyContext } from './claim-context';
 import { IdempotencyError } from './errors';
 import { assertKey } from './key';
-import type { Protocol } from './protocol';
+import type { IdempotencyContext, Protocol } from './protocol';
 import { bytesOf, isOrphaned, recordId, type IdempotencyRecord, type Outcome } from './record';
 import type { IdempotencyStore } from './store';
 import { unsendable } from './stored-outcome';

@@ -4,7 +4,6 @@ import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { IdempotencyMetrics } from '../observability/metrics';
 import type { Policy } from '../options/resolve';
-import { ClaimContext, type IdempotencyContext } from './claim-context';
 import { IdempotencyError, isIdempotencyError, StoreUnavailableError, UnreadableRecordError } from './errors';
 import { Flights, type Landing } from './flights';
 import { LeaseKeeper, type HeldLease } from './lease';
@@ -15,6 +14,17 @@ export interface ProtectedRequest {
   readonly id: RecordId;
   readonly fingerprint: string;
   readonly policy: Policy;
+}
+
+/** What a handler can know of the claim under which it runs. */
+export interface IdempotencyContext {
+  readonly key: string;
+  /** 1 at first, more if an earlier owner crashed: its effects may be there already. */
+  readonly attempt: number;
+  /** Rises with each claim of a key: a resource that keeps the highest it saw can refuse a stale owner's writes. */
+  readonly fence: number;
+  /** Aborts when the lease was lost. */
+  readonly signal: AbortSignal;
 }
 
 /** Runs the handler. Its outcome is recorded; without one, the key is given back. */
@@ -178,7 +188,14 @@ export class Protocol {
 
   private async runWork(claim: Claim, work: Work, lease: HeldLease): Promise<Outcome | undefined> {
     try {
-      return await work(new ClaimContext(claim, lease));
+      return await work({
+        key: claim.id.key,
+        attempt: claim.attempt,
+        fence: claim.fence,
+        get signal() {
+          return lease.signal;
+        },
+      });
     } catch (error) {
       await this.giveBack(claim);
       throw error;

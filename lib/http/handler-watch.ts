@@ -4,7 +4,7 @@ import {
   type ExecutionContext,
   type NestInterceptor,
 } from '@nestjs/common';
-import { INTERCEPTORS_METADATA, ROUTE_ARGS_METADATA } from '@nestjs/common/constants';
+import { INTERCEPTORS_METADATA } from '@nestjs/common/constants';
 import { Observable } from 'rxjs';
 import { Stream } from 'node:stream';
 import type { Handler } from './route-options';
@@ -94,18 +94,6 @@ const innermost: NestInterceptor = {
     });
   },
 };
-
-/** Whether the handler of this request may write its response by itself, so that Nest leaves it alone. */
-export function answersItself(context: ExecutionContext): boolean {
-  const type = context.getClass();
-  const parameters = (Reflect.getMetadata(ROUTE_ARGS_METADATA, type, context.getHandler().name) ??
-    {}) as Parameters;
-  return Object.entries(parameters).some(
-    ([kind, { data }]) => /^[12]:/.test(kind) && !data?.passthrough, // @Res(), @Next()
-  );
-}
-
-type Parameters = Readonly<Record<string, { readonly data?: { readonly passthrough?: boolean } }>>;
 
 /** Puts the watch closest to this handler. Metadata belongs to the process, so it may be there already. */
 export function watchHandler(handler: Handler): void {

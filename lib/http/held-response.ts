@@ -32,10 +32,11 @@ const holds = new WeakMap<ServerResponse, ResponseHold>();
  * Leads the calls on a response to its holder, until it is let go. A hold can be within another, as that of a refusal
  * is within its handler's.
  *
- * Most of what that takes is in a prototype of the response, made once for all of an application, and stays there:
- * without a hold it does what Node does. Express changes the prototype of each response, and V8 takes 1.5 µs and as
- * many KiB for each property that is put on one after that. Only `write` and `end` are worth it: they hold the response
- * also where another Express application, to which a handler may pass it, changes its prototype once more.
+ * What that takes is in a prototype of the response, made once for all of an application, and stays there: without a
+ * hold it does what Node does. Express changes the prototype of each response, and V8 takes 1.5 µs and as many KiB for
+ * each property that is put on one after that. But where a handler can get hold of the response, it may pass it to
+ * another Express application, which changes its prototype once more: there all of it is put on the response itself.
+ * \`write\` and \`end\` are everywhere, so that whoever else passes it on sends nothing before it is recorded.
  */
 export class ResponseHold {
   private outer: ResponseHold | undefined;
@@ -47,15 +48,16 @@ export class ResponseHold {
   constructor(
     private readonly response: ServerResponse,
     private readonly holder: Holder,
+    passedOn: boolean,
   ) {
     this.outer = holds.get(response);
     this.native = this.outer?.native ?? nativeOf(response);
     this.before = this.outer?.before ?? new Map<Method, Callable>();
-    if (!this.outer) this.putOn();
+    if (!this.outer) this.putOn(passedOn);
     holds.set(response, this);
   }
 
-  /** Whether its head has gone past the hold, as it can where its prototype was changed. */
+  /** Whether its head has gone past the hold, as it can where its prototype alone held it, and was changed. */
   get escaped(): boolean {
     return !this.outer && Reflect.get(this.native, 'headersSent', this.response) === true;
   }
@@ -92,7 +94,7 @@ export class ResponseHold {
     return hold ? hold.holder.answer(method, args) : Reflect.apply(methodOf(native, method), response, args);
   }
 
-  private putOn(): void {
+  private putOn(passedOn: boolean): void {
     const { response, before } = this;
     for (const name of METHODS) {
       if (!Object.hasOwn(response, name)) continue;
@@ -101,9 +103,14 @@ export class ResponseHold {
       before.set(name, own as Callable);
       Reflect.set(response, name, OWN[name]);
     }
-    response.write = OWN.write as typeof response.write;
-    response.end = OWN.end as typeof response.end;
-    Object.setPrototypeOf(response, heldOf(this.native));
+    if (passedOn) {
+      for (const name of METHODS) if (name in response) Reflect.set(response, name, OWN[name]);
+      Object.defineProperties(response, OWN_PROPERTIES);
+    } else {
+      response.write = OWN.write as typeof response.write;
+      response.end = OWN.end as typeof response.end;
+      Object.setPrototypeOf(response, heldOf(this.native));
+    }
   }
 
   /** What a writer has put on the response meanwhile was meant for the one that was held. */
@@ -134,9 +141,7 @@ function heldOf(native: object): object {
       ...Object.fromEntries(
         METHODS.filter((name) => name in native).map((name) => [name, method(native, name)]),
       ),
-      headersSent: property(native, 'headersSent', 'begun'),
-      // Not `finished`: by that a server that closes tells idle connections, which it cuts, from those in use.
-      writableEnded: property(native, 'writableEnded', 'over'),
+      ...properties(() => native),
     }) as object;
     heldPrototypes.set(native, held);
     nativePrototypes.set(held, native);
@@ -151,15 +156,18 @@ function method(native: object, name: Method): PropertyDescriptor {
   return { value, writable: true, configurable: true };
 }
 
-function property(
-  native: object,
-  name: 'headersSent' | 'writableEnded',
-  look: 'begun' | 'over',
-): PropertyDescriptor {
-  const get = function (this: ServerResponse): unknown {
-    return ResponseHold.looks(this, look) ?? Reflect.get(native, name, this);
+function properties(native: (response: ServerResponse) => object): PropertyDescriptorMap {
+  const property = (name: string, look: 'begun' | 'over'): PropertyDescriptor => ({
+    get(this: ServerResponse): unknown {
+      return ResponseHold.looks(this, look) ?? Reflect.get(native(this), name, this);
+    },
+    configurable: true,
+  });
+  return {
+    headersSent: property('headersSent', 'begun'),
+    // Not `finished`: by that a server that closes tells idle connections, which it cuts, from those in use.
+    writableEnded: property('writableEnded', 'over'),
   };
-  return { get, configurable: true };
 }
 
 /** Put on responses themselves. */
@@ -171,3 +179,4 @@ const OWN = Object.fromEntries(
     },
   ]),
 ) as Record<Method, Callable>;
+const OWN_PROPERTIES = properties(nativeOf);

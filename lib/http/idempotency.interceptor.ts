@@ -16,7 +16,8 @@ import { tombstoneFor } from '../core/stored-outcome';
 import { IdempotencyMetrics } from '../observability/metrics';
 import type { RouteOptions } from '../options/resolve';
 import { fingerprintOf, requestFingerprint } from './fingerprint';
-import { answersItself, HandlerWatch } from './handler-watch';
+import { answersItself, getsResponse } from './handler-parameters';
+import { HandlerWatch } from './handler-watch';
 import { headerKeyOf, keyOf } from './key';
 import { IdempotencyException, problemHeaders, problemResponse } from './problems';
 import { replay, substitute } from './replay';
@@ -47,14 +48,13 @@ export class IdempotencyInterceptor implements NestInterceptor {
     const route = this.routes.read(context);
     if (!route) return this.handle(context, next, this.routes.documentation);
     return new Observable((subscriber) => {
-      this.identify(context, route).then(
-        (request) => {
+      this.identify(context, route)
+        .then((request) => {
           if (subscriber.closed) return; // the client has left before anything began
           if (request) this.protect(context, next, route, request, subscriber);
           else subscriber.add(this.handle(context, next, route.documentation).subscribe(subscriber));
-        },
-        (error: unknown) => subscriber.error(this.refusal(context, route, error)),
-      );
+        })
+        .catch((error: unknown) => subscriber.error(this.refusal(context, route, error)));
     });
   }
 
@@ -122,7 +122,9 @@ export class IdempotencyInterceptor implements NestInterceptor {
         setContext(handled, claim);
         const watch = new HandlerWatch(handled);
         before = response.getHeaders();
-        capture = new ResponseCapture(rawResponse(response), route.policy.maxBodySize, route.keepsHeader);
+        const { maxBodySize } = route.policy;
+        const passedOn = getsResponse(context);
+        capture = new ResponseCapture(rawResponse(response), maxBodySize, route.keepsHeader, passedOn);
         const handling = this.handle(context, next, route.documentation, () => (refused = true));
         this.runHandler(handling, subscriber, response, capture, route.policy.lease);
         const outcome = await capture.ended;

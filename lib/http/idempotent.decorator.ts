@@ -1,5 +1,5 @@
 import { createParamDecorator, SetMetadata, type ExecutionContext } from '@nestjs/common';
-import type { IdempotencyContext } from '../core/claim-context';
+import type { IdempotencyContext } from '../core/protocol';
 import type { IdempotencyOptions } from '../options/idempotency.options';
 import { checkRouteOptions } from '../options/resolve';
 import { contextOf } from './request';

@@ -52,10 +52,11 @@ export class ResponseCapture implements Holder {
     private readonly response: ServerResponse,
     private readonly maxBodySize: number,
     private readonly keepsHeader: HeaderFilter,
+    passedOn = false,
   ) {
     this.ended = new Promise((resolve) => (this.resolveEnded = resolve));
     this.headGoneBefore = response.headersSent;
-    this.hold = new ResponseHold(response, this);
+    this.hold = new ResponseHold(response, this, passedOn);
     if (this.headGoneBefore) this.sendHead();
   }
 
