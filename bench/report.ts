@@ -17,7 +17,7 @@ export function markdown(results: Results): string {
   return parts.filter((part) => part !== '').join('\n\n');
 }
 
-export function goals(results: Results): string {
+function goals(results: Results): string {
   const rows = goalsOf(results).map(({ goal, figure, reached }) => [
     goal,
     figure,

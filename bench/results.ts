@@ -104,14 +104,17 @@ export class Figures {
     return this.own.reduce((sum, { failures }) => sum + failures, 0);
   }
 
-  /** Whether every key was executed once. A turn's end leaves at most one request per connection unanswered. */
+  /**
+   * Whether every key was executed once. A turn leaves at most one request per connection unanswered, and so does its
+   * run-in, whose last executions count with the turn's.
+   */
   get once(): boolean {
     const { workload, connections } = this.cell;
     if (this.own === this.bare) return true;
     return this.own.every(({ executions, responses }) =>
       workload === 'replays'
         ? executions === 0
-        : executions >= responses && executions <= responses + connections,
+        : executions >= responses && executions <= responses + 2 * connections,
     );
   }
 

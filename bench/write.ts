@@ -2,7 +2,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { format, resolveConfig } from 'prettier';
 import { chartsOf } from './chart';
-import { goals, markdown, summary } from './report';
+import { markdown, summary } from './report';
 import type { Results } from './results';
 
 const ROOT = join(__dirname, '..');
@@ -15,7 +15,7 @@ export async function write(results: Results): Promise<void> {
     writeFileSync(join(ROOT, 'docs', name), svg);
   }
   await between('docs/performance.md', 'results', markdown(results));
-  await between('README.md', 'results', `${summary(results)}\n\n${goals(results)}`);
+  await between('README.md', 'results', summary(results));
 }
 
 async function between(path: string, name: string, content: string): Promise<void> {
