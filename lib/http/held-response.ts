@@ -36,7 +36,7 @@ const holds = new WeakMap<ServerResponse, ResponseHold>();
  * hold it does what Node does. Express changes the prototype of each response, and V8 takes 1.5 µs and as many KiB for
  * each property that is put on one after that. But where a handler can get hold of the response, it may pass it to
  * another Express application, which changes its prototype once more: there all of it is put on the response itself.
- * \`write\` and \`end\` are everywhere, so that whoever else passes it on sends nothing before it is recorded.
+ * `write` and `end` are everywhere, so that whoever else passes it on sends nothing before it is recorded.
  */
 export class ResponseHold {
   private outer: ResponseHold | undefined;
@@ -97,20 +97,13 @@ export class ResponseHold {
   private putOn(passedOn: boolean): void {
     const { response, before } = this;
     for (const name of METHODS) {
-      if (!Object.hasOwn(response, name)) continue;
-      const own: unknown = Reflect.get(response, name);
-      if (own === OWN[name]) continue;
-      before.set(name, own as Callable);
-      Reflect.set(response, name, OWN[name]);
+      const isOwn = Object.hasOwn(response, name);
+      if (isOwn && response[name] !== OWN[name]) before.set(name, methodOf(response, name));
+      const puts = isOwn || passedOn || name === 'write' || name === 'end';
+      if (puts && name in response) Reflect.set(response, name, OWN[name]);
     }
-    if (passedOn) {
-      for (const name of METHODS) if (name in response) Reflect.set(response, name, OWN[name]);
-      Object.defineProperties(response, OWN_PROPERTIES);
-    } else {
-      response.write = OWN.write as typeof response.write;
-      response.end = OWN.end as typeof response.end;
-      Object.setPrototypeOf(response, heldOf(this.native));
-    }
+    if (passedOn) Object.defineProperties(response, OWN_PROPERTIES);
+    else Object.setPrototypeOf(response, heldOf(this.native));
   }
 
   /** What a writer has put on the response meanwhile was meant for the one that was held. */
@@ -137,23 +130,27 @@ function nativeOf(response: ServerResponse): object {
 function heldOf(native: object): object {
   let held = heldPrototypes.get(native);
   if (!held) {
-    held = Object.create(native, {
-      ...Object.fromEntries(
-        METHODS.filter((name) => name in native).map((name) => [name, method(native, name)]),
-      ),
-      ...properties(() => native),
-    }) as object;
+    const own = Object.entries(methods(() => native)).filter(([name]) => name in native);
+    held = Object.assign(
+      Object.create(
+        native,
+        properties(() => native),
+      ) as object,
+      Object.fromEntries(own),
+    );
     heldPrototypes.set(native, held);
     nativePrototypes.set(held, native);
   }
   return held;
 }
 
-function method(native: object, name: Method): PropertyDescriptor {
-  const value = function (this: ServerResponse, ...args: unknown[]): unknown {
-    return ResponseHold.answer(this, native, name, args);
-  };
-  return { value, writable: true, configurable: true };
+/** @param native what a response has without a hold */
+function methods(native: (response: ServerResponse) => object): Record<Method, Callable> {
+  const method = (name: Method) =>
+    function (this: ServerResponse, ...args: unknown[]): unknown {
+      return ResponseHold.answer(this, native(this), name, args);
+    };
+  return Object.fromEntries(METHODS.map((name) => [name, method(name)])) as Record<Method, Callable>;
 }
 
 function properties(native: (response: ServerResponse) => object): PropertyDescriptorMap {
@@ -171,12 +168,5 @@ function properties(native: (response: ServerResponse) => object): PropertyDescr
 }
 
 /** Put on responses themselves. */
-const OWN = Object.fromEntries(
-  METHODS.map((name) => [
-    name,
-    function (this: ServerResponse, ...args: unknown[]): unknown {
-      return ResponseHold.answer(this, nativeOf(this), name, args);
-    },
-  ]),
-) as Record<Method, Callable>;
+const OWN = methods(nativeOf);
 const OWN_PROPERTIES = properties(nativeOf);
