@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { DataSource } from 'typeorm';
 import { recordId, type Outcome } from '../lib/core/record';
-import type { BatchBounds } from '../lib/store/postgres/batcher';
+import type { BatchBounds } from '../lib/store/batching/batcher';
 import { BATCH_BOUNDS } from '../lib/store/postgres/batches';
 import { IdempotencyCache } from '../lib/store/postgres/idempotency-cache.entity';
 import { CreateIdempotencyCache1764000000015 } from '../lib/store/postgres/migration';

@@ -15,7 +15,7 @@ export {
   type IdempotencyErrorCode,
 } from './core/errors';
 export { LeaseLostError } from './core/lease';
-export type { IdempotencyContext } from './core/protocol';
+export type { IdempotencyContext } from './core/context';
 export type {
   Claim,
   CompletedRecord,

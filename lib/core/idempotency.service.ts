@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { IdempotencyError } from './errors';
 import { assertKey } from './key';
-import type { IdempotencyContext, Protocol } from './protocol';
+import type { IdempotencyContext } from './context';
+import type { Protocol } from './protocol';
 import { bytesOf, isOrphaned, recordId, type IdempotencyRecord, type Outcome } from './record';
 import type { IdempotencyStore } from './store';
 import { unsendable } from './stored-outcome';

@@ -15,20 +15,54 @@ export interface HeldLease {
   /** Aborts with {@link LeaseLostError} once the claim no longer stands, or could not be renewed in time. */
   readonly signal: AbortSignal;
   /** Monotonic time (ms) until which the lease certainly holds: afterwards another request may own the key. */
-  readonly heldUntil: () => number;
+  readonly heldUntil: number;
   /** Ends the renewals. The claim itself is completed or released by its owner. */
   drop(): void;
 }
 
-interface Entry {
-  readonly claim: Claim;
-  readonly lease: number;
+/** A class, as V8 turns an object literal with a getter into a dictionary. */
+class Entry implements HeldLease {
   /** Made when a handler asks for its signal, or when it aborts: few ask, and it costs as much as a hash of the request. */
-  abort: AbortController | undefined;
+  private aborting: AbortController | undefined;
   /** Monotonic time until which the lease certainly holds. */
-  heldUntil: number;
-  dueAt: number;
-  lapse: NodeJS.Timeout | undefined;
+  heldUntil = 0;
+  dueAt = 0;
+  private lapse: NodeJS.Timeout | undefined;
+
+  constructor(
+    readonly claim: Claim,
+    readonly lease: number,
+    private readonly onDrop: (entry: Entry) => void,
+  ) {}
+
+  get signal(): AbortSignal {
+    return (this.aborting ??= new AbortController()).signal;
+  }
+
+  /** @param at monotonic time at which the renewal was asked for */
+  renewed(at: number): void {
+    const { lease } = this;
+    this.heldUntil = at + lease;
+    this.dueAt = at + lease / 3;
+    clearTimeout(this.lapse);
+    this.lapse = setTimeout(
+      () => this.lose('the lease could not be renewed in time: the store is unavailable'),
+      this.heldUntil - performance.now(),
+    );
+    this.lapse.unref();
+  }
+
+  lose(why: string): void {
+    (this.aborting ??= new AbortController()).abort(new LeaseLostError(why));
+  }
+
+  end(): void {
+    clearTimeout(this.lapse);
+  }
+
+  drop(): void {
+    this.onDrop(this);
+  }
 }
 
 /**
@@ -47,18 +81,11 @@ export class LeaseKeeper {
 
   /** @param claimedAt monotonic time before the claim was sent, so that we never believe in a longer lease than the store does */
   hold(claim: Claim, lease: number, claimedAt: number): HeldLease {
-    const entry: Entry = { claim, lease, abort: undefined, heldUntil: 0, dueAt: 0, lapse: undefined };
+    const entry = new Entry(claim, lease, this.remove);
     this.entries.set(claim.token, entry);
-    renewed(entry, claimedAt);
+    entry.renewed(claimedAt);
     this.scheduleAt(entry.dueAt);
-    return {
-      get signal() {
-        return abortOf(entry).signal;
-      },
-      heldUntil: () => entry.heldUntil,
-      // A beat that was due for this one alone finds nothing to renew: looking for the next at each drop costs more.
-      drop: () => this.remove(entry),
-    };
+    return entry;
   }
 
   /** Ends every renewal; what is still claimed lapses. */
@@ -68,10 +95,11 @@ export class LeaseKeeper {
     this.timerAt = Infinity;
   }
 
-  private remove(entry: Entry): void {
-    clearTimeout(entry.lapse);
+  /** A beat that was due for this one alone finds nothing to renew: looking for the next at each drop costs more. */
+  private readonly remove = (entry: Entry): void => {
+    entry.end();
     this.entries.delete(entry.claim.token);
-  }
+  };
 
   /** Unless there is a beat before that. */
   private scheduleAt(time: number): void {
@@ -124,10 +152,10 @@ export class LeaseKeeper {
       // An entry that was dropped meanwhile has not been lost.
       if (this.entries.get(entry.claim.token) !== entry) continue;
       if (held?.has(entry.claim.token)) {
-        renewed(entry, startedAt);
+        entry.renewed(startedAt);
       } else if (held) {
         this.remove(entry);
-        abortOf(entry).abort(new LeaseLostError('the lease was lost: another request may own this key now'));
+        entry.lose('the lease was lost: another request may own this key now');
       } else {
         entry.dueAt = performance.now() + Math.min(lease / 6, RETRY_AFTER);
       }
@@ -137,26 +165,6 @@ export class LeaseKeeper {
 }
 
 const RETRY_AFTER = 1_000;
-
-function abortOf(entry: Entry): AbortController {
-  return (entry.abort ??= new AbortController());
-}
-
-/** @param at monotonic time at which the renewal was asked for */
-function renewed(entry: Entry, at: number): void {
-  const { lease } = entry;
-  entry.heldUntil = at + lease;
-  entry.dueAt = at + lease / 3;
-  clearTimeout(entry.lapse);
-  entry.lapse = setTimeout(
-    () =>
-      abortOf(entry).abort(
-        new LeaseLostError('the lease could not be renewed in time: the store is unavailable'),
-      ),
-    entry.heldUntil - performance.now(),
-  );
-  entry.lapse.unref();
-}
 
 function inGroupsOf<T>(size: number, list: readonly T[]): T[][] {
   if (list.length <= size) return [[...list]];

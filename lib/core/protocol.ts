@@ -4,6 +4,7 @@ import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { IdempotencyMetrics } from '../observability/metrics';
 import type { Policy } from '../options/resolve';
+import { ClaimContext, type IdempotencyContext } from './context';
 import { IdempotencyError, isIdempotencyError, StoreUnavailableError, UnreadableRecordError } from './errors';
 import { Flights, type Landing } from './flights';
 import { LeaseKeeper, type HeldLease } from './lease';
@@ -14,17 +15,6 @@ export interface ProtectedRequest {
   readonly id: RecordId;
   readonly fingerprint: string;
   readonly policy: Policy;
-}
-
-/** What a handler can know of the claim under which it runs. */
-export interface IdempotencyContext {
-  readonly key: string;
-  /** 1 at first, more if an earlier owner crashed: its effects may be there already. */
-  readonly attempt: number;
-  /** Rises with each claim of a key: a resource that keeps the highest it saw can refuse a stale owner's writes. */
-  readonly fence: number;
-  /** Aborts when the lease was lost. */
-  readonly signal: AbortSignal;
 }
 
 /** Runs the handler. Its outcome is recorded; without one, the key is given back. */
@@ -188,14 +178,7 @@ export class Protocol {
 
   private async runWork(claim: Claim, work: Work, lease: HeldLease): Promise<Outcome | undefined> {
     try {
-      return await work({
-        key: claim.id.key,
-        attempt: claim.attempt,
-        fence: claim.fence,
-        get signal() {
-          return lease.signal;
-        },
-      });
+      return await work(new ClaimContext(claim, lease));
     } catch (error) {
       await this.giveBack(claim);
       throw error;
@@ -214,14 +197,16 @@ export class Protocol {
     outcome: Outcome,
     lease: HeldLease,
   ): Promise<RunResult> {
-    const completion = await this.store.complete(claim, outcome, lease.heldUntil).catch((error: unknown) => {
-      if (!(error instanceof StoreUnavailableError)) throw error;
-      throw new IdempotencyError(
-        'outcome_not_recorded',
-        'The request was executed, but its outcome could not be recorded yet. Retry later with the same key to get it.',
-        { retryAfter: RETRY_AFTER_OUTAGE, cause: error },
-      );
-    });
+    const completion = await this.store
+      .complete(claim, outcome, () => lease.heldUntil)
+      .catch((error: unknown) => {
+        if (!(error instanceof StoreUnavailableError)) throw error;
+        throw new IdempotencyError(
+          'outcome_not_recorded',
+          'The request was executed, but its outcome could not be recorded yet. Retry later with the same key to get it.',
+          { retryAfter: RETRY_AFTER_OUTAGE, cause: error },
+        );
+      });
     if (completion.recorded) return { kind: 'executed', outcome, recorded: true };
 
     // The lease lapsed and another request took over: what that one records is what every retry gets.

@@ -23,53 +23,55 @@ export interface Holder {
   answer(method: Method, args: readonly unknown[]): unknown;
 }
 
-type Callable = (...args: readonly unknown[]) => unknown;
+type Callable = (this: ServerResponse, ...args: readonly unknown[]) => unknown;
 
 /** The innermost hold of each response that is held. */
-const holds = new WeakMap<ServerResponse, ResponseHold>();
+type Holds = WeakMap<ServerResponse, ResponseHold>;
 
 /**
  * Leads the calls on a response to its holder, until it is let go. A hold can be within another, as that of a refusal
  * is within its handler's.
  *
- * What that takes is in a prototype of the response, made once for all of an application, and stays there: without a
- * hold it does what Node does. Express changes the prototype of each response, and V8 takes 1.5 µs and as many KiB for
- * each property that is put on one after that. But where a handler can get hold of the response, it may pass it to
- * another Express application, which changes its prototype once more: there all of it is put on the response itself.
- * `write` and `end` are everywhere, so that whoever else passes it on sends nothing before it is recorded.
+ * The calls are caught in the class of the response (`http.ServerResponse`), once for the whole process: without a hold
+ * its methods do what they did. Nothing is changed on the response itself but what middleware has put there. So whoever
+ * gets it, another Express application for example, which gives it other prototypes, gets past no hold; and it costs
+ * little: Express makes each response an object of a shape of its own, and V8 takes 1.5 µs and as many KiB for each
+ * property or prototype that changes it further, and half a microsecond for each access afterwards.
  */
 export class ResponseHold {
+  /** The response on which is called, right now, what would be called if it were not held. */
+  private static bypassed: ServerResponse | undefined;
+
   private outer: ResponseHold | undefined;
-  /** The prototype without a hold. */
-  private readonly native: object;
+  private readonly holds: Holds;
   /** What middleware had put on the response. */
   private readonly before: Map<Method, Callable>;
 
   constructor(
     private readonly response: ServerResponse,
     private readonly holder: Holder,
-    passedOn: boolean,
   ) {
-    this.outer = holds.get(response);
-    this.native = this.outer?.native ?? nativeOf(response);
-    this.before = this.outer?.before ?? new Map<Method, Callable>();
-    if (!this.outer) this.putOn(passedOn);
-    holds.set(response, this);
+    this.holds = holdsOf(response);
+    this.outer = this.holds.get(response);
+    this.before = this.outer?.before ?? takenOver(response, this.holds);
+    this.holds.set(response, this);
   }
 
-  /** Whether its head has gone past the hold, as it can where its prototype alone held it, and was changed. */
+  /** Whether its head has gone past the hold, as it can where somebody calls what lies below `http.ServerResponse`. */
   get escaped(): boolean {
-    return !this.outer && Reflect.get(this.native, 'headersSent', this.response) === true;
+    return !this.outer && this.bypassing(() => this.response.headersSent);
   }
 
   /** Calls what would be called if the response were not held. */
   call(method: Method, ...args: readonly unknown[]): unknown {
     if (this.outer) return this.outer.holder.answer(method, args);
-    return Reflect.apply(this.before.get(method) ?? methodOf(this.native, method), this.response, args);
+    const { response } = this;
+    const called = this.before.get(method) ?? (Reflect.get(response, method) as Callable);
+    return this.bypassing(() => Reflect.apply(called, response, args));
   }
 
   letGo(): void {
-    const { response, outer } = this;
+    const { response, outer, holds } = this;
     let inner = holds.get(response);
     if (inner !== this) {
       while (inner && inner.outer !== this) inner = inner.outer;
@@ -77,96 +79,127 @@ export class ResponseHold {
     } else if (outer) holds.set(response, outer);
     else {
       holds.delete(response);
-      this.putBack();
+      putBack(response, this.before);
     }
   }
 
-  static looks(response: ServerResponse, what: 'begun' | 'over'): boolean | undefined {
-    for (let hold = holds.get(response); hold; hold = hold.outer) {
-      const look = hold.holder[what];
-      if (look !== undefined) return look;
+  /** Whether a call that has reached the class of the response is for its holder: middleware calls it from below the hold. */
+  catches(method: Method): boolean {
+    return ResponseHold.bypassed !== this.response && !this.before.has(method);
+  }
+
+  answer(method: Method, args: readonly unknown[]): unknown {
+    return this.holder.answer(method, args);
+  }
+
+  look(what: 'begun' | 'over'): boolean | undefined {
+    if (ResponseHold.bypassed === this.response) return undefined;
+    return this.holder[what] ?? this.outer?.look(what);
+  }
+
+  private bypassing<T>(work: () => T): T {
+    const { bypassed } = ResponseHold;
+    ResponseHold.bypassed = this.response;
+    try {
+      return work();
+    } finally {
+      ResponseHold.bypassed = bypassed;
     }
-    return undefined;
-  }
-
-  static answer(response: ServerResponse, native: object, method: Method, args: readonly unknown[]): unknown {
-    const hold = holds.get(response);
-    return hold ? hold.holder.answer(method, args) : Reflect.apply(methodOf(native, method), response, args);
-  }
-
-  private putOn(passedOn: boolean): void {
-    const { response, before } = this;
-    for (const name of METHODS) {
-      const isOwn = Object.hasOwn(response, name);
-      if (isOwn && response[name] !== OWN[name]) before.set(name, methodOf(response, name));
-      const puts = isOwn || passedOn || name === 'write' || name === 'end';
-      if (puts && name in response) Reflect.set(response, name, OWN[name]);
-    }
-    if (passedOn) Object.defineProperties(response, OWN_PROPERTIES);
-    else Object.setPrototypeOf(response, heldOf(this.native));
-  }
-
-  /** What a writer has put on the response meanwhile was meant for the one that was held. */
-  private putBack(): void {
-    const { response, before } = this;
-    for (const name of METHODS)
-      if (Object.hasOwn(response, name)) Reflect.set(response, name, before.get(name) ?? OWN[name]);
   }
 }
 
-function methodOf(prototype: object, name: Method): Callable {
-  return Reflect.get(prototype, name) as Callable;
+/** Puts the hold before what middleware has put on the response, and says what that was. */
+function takenOver(response: ServerResponse, holds: Holds): Map<Method, Callable> {
+  const before = new Map<Method, Callable>();
+  for (const name of METHODS) {
+    if (!Object.hasOwn(response, name)) continue;
+    const own = Reflect.get(response, name) as Callable;
+    before.set(name, own);
+    Reflect.set(response, name, (...args: unknown[]) => {
+      const hold = holds.get(response);
+      return hold ? hold.answer(name, args) : Reflect.apply(own, response, args);
+    });
+  }
+  return before;
 }
 
-/** The prototypes of held responses by those that they stand before, and the other way round. */
-const heldPrototypes = new WeakMap<object, object>();
-const nativePrototypes = new WeakMap<object, object>();
-
-function nativeOf(response: ServerResponse): object {
+/** What a writer has put on the response meanwhile was meant for the one that was held. */
+function putBack(response: ServerResponse, before: Map<Method, Callable>): void {
   const prototype = Object.getPrototypeOf(response) as object;
-  return nativePrototypes.get(prototype) ?? prototype;
-}
-
-function heldOf(native: object): object {
-  let held = heldPrototypes.get(native);
-  if (!held) {
-    const own = Object.entries(methods(() => native)).filter(([name]) => name in native);
-    held = Object.assign(
-      Object.create(
-        native,
-        properties(() => native),
-      ) as object,
-      Object.fromEntries(own),
-    );
-    heldPrototypes.set(native, held);
-    nativePrototypes.set(held, native);
+  for (const name of METHODS) {
+    // Not deleted: V8 would make a dictionary of the response.
+    if (Object.hasOwn(response, name))
+      Reflect.set(response, name, before.get(name) ?? Reflect.get(prototype, name));
   }
-  return held;
 }
 
-/** @param native what a response has without a hold */
-function methods(native: (response: ServerResponse) => object): Record<Method, Callable> {
-  const method = (name: Method) =>
-    function (this: ServerResponse, ...args: unknown[]): unknown {
-      return ResponseHold.answer(this, native(this), name, args);
-    };
-  return Object.fromEntries(METHODS.map((name) => [name, method(name)])) as Record<Method, Callable>;
+/**
+ * Under this name a class of responses has its holds. The same for every copy of this module in the process, such as
+ * those of a test runner that loads it for each file, so that its methods are changed once.
+ */
+const HOLDS = Symbol.for('nestjs-idempotency.holds.1');
+
+interface Class {
+  [HOLDS]?: Holds;
 }
 
-function properties(native: (response: ServerResponse) => object): PropertyDescriptorMap {
-  const property = (name: string, look: 'begun' | 'over'): PropertyDescriptor => ({
+/** By the prototype of a response. */
+const known = new WeakMap<object, Holds>();
+
+function holdsOf(response: ServerResponse): Holds {
+  const prototype = Object.getPrototypeOf(response) as object;
+  let holds = known.get(prototype);
+  if (!holds) {
+    const target = classOf(prototype);
+    holds = (Object.hasOwn(target, HOLDS) ? target[HOLDS] : undefined) ?? prepared(target);
+    known.set(prototype, holds);
+  }
+  return holds;
+}
+
+/** The nearest that has one of the methods, so that none of them is called before it. */
+function classOf(prototype: object): Class {
+  for (let at: object | null = prototype; at; at = Object.getPrototypeOf(at) as object | null)
+    if (METHODS.some((name) => Object.hasOwn(at, name))) return at;
+  return prototype;
+}
+
+function prepared(target: object): Holds {
+  const holds: Holds = new WeakMap();
+  for (const name of METHODS) {
+    if (!(name in target)) continue;
+    const native = Reflect.get(target, name) as Callable;
+    define(target, name, {
+      value: function (this: ServerResponse, ...args: unknown[]): unknown {
+        const hold = holds.get(this);
+        return hold?.catches(name) ? hold.answer(name, args) : Reflect.apply(native, this, args);
+      },
+      writable: true,
+    });
+  }
+  look(target, holds, 'headersSent', 'begun');
+  // Not `finished`: by that a server that closes tells idle connections, which it cuts, from those in use.
+  look(target, holds, 'writableEnded', 'over');
+  define(target, HOLDS, { value: holds });
+  return holds;
+}
+
+function look(
+  target: object,
+  holds: Holds,
+  name: 'headersSent' | 'writableEnded',
+  what: 'begun' | 'over',
+): void {
+  const own = Object.getOwnPropertyDescriptor(target, name);
+  // What the response says without a hold is found from here on.
+  const native = (own ? Object.create(null, { [name]: own }) : Object.getPrototypeOf(target)) as object;
+  define(target, name, {
     get(this: ServerResponse): unknown {
-      return ResponseHold.looks(this, look) ?? Reflect.get(native(this), name, this);
+      return holds.get(this)?.look(what) ?? Reflect.get(native, name, this);
     },
-    configurable: true,
   });
-  return {
-    headersSent: property('headersSent', 'begun'),
-    // Not `finished`: by that a server that closes tells idle connections, which it cuts, from those in use.
-    writableEnded: property('writableEnded', 'over'),
-  };
 }
 
-/** Put on responses themselves. */
-const OWN = methods(nativeOf);
-const OWN_PROPERTIES = properties(nativeOf);
+function define(target: object, name: string | symbol, descriptor: PropertyDescriptor): void {
+  Object.defineProperty(target, name, { configurable: true, ...descriptor });
+}

@@ -16,7 +16,7 @@ import { tombstoneFor } from '../core/stored-outcome';
 import { IdempotencyMetrics } from '../observability/metrics';
 import type { RouteOptions } from '../options/resolve';
 import { fingerprintOf, requestFingerprint } from './fingerprint';
-import { answersItself, getsResponse } from './handler-parameters';
+import { answersItself } from './handler-parameters';
 import { HandlerWatch } from './handler-watch';
 import { headerKeyOf, keyOf } from './key';
 import { IdempotencyException, problemHeaders, problemResponse } from './problems';
@@ -123,8 +123,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
         const watch = new HandlerWatch(handled);
         before = response.getHeaders();
         const { maxBodySize } = route.policy;
-        const passedOn = getsResponse(context);
-        capture = new ResponseCapture(rawResponse(response), maxBodySize, route.keepsHeader, passedOn);
+        capture = new ResponseCapture(rawResponse(response), maxBodySize, route.keepsHeader);
         const handling = this.handle(context, next, route.documentation, () => (refused = true));
         this.runHandler(handling, subscriber, response, capture, route.policy.lease);
         const outcome = await capture.ended;

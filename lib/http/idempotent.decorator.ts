@@ -1,5 +1,5 @@
 import { createParamDecorator, SetMetadata, type ExecutionContext } from '@nestjs/common';
-import type { IdempotencyContext } from '../core/protocol';
+import type { IdempotencyContext } from '../core/context';
 import type { IdempotencyOptions } from '../options/idempotency.options';
 import { checkRouteOptions } from '../options/resolve';
 import { contextOf } from './request';

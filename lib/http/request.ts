@@ -1,5 +1,5 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import type { IdempotencyContext } from '../core/protocol';
+import type { IdempotencyContext } from '../core/context';
 
 /** What the module reads of a request, whether it is Express' or Fastify's. */
 export interface PlatformRequest {

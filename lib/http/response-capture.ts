@@ -52,11 +52,10 @@ export class ResponseCapture implements Holder {
     private readonly response: ServerResponse,
     private readonly maxBodySize: number,
     private readonly keepsHeader: HeaderFilter,
-    passedOn = false,
   ) {
     this.ended = new Promise((resolve) => (this.resolveEnded = resolve));
     this.headGoneBefore = response.headersSent;
-    this.hold = new ResponseHold(response, this, passedOn);
+    this.hold = new ResponseHold(response, this);
     if (this.headGoneBefore) this.sendHead();
   }
 

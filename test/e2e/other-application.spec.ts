@@ -1,8 +1,17 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { Controller, Post, Req, Res } from '@nestjs/common';
+import {
+  Controller,
+  Post,
+  Req,
+  Res,
+  UseInterceptors,
+  type ExecutionContext,
+  type NestInterceptor,
+} from '@nestjs/common';
 import compression from 'compression';
 import express from 'express';
+import { Observable } from 'rxjs';
 import { Idempotent } from '../../lib';
 import { startPostgres, type RunningPostgres } from '../../servers';
 import { startApp, type TestApp } from '../support/app';
@@ -62,12 +71,35 @@ class HandingOnController {
   }
 }
 
-describe('a handler that hands its request to another Express application', () => {
+class HandingOnInterceptor implements NestInterceptor {
+  intercept(context: ExecutionContext): Observable<never> {
+    const http = context.switchToHttp();
+    const request = http.getRequest<{ url: string }>();
+    request.url = request.url.replace('/intercepted', '');
+    const response = http.getResponse<ServerResponse>();
+    legacy(request as never, response as never);
+    return new Observable((subscriber) => void response.once('close', () => subscriber.complete()));
+  }
+}
+
+/** Nothing here shows that the response is passed on. */
+@Controller('intercepted')
+@Idempotent({ lease: '2s' })
+class InterceptedController {
+  @Post('*path')
+  @UseInterceptors(HandingOnInterceptor)
+  all(): void {
+    throw new Error('never called');
+  }
+}
+
+describe('a request that is handed to another Express application', () => {
   let postgres: RunningPostgres;
   let app: TestApp;
   beforeAll(async () => {
     postgres = await startPostgres();
-    app = await startApp({ databaseUrl: postgres.url, controllers: [HandingOnController] });
+    const controllers = [InterceptedController, HandingOnController];
+    app = await startApp({ databaseUrl: postgres.url, controllers });
   });
   afterAll(async () => {
     await app.close();
@@ -76,36 +108,40 @@ describe('a handler that hands its request to another Express application', () =
 
   beforeEach(() => (runs = 0));
 
-  it.each(['json', 'send', 'write-head', 'flushed', 'streamed', 'compressed', 'throws', 'late-header'])(
-    'is held, and replayed as it was sent: /%s',
-    async (path) => {
-      const key = randomUUID();
-      const post = (): Promise<Answer> =>
-        app.call(`/${path}`, { headers: { 'idempotency-key': key, 'accept-encoding': 'gzip' } });
-      const [first, second] = [await post(), await post()];
-      expect(comparable(second)).toEqual(comparable(first));
-      expect(isReplay(second)).toBe(true);
-      expect(runs).toBe(1);
-    },
-  );
+  describe.each([
+    ['a handler', ''],
+    ['an interceptor', '/intercepted'],
+  ])('by %s', (_, prefix) => {
+    it.each(['json', 'send', 'write-head', 'flushed', 'streamed', 'compressed', 'throws', 'late-header'])(
+      'is held, and replayed as it was sent: /%s',
+      async (path) => {
+        const headers = { 'idempotency-key': randomUUID(), 'accept-encoding': 'gzip' };
+        const post = (): Promise<Answer> => app.call(`${prefix}/${path}`, { headers });
+        const [first, second] = [await post(), await post()];
+        expect(comparable(second)).toEqual(comparable(first));
+        expect(isReplay(second)).toBe(true);
+        expect(runs).toBe(1);
+      },
+    );
 
-  it.each(['throws-500', 'destroyed'])('gives its key back where it fails: /%s', async (path) => {
-    const key = randomUUID();
-    expect(await call(path, key)).not.toBe('answered');
-    expect(await call(path, key)).not.toBe('answered');
-    expect(runs).toBe(2);
+    it.each(['throws-500', 'destroyed'])('gives its key back where it fails: /%s', async (path) => {
+      const key = randomUUID();
+      expect(await call(`${prefix}/${path}`, key)).not.toBe('answered');
+      expect(await call(`${prefix}/${path}`, key)).not.toBe('answered');
+      expect(runs).toBe(2);
+    });
   });
 
   it('is cut where it fails half-way, and not run again', async () => {
     const key = randomUUID();
-    expect(await call('throws-midway', key)).toMatch(/socket hang up|ECONNRESET/);
-    expect(await call('throws-midway', key)).toBe(409);
+    expect(await call('/throws-midway', key)).toMatch(/socket hang up|ECONNRESET/);
+    expect(await call('/throws-midway', key)).toBe(409);
     expect(runs).toBe(1);
   });
 
   /** The status of a failure, or how the connection ended. */
   const call = (path: string, key: string): Promise<unknown> =>
-    app.call(`/${path}`, { headers: { 'idempotency-key': key } }).then(
+    app.call(path, { headers: { 'idempotency-key': key } }).then(
       ({ status }) => (status < 400 ? 'answered' : status),
       (error: unknown) => String(error),
     );

@@ -98,10 +98,10 @@ describe('the rig finds out', () => {
     async (route, promise) => {
       await start({
         file: 'lib/core/protocol.ts',
-        from: 'const completion = await this.store.complete(claim, outcome, lease.heldUntil).catch((error: unknown) => {',
-        to: `void this.store.complete(claim, outcome, lease.heldUntil).catch(() => undefined);
+        from: 'const completion = await this.store.complete(claim, outcome, () => lease.heldUntil).catch((error: unknown) => {',
+        to: `void this.store.complete(claim, outcome, () => lease.heldUntil).catch(() => undefined);
         return { kind: 'executed', outcome, recorded: true };
-        const completion = await this.store.complete(claim, outcome, lease.heldUntil).catch((error: unknown) => {`,
+        const completion = await this.store.complete(claim, outcome, () => lease.heldUntil).catch((error: unknown) => {`,
       });
       const key = randomUUID();
       const owner = rig!.instance(0);

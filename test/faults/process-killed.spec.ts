@@ -19,7 +19,7 @@ const once = { retry: 1, reject: 1 };
 
 /** The labelled points of one request's path, in their order. */
 const POINTS: readonly Point[] = [
-  { when: 'as it asks Redis', arm: at('redis', 'get', 'request'), executions: once },
+  { when: 'as it asks Redis', arm: at('redis', 'mget', 'request'), executions: once },
   { when: 'before its claim reaches Postgres', arm: at('postgres', 'claim', 'request'), executions: once },
   // No handler ran, but nobody can know that: the claim was committed, and its owner is gone.
   {

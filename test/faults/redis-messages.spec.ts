@@ -3,8 +3,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Ruling } from './rig/link';
 import { Rig, type Route } from './rig/rig';
 
-type Step = 'get' | 'hint' | 'outcome' | 'removed';
-const STEPS: readonly Step[] = ['get', 'hint', 'outcome', 'removed'];
+type Step = 'mget' | 'hint' | 'outcome' | 'removed';
+const STEPS: readonly Step[] = ['mget', 'hint', 'outcome', 'removed'];
 const RULINGS: readonly Ruling[] = ['lose', 'reset', 'cut'];
 const POINTS = STEPS.flatMap((step) =>
   (['request', 'reply'] as const).flatMap((side) => RULINGS.map((ruling) => [step, side, ruling] as const)),
@@ -42,7 +42,7 @@ describe('one message to or from Redis is lost', () => {
   it.each(RULINGS)('the reading of a replay (its reply, by %s): Postgres gives it', async (ruling) => {
     const key = randomUUID();
     const first = await rig.sendUntilAnswered(rig.instance(0), key);
-    const lost = rig.instance(1).redis.watch('get', 'reply', ruling);
+    const lost = rig.instance(1).redis.watch('mget', 'reply', ruling);
     const replay = await rig.send(rig.instance(1), key);
     await lost.reached;
     expect(replay.nonce).toBe(first.nonce);
@@ -71,7 +71,7 @@ describe('Redis freezes (SIGSTOP), and what lay in its sockets runs late', () =>
   it.each(BY_ROUTE)('as it is asked for a new key (%s, for %i ms): Postgres decides', async (route, ms) => {
     const key = randomUUID();
     // Frozen before, Redis might never see it: it would wait in the client behind what is under way.
-    const asked = rig.instance(0).redis.watch('get', 'request', 'pass', { act: () => rig.freeze(rig.redis) }); // prettier-ignore
+    const asked = rig.instance(0).redis.watch('mget', 'request', 'pass', { act: () => rig.freeze(rig.redis) }); // prettier-ignore
     const first = rig.send(rig.instance(0), key, { route });
     await asked.reached;
     const { nonce } = await first;

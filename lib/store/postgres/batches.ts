@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks';
 import { IdempotencySetupError, StoreUnavailableError } from '../../core/errors';
 import type { Durability } from '../../options/idempotency.options';
-import { Batcher, type BatchBounds } from './batcher';
+import { Batcher, type BatchBounds } from '../batching/batcher';
 import { DeadlineError } from './failures';
 import type { PostgresConnection, Run } from './postgres.connection';
 import type { RecordRow } from './row';

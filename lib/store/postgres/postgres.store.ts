@@ -9,8 +9,8 @@ import {
 } from '../../core/record';
 import { plainSeal, type Seal } from '../../core/seal';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../../core/store';
-import type { BatchBounds } from './batcher';
-import { Batches, type Bytea, type ClaimRow } from './batches';
+import type { BatchBounds } from '../batching/batcher';
+import { Batches, type Bytea, type ClaimItem, type ClaimRow } from './batches';
 import type { PostgresConnection, Run } from './postgres.connection';
 import { claimOf, outcomeValues, recordOf, type RecordRow } from './row';
 import * as statements from './statements';
@@ -139,18 +139,17 @@ export class PostgresStore implements IdempotencyStore {
     return row?.existed ?? false;
   }
 
-  private claimBatched({
-    id,
-    token,
-    fingerprint,
-    lease,
-    durability,
-  }: ClaimRequest): Promise<ClaimRow | undefined> {
-    const item = { id: bytes(id.hash), token, fingerprint: bytes(fingerprint), lease };
-    return this.batches.claimOrRead(
-      { ...item, scope: printable(id.scope), key: printable(id.key) },
-      durability,
-    );
+  private claimBatched(request: ClaimRequest): Promise<ClaimRow | undefined> {
+    const { id, token, fingerprint, lease, durability } = request;
+    const item: ClaimItem = {
+      id: bytes(id.hash),
+      token,
+      fingerprint: bytes(fingerprint),
+      lease,
+      scope: printable(id.scope),
+      key: printable(id.key),
+    };
+    return this.batches.claimOrRead(item, durability);
   }
 
   private async claimOrRead(run: Run, request: ClaimRequest): Promise<ClaimRow | undefined> {

@@ -19,8 +19,6 @@ export interface EvaluateOptions {
   readonly timeout: number;
   /** Whether the command must not take effect after the caller has given up. */
   readonly droppedIfLate: boolean;
-  /** Monotonic time (ms) from which on the command must not take effect. */
-  readonly notAfter: number;
 }
 
 /** ioredis has a form of every command that leaves replies as bytes; of these two its types do not know. */
@@ -39,12 +37,12 @@ export async function evaluate(
   script: Script,
   key: string,
   args: readonly Argument[],
-  { clock, timeout, droppedIfLate, notAfter }: EvaluateOptions,
+  { clock, timeout, droppedIfLate }: EvaluateOptions,
 ): Promise<Reply> {
-  const waitsUntil = Math.min(performance.now() + timeout, notAfter);
+  const waitsUntil = performance.now() + timeout;
   for (;;) {
     const deadline = droppedIfLate ? clock.at(waitsUntil) : 0;
-    const reply = toReply(await call(client, script, [key, deadline, ...args]));
+    const reply = toReply(await runScript(client, script, [key], [deadline, ...args]));
     clock.show(reply.now);
     if (reply.verdict !== VERDICT.late) return reply;
     if (performance.now() >= waitsUntil) throw new Error('the command came too late and was dropped');
@@ -52,17 +50,18 @@ export async function evaluate(
 }
 
 /** Runs a script by its hash; a server that does not know it yet, as after a restart, gets its source. */
-async function call(
+export async function runScript(
   client: RedisClient,
   { sha, source }: Script,
+  keys: readonly string[],
   args: readonly Argument[],
 ): Promise<unknown> {
   const commands = client as unknown as ScriptCommands;
   try {
-    return await commands.evalshaBuffer(sha, 1, ...args);
+    return await commands.evalshaBuffer(sha, keys.length, ...keys, ...args);
   } catch (error) {
     if (!(error instanceof Error && error.message.startsWith('NOSCRIPT'))) throw error;
-    return commands.evalBuffer(source, 1, ...args);
+    return commands.evalBuffer(source, keys.length, ...keys, ...args);
   }
 }
 

@@ -84,6 +84,10 @@ export class RedisConnection {
     this.scheduleProbe();
   }
 
+  get isCluster(): boolean {
+    return isCluster(this.client);
+  }
+
   /** False while Redis is bypassed. */
   get available(): boolean {
     return this.proven && this.client.status === 'ready' && this.breaker.state === CircuitState.Closed;
@@ -257,7 +261,8 @@ async function settled(promise: Promise<unknown>, timeout: number): Promise<void
   await inTime(promise, timeout).catch(() => undefined);
 }
 
-function isFailureOfRedis(error: unknown): error is Error {
+/** False for an error reply that is about one command only. */
+export function isFailureOfRedis(error: unknown): error is Error {
   return error instanceof Error && (error.name !== 'ReplyError' || UNUSABLE.test(error.message));
 }
 

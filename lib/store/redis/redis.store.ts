@@ -1,13 +1,14 @@
 import { Logger } from '@nestjs/common';
+import { performance } from 'node:perf_hooks';
 import { UnreadableRecordError } from '../../core/errors';
 import type { Claim, IdempotencyRecord, Outcome, RecordId } from '../../core/record';
 import { plainSeal, SealError, type Seal } from '../../core/seal';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../../core/store';
 import { decode, encodeRest, ForeignValueError, RANK, toRecord, type StoredValue } from './codec';
+import { Copies } from './copies';
 import { evaluate, type Argument, type Reply } from './evaluate';
-import type { RedisClient } from './fail-fast.client';
 import type { RedisConnection } from './redis.connection';
-import { CLAIM, COMPLETE, FORGET, INSPECT, RELEASE, REMEMBER, RENEW, VERDICT, type Script } from './scripts';
+import { CLAIM, COMPLETE, FORGET, INSPECT, RELEASE, RENEW, VERDICT, type Script } from './scripts';
 
 /** A copy of what Postgres has decided: an in-flight hint, an outcome, or the mark that the claim is no more. */
 export type CacheEntry =
@@ -43,11 +44,13 @@ const MARK_TTL = 60_000;
 export class RedisStore implements IdempotencyStore {
   private readonly logger = new Logger('Idempotency');
   private readonly connection: RedisConnection;
+  private readonly copies: Copies;
   private readonly seal: Seal;
   private readonly reported = new Set<string>();
 
   constructor(private readonly options: RedisStoreOptions) {
     this.connection = options.connection;
+    this.copies = new Copies(options.connection);
     this.seal = options.seal ?? plainSeal;
   }
 
@@ -101,9 +104,9 @@ export class RedisStore implements IdempotencyStore {
 
   /** A foreign value reads as absent; on that answer alone no handler runs, in either role. */
   async find(id: RecordId): Promise<IdempotencyRecord | undefined> {
-    const value = await this.connection.run('find', (client) => this.read(client, id));
+    const value = await this.copies.read(this.keyOf(id));
     const stored = value && this.decoded(id, value);
-    // Only a lease must be exact, so that a replay stays one GET.
+    // Only a lease must be exact, so that a replay stays one read.
     if (stored?.kind !== 'in_progress') return stored && toRecord(stored, this.connection.clock.now());
     const { value: current, now } = await this.ask('find', INSPECT, id, []);
     const record = current && this.decoded(id, current);
@@ -121,22 +124,20 @@ export class RedisStore implements IdempotencyStore {
    * @param notAfter monotonic time (ms) from which on it must not be written any more
    * @throws StoreUnavailableError
    */
-  async remember(entry: CacheEntry, notAfter = Infinity): Promise<boolean> {
+  remember(entry: CacheEntry, notAfter = Infinity): Promise<boolean> {
     const { id, fence, attempt } = entry.claim;
     const { rank, lease, ttl, rest } = written(entry, this.seal);
-    const args = [rank, fence, attempt, wholeMs(lease), Math.max(1, wholeMs(ttl)), rest];
-    const reply = await this.ask('remember', REMEMBER, id, args, { droppedIfLate: true, notAfter });
-    return reply.verdict === VERDICT.done;
-  }
-
-  private async read(client: RedisClient, id: RecordId): Promise<Buffer | undefined> {
-    try {
-      return (await client.getBuffer(this.keyOf(id))) ?? undefined;
-    } catch (error) {
-      if (!(error instanceof Error && error.message.startsWith('WRONGTYPE'))) throw error;
-      this.report(new ForeignValueError());
-      return undefined;
-    }
+    return this.copies.write({
+      key: this.keyOf(id),
+      rank,
+      fence,
+      attempt,
+      lease: wholeMs(lease),
+      ttl: Math.max(1, wholeMs(ttl)),
+      rest,
+      // Nobody waits for it any longer than that.
+      notAfter: Math.min(notAfter, performance.now() + this.connection.timeout),
+    });
   }
 
   private ask(
@@ -144,10 +145,10 @@ export class RedisStore implements IdempotencyStore {
     script: Script,
     id: RecordId,
     args: readonly Argument[],
-    { droppedIfLate = false, notAfter = Infinity } = {},
+    { droppedIfLate = false } = {},
   ): Promise<Reply> {
     const { clock, timeout } = this.connection;
-    const options = { clock, timeout, droppedIfLate, notAfter };
+    const options = { clock, timeout, droppedIfLate };
     return this.connection.run(operation, (client) =>
       evaluate(client, script, this.keyOf(id), args, options),
     );

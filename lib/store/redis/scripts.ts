@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 
 /**
- * A Lua script over exactly one key, so that it runs on a cluster as it does on a single server. Its first argument
- * is a deadline (ms by Redis' clock; 0: none): a command that arrives later than that, because Redis or the network
- * stood still, has nobody who waits for it any more, and is dropped.
+ * A Lua script over exactly one key (but for REMEMBER, which is given several on a single server), so that it runs on a
+ * cluster as well. Its first argument is a deadline (ms by Redis' clock; 0: none): a command that arrives later than
+ * that, because Redis or the network stood still, has nobody who waits for it any more, and is dropped.
  *
- * Every script replies `[verdict, Redis' time in ms, value that stands or nil]`.
+ * Every script but REMEMBER replies `[verdict, Redis' time in ms, value that stands or nil]`.
  */
 export interface Script {
   readonly source: string;
@@ -25,7 +25,7 @@ export const VERDICT = {
 } as const;
 
 /** Helpers of all scripts. The value's layout is described in the codec; all times are ms by Redis' own clock. */
-const PRELUDE = `
+const HELPERS = `
 local DONE, REFUSED, LATE, FOREIGN = 1, 0, -1, -2
 local IN_PROGRESS, COMPLETED, REMOVED = 0, 2, 3
 
@@ -64,34 +64,53 @@ local function standing()
   return value, rank == REMOVED or (rank ~= nil and owner(value) ~= nil)
 end
 
-local deadline = tonumber(ARGV[1])
-if deadline > 0 and now >= deadline then return reply(LATE) end
+local function late(deadline) return deadline > 0 and now >= deadline end
 `;
 
-function script(body: string): Script {
-  const source = PRELUDE + body;
+const ONE_KEY = `
+if late(tonumber(ARGV[1])) then return reply(LATE) end
+`;
+
+function script(body: string, prelude = HELPERS + ONE_KEY): Script {
+  const source = prelude + body;
   return { source, sha: createHash('sha1').update(source).digest('hex') };
 }
 
+/** How many arguments REMEMBER has for each key. */
+export const REMEMBER_ARGUMENTS = 7;
+
 /**
  * Keeps the greater of (fence, rank): late, repeated and reordered writes are harmless. A foreign value gives way.
- * KEYS: record. ARGV: deadline, rank, fence, attempt, lease, ttl, rest.
- * Verdict: done (also if a later state of this claim stands), refused or late.
+ * KEYS: records. ARGV, for each of them: deadline, rank, fence, attempt, lease, ttl, rest.
+ * Replies `[verdicts, Redis' time in ms]`. Verdict: done (also if a later state of this claim stands), refused or late.
  */
-export const REMEMBER = script(`
-local rank, fence, attempt = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local lease = tonumber(ARGV[5])
-local old = redis.pcall('GETRANGE', key, 0, 95)
-if type(old) == 'string' then
-  local oldRank, oldFence = head(old)
-  if oldRank and oldFence > fence then return reply(REFUSED) end
-  if oldRank and oldFence == fence and oldRank >= rank then
-    return reply((oldRank == rank or oldRank < REMOVED) and DONE or REFUSED)
+export const REMEMBER = script(
+  `
+local function remember(deadline, rank, fence, attempt, lease, ttl, rest)
+  if late(deadline) then return LATE end
+  local old = redis.pcall('GETRANGE', key, 0, 95)
+  if type(old) == 'string' then
+    local oldRank, oldFence = head(old)
+    if oldRank and oldFence > fence then return REFUSED end
+    if oldRank and oldFence == fence and oldRank >= rank then
+      return (oldRank == rank or oldRank < REMOVED) and DONE or REFUSED
+    end
   end
+  write(rank, fence, attempt, lease > 0 and now + lease or 0, ttl, rest)
+  return DONE
 end
-write(rank, fence, attempt, lease > 0 and now + lease or 0, tonumber(ARGV[6]), ARGV[7])
-return reply(DONE)
-`);
+
+local verdicts = {}
+for i = 1, #KEYS do
+  key = KEYS[i]
+  local before = ${REMEMBER_ARGUMENTS} * (i - 1)
+  local number = function(n) return tonumber(ARGV[before + n]) end
+  verdicts[i] = remember(number(1), number(2), number(3), number(4), number(5), number(6), ARGV[before + 7])
+end
+return { verdicts, digits(now) }
+`,
+  HELPERS,
+);
 
 /**
  * Reads a record together with the clock that its lease runs on.

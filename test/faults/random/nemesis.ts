@@ -87,7 +87,7 @@ function harmServers(chance: Chance): Omit<Step, 'at'> {
 
 const STATEMENTS = {
   postgres: ['claim', 'complete', 'release', 'renew', 'take-over', 'read'],
-  redis: ['get', 'hint', 'outcome', 'pending', 'removed'],
+  redis: ['mget', 'hint', 'outcome', 'pending', 'removed'],
 } as const;
 const RULINGS: readonly [Ruling, ...Ruling[]] = ['lose', 'reset', 'cut', 'hold'];
 const MODES: readonly [Mode, ...Mode[]] = ['refuse', 'reset', 'black-hole', 'drop-replies', 'delay', 'cut'];

@@ -68,7 +68,7 @@ export class PostgresReader implements StatementReader {
 }
 
 const SCRIPTS = Object.entries(scripts).flatMap(([name, script]) =>
-  'sha' in script ? [{ name: name.toLowerCase(), ...script }] : [],
+  typeof script === 'object' && 'sha' in script ? [{ name: name.toLowerCase(), ...script }] : [],
 );
 /** By rank. */
 const REMEMBERED = ['hint', 'pending', 'outcome', 'removed'];
@@ -83,7 +83,7 @@ export class RedisReader implements StatementReader {
     for (;;) {
       const command = this.next();
       if (!command) return names;
-      names.push(redisStatement(command));
+      names.push(...redisStatements(command));
     }
   }
 
@@ -112,11 +112,14 @@ export class RedisReader implements StatementReader {
   }
 }
 
-/** A script's arguments are `sha 1 key deadline rank …`. */
-function redisStatement([verb = '', what = '', , , , rank = '']: readonly string[]): string {
+/** A script's arguments are `sha, how many keys, keys, …`; of the one that writes, some for each key, the rank second. */
+function redisStatements([verb = '', what = '', keys = '', ...args]: readonly string[]): string[] {
   const script = SCRIPTS.find(({ sha, source }) => what === (verb === 'eval' ? source : sha));
-  if (!script) return verb;
-  return script.name === 'remember' ? (REMEMBERED[Number(rank)] ?? script.name) : script.name;
+  if (script?.name !== 'remember') return [script?.name ?? verb];
+  return Array.from({ length: Number(keys) }, (_, index) => {
+    const rank = args[Number(keys) + index * scripts.REMEMBER_ARGUMENTS + 1];
+    return REMEMBERED[Number(rank)] ?? script.name;
+  });
 }
 
 function named(name: string | undefined): string[] {

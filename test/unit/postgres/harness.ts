@@ -8,7 +8,7 @@ import type { ClaimRequest, ClaimResult } from '../../../lib/core/store';
 import { IdempotencyCache } from '../../../lib/store/postgres/idempotency-cache.entity';
 import { PostgresConnection } from '../../../lib/store/postgres/postgres.connection';
 import { PostgresStore } from '../../../lib/store/postgres/postgres.store';
-import type { BatchBounds } from '../../../lib/store/postgres/batcher';
+import type { BatchBounds } from '../../../lib/store/batching/batcher';
 import type { RunningPostgres } from '../../../servers';
 import { tableNames, type TableNames } from '../../../lib/store/postgres/statements';
 import { sql } from '../../support/database';

@@ -1,4 +1,4 @@
-import { Batcher, type BatchBounds } from '../../../lib/store/postgres/batcher';
+import { Batcher, type BatchBounds } from '../../lib/store/batching/batcher';
 
 interface Item {
   readonly key: string;
@@ -20,7 +20,7 @@ interface Flush {
 }
 
 /** A batcher whose batches the test answers by hand. */
-function byHand(bounds: Partial<BatchBounds> = {}, timeout = 30_000, expires = false) {
+function byHand(bounds: Partial<BatchBounds> = {}, timeout = 30_000, expires = false, afterTurn = false) {
   const flushes: Flush[] = [];
   const batcher = new Batcher<Item, string>({
     send: (items, deadline, onSend) =>
@@ -40,6 +40,7 @@ function byHand(bounds: Partial<BatchBounds> = {}, timeout = 30_000, expires = f
     expired: (sent) => new Expired(sent),
     timeout,
     bounds: { items: 4, bytes: 100, inFlight: 1, ...bounds },
+    afterTurn,
   });
   const add = (key: string, more: Partial<Item> = {}) => batcher.add({ key, bytes: 1, ...more });
   const sent = (): string[] => flushes.map(({ items }) => items.map(({ key }) => key).join(' '));
@@ -56,6 +57,8 @@ function byHand(bounds: Partial<BatchBounds> = {}, timeout = 30_000, expires = f
 
 const outcomes = (results: PromiseSettledResult<string>[]): string[] =>
   results.map((result) => (result.status === 'fulfilled' ? result.value : String(result.reason)));
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 describe('Batcher', () => {
   it('sends at once and alone what comes while nothing is under way', async () => {
@@ -94,9 +97,32 @@ describe('Batcher', () => {
 
   it('has as many batches under way as it may', async () => {
     const { add, sent, settled } = byHand({ inFlight: 2 });
-    const added = ['a', 'b', 'c'].map((key) => add(key));
+    const added = [add('a'), add('b')];
+    await turn();
+    added.push(add('c'));
+    await turn();
     expect(sent()).toEqual(['a', 'b']);
     await settled(added);
+    expect(sent()).toEqual(['a', 'b', 'c']);
+  });
+
+  it('sends what comes in one turn of the event loop together where several batches may be under way', async () => {
+    const { add, sent, settled } = byHand({ inFlight: Infinity });
+    const added = ['a', 'b', 'c'].map((key) => add(key));
+    expect(sent()).toEqual(['a']);
+    await turn();
+    expect(sent()).toEqual(['a', 'b c']);
+    await settled(added);
+  });
+
+  it('lets even a lone item wait for the end of the turn where it is told to', async () => {
+    const { add, sent, settled } = byHand({}, 30_000, false, true);
+    const added = add('a');
+    await Promise.resolve();
+    expect(sent()).toEqual([]);
+    await turn();
+    expect(sent()).toEqual(['a']);
+    await settled([added]);
   });
 
   it('never sends two items of one key together', async () => {
