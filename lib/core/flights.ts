@@ -7,9 +7,28 @@ export type Landing =
   | { readonly kind: 'failed'; readonly error: unknown };
 
 /** A request of this process that is on its way through the protocol. */
-export interface Flight {
-  readonly fingerprint: string;
-  readonly landed: Promise<Landing>;
+export class Flight {
+  private landing: Landing | undefined;
+  private waiting:
+    { readonly landed: Promise<Landing>; readonly land: (landing: Landing) => void } | undefined;
+
+  constructor(readonly fingerprint: string) {}
+
+  /** Made when it is asked for: most requests have no duplicate that waits for them. */
+  get landed(): Promise<Landing> {
+    if (this.landing) return Promise.resolve(this.landing);
+    if (!this.waiting) {
+      let land!: (landing: Landing) => void;
+      const landed = new Promise<Landing>((resolve) => (land = resolve));
+      this.waiting = { landed, land };
+    }
+    return this.waiting.landed;
+  }
+
+  land(landing: Landing): void {
+    this.landing = landing;
+    this.waiting?.land(landing);
+  }
 }
 
 /**
@@ -31,15 +50,14 @@ export class Flights {
     landing: (result: T) => Landing,
   ): Promise<T> {
     if (this.underWay.has(hash)) return lead();
-    let land!: (landing: Landing) => void;
-    const landed = new Promise<Landing>((resolve) => (land = resolve));
-    this.underWay.set(hash, { fingerprint, landed });
+    const flight = new Flight(fingerprint);
+    this.underWay.set(hash, flight);
     try {
       const result = await lead();
-      land(landing(result));
+      flight.land(landing(result));
       return result;
     } catch (error) {
-      land({ kind: 'failed', error });
+      flight.land({ kind: 'failed', error });
       throw error;
     } finally {
       this.underWay.delete(hash);

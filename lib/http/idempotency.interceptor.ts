@@ -48,13 +48,19 @@ export class IdempotencyInterceptor implements NestInterceptor {
     const route = this.routes.read(context);
     if (!route) return this.handle(context, next, this.routes.documentation);
     return new Observable((subscriber) => {
-      this.identify(context, route)
-        .then((request) => {
-          if (subscriber.closed) return; // the client has left before anything began
-          if (request) this.protect(context, next, route, request, subscriber);
-          else subscriber.add(this.handle(context, next, route.documentation).subscribe(subscriber));
-        })
-        .catch((error: unknown) => subscriber.error(this.refusal(context, route, error)));
+      const go = (request: ProtectedRequest | undefined): void => {
+        if (subscriber.closed) return; // the client has left before anything began
+        if (request) this.protect(context, next, route, request, subscriber);
+        else subscriber.add(this.handle(context, next, route.documentation).subscribe(subscriber));
+      };
+      const refuse = (error: unknown): void => subscriber.error(this.refusal(context, route, error));
+      try {
+        const identified = this.identify(context, route);
+        if (identified instanceof Promise) identified.then(go).catch(refuse);
+        else go(identified);
+      } catch (error) {
+        refuse(error);
+      }
     });
   }
 
@@ -74,32 +80,49 @@ export class IdempotencyInterceptor implements NestInterceptor {
     );
   }
 
-  /** Undefined if the request has no key and may do without. */
-  private async identify(
+  /** Undefined if the request has no key and may do without. Most routes have no option to wait for. */
+  private identify(
+    context: ExecutionContext,
+    route: RouteOptions,
+  ): ProtectedRequest | undefined | Promise<ProtectedRequest | undefined> {
+    if (route.key || route.scope || route.fingerprint) return this.identifyByOptions(context, route);
+    try {
+      const key = this.demanded(headerKeyOf(context, route), route);
+      if (key === undefined) return undefined;
+      const fingerprint = requestFingerprint(context, this.application.getVersioning());
+      return { id: recordId(this.scopes.requestScope(context), key), fingerprint, policy: route.policy };
+    } catch (error) {
+      throw this.counted(error);
+    }
+  }
+
+  private async identifyByOptions(
     context: ExecutionContext,
     route: RouteOptions,
   ): Promise<ProtectedRequest | undefined> {
     try {
-      // Most routes have no option to wait for.
-      const key = route.key ? await keyOf(context, route) : headerKeyOf(context, route);
-      if (key === undefined) {
-        if (route.required) throw keyMissing(route);
-        this.metrics.request('unprotected');
-        return undefined;
-      }
-      const versioning = this.application.getVersioning();
-      const [scope, fingerprint] =
-        route.scope || route.fingerprint
-          ? await Promise.all([
-              this.scopes.resolve(context, route),
-              fingerprintOf(context, route, versioning),
-            ])
-          : [this.scopes.requestScope(context), requestFingerprint(context, versioning)];
+      const key = this.demanded(await keyOf(context, route), route);
+      if (key === undefined) return undefined;
+      const [scope, fingerprint] = await Promise.all([
+        this.scopes.resolve(context, route),
+        fingerprintOf(context, route, this.application.getVersioning()),
+      ]);
       return { id: recordId(scope, key), fingerprint, policy: route.policy };
     } catch (error) {
-      this.metrics.request(isIdempotencyError(error) ? error.code : 'failed');
-      throw error;
+      throw this.counted(error);
     }
+  }
+
+  private demanded(key: string | undefined, route: RouteOptions): string | undefined {
+    if (key !== undefined) return key;
+    if (route.required) throw keyMissing(route);
+    this.metrics.request('unprotected');
+    return undefined;
+  }
+
+  private counted(error: unknown): unknown {
+    this.metrics.request(isIdempotencyError(error) ? error.code : 'failed');
+    return error;
   }
 
   /** Nothing is torn down with the subscriber: a client that leaves does not cancel its handler. */

@@ -74,6 +74,11 @@ export class PendingWrites {
     this.schedule();
   }
 
+  /** Whether an outcome of this key waits here. */
+  holds(id: RecordId): boolean {
+    return this.completions.has(id.hash);
+  }
+
   /**
    * Brings the outcome of this key, if one waits here, to the arbiter now: its handler has run.
    * @throws StoreUnavailableError if it still cannot be brought there

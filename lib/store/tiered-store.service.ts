@@ -70,7 +70,7 @@ export class TieredStoreService implements IdempotencyStore {
 
     let result: ClaimResult;
     try {
-      await this.tiers.pending.settle(request.id);
+      if (this.tiers.pending.holds(request.id)) await this.tiers.pending.settle(request.id);
       result = await this.askArbiter('claim', () => this.tiers.arbiter.claim(request));
     } catch (error) {
       if (!(error instanceof StoreUnavailableError)) throw error;
@@ -227,13 +227,17 @@ export class TieredStoreService implements IdempotencyStore {
   }
 
   /** What Redis knows; undefined if it knows nothing, failed, or is bypassed. Never rejects. */
-  private async recall(id: RecordId): Promise<IdempotencyRecord | undefined> {
-    const record = await this.askCache('find', (store) => store.find(id)).catch(() => undefined);
-    // Whoever made this outcome could not bring it to Postgres, and may be gone.
-    if (record?.state === 'completed' && record.pending) {
-      this.tiers.pending.complete({ claim: record, outcome: record.outcome }, this.tiers.retention);
-    }
-    return record;
+  private recall(id: RecordId): Promise<IdempotencyRecord | undefined> {
+    return this.askCache('find', (store) => store.find(id)).then(
+      (record) => {
+        // Whoever made this outcome could not bring it to Postgres, and may be gone.
+        if (record?.state === 'completed' && record.pending) {
+          this.tiers.pending.complete({ claim: record, outcome: record.outcome }, this.tiers.retention);
+        }
+        return record;
+      },
+      () => undefined,
+    );
   }
 
   private afterCompletion({ claim, outcome }: Completion, result: CompleteResult): void {
@@ -277,7 +281,7 @@ export class TieredStoreService implements IdempotencyStore {
   }
 
   /** False if Redis did not take it; but for a pending outcome that costs a read of Postgres later, nothing else. */
-  private async write(entry: CacheEntry, notAfter?: number): Promise<boolean> {
+  private write(entry: CacheEntry, notAfter?: number): Promise<boolean> {
     return this.askCache('remember', (store) => store.remember(entry, notAfter)).then(
       (stands) => stands === true,
       () => false,
@@ -288,15 +292,13 @@ export class TieredStoreService implements IdempotencyStore {
     return this.tiers.gate.ask(operation, call);
   }
 
-  private async askCache<T>(
-    operation: string,
-    call: (store: RedisStore) => Promise<T>,
-  ): Promise<T | undefined> {
+  private askCache<T>(operation: string, call: (store: RedisStore) => Promise<T>): Promise<T | undefined> {
     const { cache } = this.tiers;
-    if (!cache) return undefined;
+    if (!cache) return Promise.resolve(undefined);
     if (!cache.store.available) {
       this.metrics.storeError('redis');
-      throw new StoreUnavailableError('redis', operation, 'it is bypassed until it answers a probe', false);
+      const reason = 'it is bypassed until it answers a probe';
+      return Promise.reject(new StoreUnavailableError('redis', operation, reason, false));
     }
     return cache.gate.ask(operation, () => call(cache.store));
   }

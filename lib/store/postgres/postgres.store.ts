@@ -1,4 +1,5 @@
 import { Logger } from '@nestjs/common';
+import { performance } from 'node:perf_hooks';
 import { StoreUnavailableError } from '../../core/errors';
 import {
   isOrphaned,
@@ -50,9 +51,13 @@ export class PostgresStore implements IdempotencyStore {
   }
 
   async claim(request: ClaimRequest): Promise<ClaimResult> {
+    const startedAt = performance.now();
+    const standing = await this.claimBatched(request);
+    const claim = standing && claimIn(request, standing);
+    if (claim) return { claimed: true, claim };
     const progress = { mayHold: false };
     try {
-      return await this.claimOnce(request, progress);
+      return await this.claimStanding(this.goOn('claim', startedAt), request, standing, progress);
     } catch (error) {
       if (!(error instanceof StoreUnavailableError) || error.sent || !progress.mayHold) throw error;
       // The statement that failed was not sent, but one before it was, and may have taken the key.
@@ -60,62 +65,74 @@ export class PostgresStore implements IdempotencyStore {
     }
   }
 
-  private async claimOnce(request: ClaimRequest, progress: { mayHold: boolean }): Promise<ClaimResult> {
-    const run = this.connection.operation('claim');
-    for (let round = 0; round < ROUNDS; round++) {
-      const standing = await (round === 0 ? this.claimBatched(request) : this.claimOrRead(run, request));
-      if (!standing) continue; // another claim was committed after our snapshot: now it can be seen; or it is large
-      if (standing.claimed !== null) {
-        const { id, fingerprint, token } = request;
-        const claim = { id, fingerprint, token: token.toLowerCase(), fence: standing.claimed, attempt: 1 };
-        return { claimed: true, claim };
+  /** Answers with the record that stands, or takes it over, unless it changes meanwhile. */
+  private async claimStanding(
+    run: Run,
+    request: ClaimRequest,
+    first: ClaimRow | undefined,
+    progress: { mayHold: boolean },
+  ): Promise<ClaimResult> {
+    let standing = first;
+    for (let round = 1; ; round++) {
+      // Without one, another claim was committed after our snapshot: now it can be seen; or it is large.
+      const claim = standing && claimIn(request, standing);
+      if (claim) return { claimed: true, claim };
+      if (standing?.claimed === null) {
+        const record = this.record(request.id, standing);
+        progress.mayHold ||=
+          record.token === request.token.toLowerCase() || standing.expired || isOrphaned(record);
+        const retaken = standing.expired
+          ? await this.retake(run, request, record, statements.reclaimExpired)
+          : await this.retakeOrphan(run, request, record);
+        if (retaken === 'stands')
+          return { claimed: false, record: await this.confirmed(run, standing, record) };
+        if (retaken !== 'changed') return { claimed: true, claim: retaken };
       }
-
-      const record = this.record(request.id, standing);
-      progress.mayHold ||=
-        record.token === request.token.toLowerCase() || standing.expired || isOrphaned(record);
-      const retaken = standing.expired
-        ? await this.retake(run, request, record, statements.reclaimExpired)
-        : await this.retakeOrphan(run, request, record);
-      if (retaken === 'stands')
-        return { claimed: false, record: await this.confirmed(run, standing, record) };
-      if (retaken !== 'changed') return { claimed: true, claim: retaken };
+      if (round === ROUNDS) throw contended('claim');
+      standing = await this.claimOrRead(run, request);
     }
-    throw contended('claim');
   }
 
   async complete(claim: Claim, outcome: Outcome): Promise<CompleteResult> {
-    const run = this.connection.operation('complete');
+    const startedAt = performance.now();
     const { token, fence } = claim;
     const id = bytes(claim.id.hash);
     const [status, tombstone, headers, body] = outcomeValues(this.seal.close(claim, outcome));
+    if (await this.batches.recorded({ id, token, fence, status, tombstone, headers, body }))
+      return { recorded: true };
     const values = [id, token, fence, this.retention, status, tombstone, headers, body];
-    for (let round = 0; round < ROUNDS; round++) {
-      const recorded =
-        round === 0
-          ? await this.batches.recorded({ id, token, fence, status, tombstone, headers, body })
-          : (await run(statements.complete(this.table), values)).length > 0;
-      if (recorded) return { recorded: true };
+    return this.completeStanding(this.goOn('complete', startedAt), claim, values);
+  }
 
+  /** What stands is not the unfinished claim, or somebody else has locked it. */
+  private async completeStanding(
+    run: Run,
+    claim: Claim,
+    values: readonly unknown[],
+  ): Promise<CompleteResult> {
+    const id = values[0];
+    for (let round = 1; ; round++) {
       const [row] = await run<RecordRow>(statements.read(this.table), [id]);
       if (row && !row.expired) {
         const record = await this.confirmed(run, row, this.record(claim.id, row));
         if (!isSameClaim(record, claim)) return { recorded: false, record };
         if (record.state === 'completed') return { recorded: true }; // an earlier try landed, its reply was lost
-        continue;
+      } else {
+        if (row) await run(statements.deleteExpired(this.table), [id]);
+        if (await this.insertCompleted(run, claim, values)) return { recorded: true };
       }
-      if (row) await run(statements.deleteExpired(this.table), [id]);
-      if (await this.insertCompleted(run, claim, values)) return { recorded: true };
+      if (round === ROUNDS) throw contended('complete');
+      if ((await run(statements.complete(this.table), values)).length > 0) return { recorded: true };
     }
-    throw contended('complete');
   }
 
   async release(claim: Claim): Promise<boolean> {
-    const run = this.connection.operation('release');
+    const startedAt = performance.now();
     const { token, fence } = claim;
     const id = bytes(claim.id.hash);
+    if (fence > 0 && (await this.batches.released({ id, token, fence }))) return true;
+    const run = this.goOn('release', startedAt);
     if (fence === 0) return (await run(statements.abandon(this.table), [id, token])).length > 0;
-    if (await this.batches.released({ id, token, fence })) return true;
     return (await run(statements.release(this.table), [id, token, fence])).length > 0;
   }
 
@@ -137,6 +154,12 @@ export class PostgresStore implements IdempotencyStore {
       fence,
     ]);
     return row?.existed ?? false;
+  }
+
+  /** The statements after the first, of which most operations need none: under the same deadline. */
+  private goOn(operation: string, startedAt: number): Run {
+    const { timeout } = this.connection;
+    return this.connection.operation(operation, Math.max(1, timeout - (performance.now() - startedAt)));
   }
 
   private claimBatched(request: ClaimRequest): Promise<ClaimRow | undefined> {
@@ -235,6 +258,12 @@ export class PostgresStore implements IdempotencyStore {
         'Other rows of which this is true are not reported',
     );
   }
+}
+
+/** The claim, if one was made. */
+function claimIn({ id, fingerprint, token }: ClaimRequest, { claimed }: ClaimRow): Claim | undefined {
+  if (claimed === null) return undefined;
+  return { id, fingerprint, token: token.toLowerCase(), fence: claimed, attempt: 1 };
 }
 
 /** The claim; `stands` if the record may not be taken, `changed` if it was changed since it was read. */
