@@ -1,4 +1,4 @@
-import { isBare, NODE_IDEMPOTENCY, SUBJECTS, type Subject } from './subjects';
+import { isBare, isFloor, NODE_IDEMPOTENCY, SUBJECTS, type Subject } from './subjects';
 
 export type Workload = 'first requests' | 'replays';
 
@@ -59,12 +59,13 @@ export function comparison(subjects: readonly Subject[], rounds: number): Plan {
 }
 
 function planned(rounds: number, seconds: number, all: readonly Cell[]): Plan {
+  const storms = express.filter((subject) => !isFloor(subject));
   return {
     rounds,
     seconds,
     cells: all,
-    storms: express,
-    inFlight: express.filter((subject) => isBare(subject) || subject.mode !== 'powertools'),
+    storms,
+    inFlight: storms.filter((subject) => isBare(subject) || subject.mode !== 'powertools'),
   };
 }
 

@@ -1,5 +1,6 @@
 import { goalsOf } from './goals';
 import { DUPLICATES } from './plan';
+import { isFloor } from './subjects';
 import { Figures, spread, type CellResult, type Results, type Spread, type StormResult } from './results';
 
 /** All results as Markdown. */
@@ -18,12 +19,13 @@ export function markdown(results: Results): string {
 }
 
 function goals(results: Results): string {
-  const rows = goalsOf(results).map(({ goal, figure, reached }) => [
+  const rows = goalsOf(results).map(({ goal, figure, floor = '', reached }) => [
     goal,
     figure,
+    floor,
     reached ? 'yes' : '**no**',
   ]);
-  return rows.length > 0 ? table(['goal', 'figure', 'reached'], rows) : '';
+  return rows.length > 0 ? table(['goal', 'figure', 'floor', 'reached'], rows) : '';
 }
 
 /** For README: the figures that most will look for. */
@@ -31,7 +33,9 @@ export function summary(results: Results): string {
   const at = (workload: string, connections: number): CellResult | undefined =>
     results.cells.find((each) => each.workload === workload && each.connections === connections);
   const columns = [at('first requests', 32), at('replays', 32), at('first requests', 1), at('replays', 1)];
-  const names = Object.keys(columns[0]?.turns ?? {}).filter((name) => results.bareOf[name] !== name);
+  const names = Object.keys(columns[0]?.turns ?? {}).filter(
+    (name) => results.bareOf[name] !== name && !isFloor({ name }),
+  );
   const rows = names.map((name) => {
     const [first, replay, firstAlone, replayAlone] = columns.map(
       (cell) => cell && Figures.of(results, cell, name),

@@ -2,7 +2,7 @@
 export interface Subject {
   readonly name: string;
   /** The file that runs it, and what it is told by the environment. */
-  readonly entry: 'app.ts' | 'rivals/node-idempotency.ts' | 'rivals/express.ts';
+  readonly entry: 'app.ts' | 'floor.ts' | 'rivals/node-idempotency.ts' | 'rivals/express.ts';
   readonly mode: string;
   readonly platform: 'express' | 'fastify';
   /** The same application without protection, which its figures are ratios to; its own name if it is that itself. */
@@ -30,6 +30,13 @@ function ours(mode: string, platform: 'express' | 'fastify', lib?: string): Subj
   };
 }
 
+/** What no module can do with less: no product, but what a goal can ask for on a machine. */
+const FLOORS = ['floor', 'floor, fast', 'floor, redis down'] as const;
+
+function floor(mode: string): Subject {
+  return { name: mode, entry: 'floor.ts', mode, platform: 'express', bare: 'bare' };
+}
+
 const EXPRESS = { entry: 'rivals/express.ts', platform: 'express', bare: 'bare, Express 4' } as const;
 const NEST_10 = { entry: 'rivals/node-idempotency.ts', platform: 'express', bare: 'bare, Nest 10' } as const;
 
@@ -46,6 +53,7 @@ const RIVALS: readonly Subject[] = [
 export const SUBJECTS: readonly Subject[] = [
   ours('bare', 'express'),
   ...OURS.map((mode) => ours(mode, 'express')),
+  ...FLOORS.map(floor),
   ...RIVALS,
   ours('bare', 'fastify'),
   ...OURS.map((mode) => ours(mode, 'fastify')),
@@ -61,4 +69,8 @@ export function beforeAndAfter(lib: string, modes: readonly string[]): readonly 
 
 export function isBare({ name, bare }: Subject): boolean {
   return name === bare;
+}
+
+export function isFloor({ name }: Pick<Subject, 'name'>): boolean {
+  return FLOORS.some((each) => each === name);
 }

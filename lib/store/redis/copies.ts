@@ -49,16 +49,16 @@ export class Copies {
     );
   }
 
-  /** A value of another type reads as none. */
+  /** A value of another type reads as none: `write` tells of it. */
   read(key: string): Promise<Buffer | undefined> {
     return this.reads.add(key);
   }
 
-  /** True if the copy, or a later state of its claim, stands afterwards. */
-  async write(copy: Copy): Promise<boolean> {
+  /** @returns done (also if a later state of its claim stands), displaced or refused */
+  async write(copy: Copy): Promise<number> {
     const verdict = await this.writes.add(copy);
     if (verdict === VERDICT.late) throw unavailable('remember', 'the command came too late and was dropped');
-    return verdict === VERDICT.done;
+    return verdict;
   }
 
   private batcher<Item, Result>(

@@ -124,10 +124,10 @@ export class RedisStore implements IdempotencyStore {
    * @param notAfter monotonic time (ms) from which on it must not be written any more
    * @throws StoreUnavailableError
    */
-  remember(entry: CacheEntry, notAfter = Infinity): Promise<boolean> {
+  async remember(entry: CacheEntry, notAfter = Infinity): Promise<boolean> {
     const { id, fence, attempt } = entry.claim;
     const { rank, lease, ttl, rest } = written(entry, this.seal);
-    return this.copies.write({
+    const verdict = await this.copies.write({
       key: this.keyOf(id),
       rank,
       fence,
@@ -138,6 +138,8 @@ export class RedisStore implements IdempotencyStore {
       // Nobody waits for it any longer than that.
       notAfter: Math.min(notAfter, performance.now() + this.connection.timeout),
     });
+    if (verdict === VERDICT.displaced) this.report(new ForeignValueError());
+    return verdict !== VERDICT.refused;
   }
 
   private ask(

@@ -22,11 +22,13 @@ export const VERDICT = {
   late: -1,
   /** It did nothing, because the value that stands is not ours. */
   foreign: -2,
+  /** It did what it was asked, in place of a value of another type. */
+  displaced: 2,
 } as const;
 
 /** Helpers of all scripts. The value's layout is described in the codec; all times are ms by Redis' own clock. */
 const HELPERS = `
-local DONE, REFUSED, LATE, FOREIGN = 1, 0, -1, -2
+local DONE, REFUSED, LATE, FOREIGN, DISPLACED = 1, 0, -1, -2, 2
 local IN_PROGRESS, COMPLETED, REMOVED = 0, 2, 3
 
 local key = KEYS[1]
@@ -82,7 +84,8 @@ export const REMEMBER_ARGUMENTS = 7;
 /**
  * Keeps the greater of (fence, rank): late, repeated and reordered writes are harmless. A foreign value gives way.
  * KEYS: records. ARGV, for each of them: deadline, rank, fence, attempt, lease, ttl, rest.
- * Replies `[verdicts, Redis' time in ms]`. Verdict: done (also if a later state of this claim stands), refused or late.
+ * Replies `[verdicts, Redis' time in ms]`. Verdict: done (also if a later state of this claim stands), displaced,
+ * refused or late.
  */
 export const REMEMBER = script(
   `
@@ -97,7 +100,7 @@ local function remember(deadline, rank, fence, attempt, lease, ttl, rest)
     end
   end
   write(rank, fence, attempt, lease > 0 and now + lease or 0, ttl, rest)
-  return DONE
+  return type(old) == 'string' and DONE or DISPLACED
 end
 
 local verdicts = {}
