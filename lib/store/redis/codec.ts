@@ -46,7 +46,7 @@ interface Meta extends Partial<Record<'status' | 'tombstone' | 'headers', unknow
 }
 
 /**
- * A value is one string, so that a replay is one GET: a head (numbers, which the scripts write and compare), a line of
+ * A value is one string, so that a replay is one read: a head (numbers, which the scripts write and compare), a line of
  * JSON, and the bytes of the body as they are. This is what follows the head.
  */
 export function encodeRest(
