@@ -18,7 +18,7 @@ import { place, serve, type Answer, type Order } from './host';
 
 /*
  * What nobody can do with less: the conversation with Redis and Postgres that the design asks for (is it known; the
- * claim; the outcome; a copy of it), claims and outcomes that meet in one statement each, and nothing else. No scope, no
+ * claim; the outcome; a copy of it), what meets in one statement or command, and nothing else. No scope, no
  * fingerprint, no lease, no fence, no time-out, no held response, no headers, no checks in the table. It shows which
  * goals a machine allows. MODE: `floor`, `floor, fast`, or `floor, redis down`, which has no Redis.
  */
@@ -61,7 +61,7 @@ const READ = `SELECT body FROM ${table} WHERE id = $1`;
 
 const prepared = (name: string, text: string, values: unknown[]): QueryConfig => ({ name, text, values });
 
-/** Whether this request runs the handler. */
+/** False if the key has a row. That of a request still in flight is not waited for: the load has no such duplicates. */
 const claim = batched(async (ids: string[]) => {
   const alone = ids.length === 1;
   const query = alone
@@ -82,8 +82,18 @@ const complete = batched(async (items: { id: string; body: string }[]) => {
   return [];
 });
 
+const get = redis && batched((ids: string[]) => redis.mget(ids));
+const put =
+  redis &&
+  batched(async (items: { id: string; body: string }[]) => {
+    const commands = redis.pipeline();
+    for (const { id, body } of items) commands.set(id, body, 'PX', 86_400_000);
+    await commands.exec();
+    return [];
+  });
+
 async function known(id: string): Promise<string | null> {
-  const copy = await redis?.get(id);
+  const copy = await get?.(id);
   if (copy) return copy;
   if (await claim(id)) return null;
   const { rows } = await claiming.query<{ body: string }>(prepared('read', READ, [id]));
@@ -105,7 +115,7 @@ class FloorInterceptor implements NestInterceptor {
     const body = JSON.stringify(answer);
     await complete({ id, body });
     // The response goes first.
-    if (redis) setImmediate(() => void redis.set(id, body, 'PX', 86_400_000));
+    setImmediate(() => void put?.({ id, body }));
     return answer;
   }
 }

@@ -12,21 +12,14 @@ export interface IdempotencyContext {
   readonly signal: AbortSignal;
 }
 
-/** Of a claim that is kept alive. A class, as V8 turns an object literal with a getter into a dictionary. */
-export class ClaimContext implements IdempotencyContext {
-  readonly key: string;
-  readonly attempt: number;
-  readonly fence: number;
-  readonly #lease: HeldLease;
-
-  constructor({ id, attempt, fence }: Claim, lease: HeldLease) {
-    this.key = id.key;
-    this.attempt = attempt;
-    this.fence = fence;
-    this.#lease = lease;
-  }
-
-  get signal(): AbortSignal {
-    return this.#lease.signal;
-  }
+/** A plain object, so that it can be spread. */
+export function contextOf({ id, attempt, fence }: Claim, lease: HeldLease): IdempotencyContext {
+  return {
+    key: id.key,
+    attempt,
+    fence,
+    get signal() {
+      return lease.signal;
+    },
+  };
 }

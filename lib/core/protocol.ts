@@ -4,7 +4,7 @@ import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { IdempotencyMetrics } from '../observability/metrics';
 import type { Policy } from '../options/resolve';
-import { ClaimContext, type IdempotencyContext } from './context';
+import { contextOf, type IdempotencyContext } from './context';
 import { IdempotencyError, isIdempotencyError, StoreUnavailableError, UnreadableRecordError } from './errors';
 import { Flights, type Landing } from './flights';
 import { LeaseKeeper, type HeldLease } from './lease';
@@ -178,7 +178,7 @@ export class Protocol {
 
   private async runWork(claim: Claim, work: Work, lease: HeldLease): Promise<Outcome | undefined> {
     try {
-      return await work(new ClaimContext(claim, lease));
+      return await work(contextOf(claim, lease));
     } catch (error) {
       await this.giveBack(claim);
       throw error;

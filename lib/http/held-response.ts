@@ -1,4 +1,4 @@
-import type { ServerResponse } from 'node:http';
+import { ServerResponse } from 'node:http';
 
 /** What a writer calls to answer. HTTP/2 lacks `setHeaders`. */
 const METHODS = [
@@ -20,30 +20,25 @@ export interface Holder {
   /** What the response says of `headersSent` and `writableEnded`; undefined: what it says without a holder. */
   readonly begun: boolean | undefined;
   readonly over: boolean | undefined;
+  /** Whether this is not held (any more). */
+  passes(method: Method): boolean;
   answer(method: Method, args: readonly unknown[]): unknown;
 }
 
 type Callable = (this: ServerResponse, ...args: readonly unknown[]) => unknown;
 
-/** The innermost hold of each response that is held. */
-type Holds = WeakMap<ServerResponse, ResponseHold>;
-
 /**
  * Leads the calls on a response to its holder, until it is let go. A hold can be within another, as that of a refusal
  * is within its handler's.
  *
- * The calls are caught in the class of the response (`http.ServerResponse`), once for the whole process: without a hold
- * its methods do what they did. Nothing is changed on the response itself but what middleware has put there. So whoever
- * gets it, another Express application for example, which gives it other prototypes, gets past no hold; and it costs
+ * The calls are caught in the classes of the response (`http.ServerResponse`), once for the whole process: without a
+ * hold their methods do what they did. Nothing is changed on the response itself but what middleware has put there. So
+ * whoever gets it, another Express application for example, which gives it other prototypes, meets the hold; and it costs
  * little: Express makes each response an object of a shape of its own, and V8 takes 1.5 µs and as many KiB for each
  * property or prototype that changes it further, and half a microsecond for each access afterwards.
  */
 export class ResponseHold {
-  /** The response on which is called, right now, what would be called if it were not held. */
-  private static bypassed: ServerResponse | undefined;
-
   private outer: ResponseHold | undefined;
-  private readonly holds: Holds;
   /** What middleware had put on the response. */
   private readonly before: Map<Method, Callable>;
 
@@ -51,15 +46,15 @@ export class ResponseHold {
     private readonly response: ServerResponse,
     private readonly holder: Holder,
   ) {
-    this.holds = holdsOf(response);
-    this.outer = this.holds.get(response);
-    this.before = this.outer?.before ?? takenOver(response, this.holds);
-    this.holds.set(response, this);
+    this.outer = shared.holds.get(response);
+    if (!this.outer) prepare(response);
+    this.before = this.outer?.before ?? takenOver(response);
+    shared.holds.set(response, this);
   }
 
   /** Whether its head has gone past the hold, as it can where somebody calls what lies below `http.ServerResponse`. */
   get escaped(): boolean {
-    return !this.outer && this.bypassing(() => this.response.headersSent);
+    return !this.outer && bypassing(this.response, () => this.response.headersSent);
   }
 
   /** Calls what would be called if the response were not held. */
@@ -67,11 +62,12 @@ export class ResponseHold {
     if (this.outer) return this.outer.holder.answer(method, args);
     const { response } = this;
     const called = this.before.get(method) ?? (Reflect.get(response, method) as Callable);
-    return this.bypassing(() => Reflect.apply(called, response, args));
+    return bypassing(response, () => Reflect.apply(called, response, args));
   }
 
   letGo(): void {
-    const { response, outer, holds } = this;
+    const { response, outer } = this;
+    const { holds } = shared;
     let inner = holds.get(response);
     if (inner !== this) {
       while (inner && inner.outer !== this) inner = inner.outer;
@@ -83,9 +79,9 @@ export class ResponseHold {
     }
   }
 
-  /** Whether a call that has reached the class of the response is for its holder: middleware calls it from below the hold. */
-  catches(method: Method): boolean {
-    return ResponseHold.bypassed !== this.response && !this.before.has(method);
+  /** What a class is called for where this is true goes on from there: middleware that answers later calls it again. */
+  passes(method: Method): boolean {
+    return !this.outer && this.holder.passes(method);
   }
 
   answer(method: Method, args: readonly unknown[]): unknown {
@@ -93,32 +89,57 @@ export class ResponseHold {
   }
 
   look(what: 'begun' | 'over'): boolean | undefined {
-    if (ResponseHold.bypassed === this.response) return undefined;
     return this.holder[what] ?? this.outer?.look(what);
   }
+}
 
-  private bypassing<T>(work: () => T): T {
-    const { bypassed } = ResponseHold;
-    ResponseHold.bypassed = this.response;
-    try {
-      return work();
-    } finally {
-      ResponseHold.bypassed = bypassed;
-    }
+/** What all copies of this module in the process share, as they share Node's classes. */
+interface Shared {
+  /** The innermost hold of each response that is held. */
+  readonly holds: WeakMap<ServerResponse, ResponseHold>;
+  /** The response on which is called, right now, what would be called if it were not held. */
+  bypassed: ServerResponse | undefined;
+  /** What stands in a class in its methods' places. */
+  readonly catching: WeakMap<object, Map<Method, Callable>>;
+}
+
+/** Its last part is the version of {@link Shared} and of a hold's methods. A test runner loads a copy for each file. */
+const SHARED = Symbol.for('nestjs-idempotency.holds.1');
+
+const shared = sharedByAll();
+
+function sharedByAll(): Shared {
+  const anchor = ServerResponse as { [SHARED]?: Shared };
+  if (!anchor[SHARED]) {
+    const value: Shared = { holds: new WeakMap(), bypassed: undefined, catching: new WeakMap() };
+    Object.defineProperty(anchor, SHARED, { value });
+    return value;
+  }
+  return anchor[SHARED];
+}
+
+function bypassing<T>(response: ServerResponse, work: () => T): T {
+  const before = shared.bypassed;
+  shared.bypassed = response;
+  try {
+    return work();
+  } finally {
+    shared.bypassed = before;
   }
 }
 
 /** Puts the hold before what middleware has put on the response, and says what that was. */
-function takenOver(response: ServerResponse, holds: Holds): Map<Method, Callable> {
+function takenOver(response: ServerResponse): Map<Method, Callable> {
   const before = new Map<Method, Callable>();
   for (const name of METHODS) {
     if (!Object.hasOwn(response, name)) continue;
     const own = Reflect.get(response, name) as Callable;
     before.set(name, own);
-    Reflect.set(response, name, (...args: unknown[]) => {
-      const hold = holds.get(response);
+    const value = (...args: unknown[]): unknown => {
+      const hold = shared.holds.get(response);
       return hold ? hold.answer(name, args) : Reflect.apply(own, response, args);
-    });
+    };
+    if (!Reflect.set(response, name, value)) Object.defineProperty(response, name, { value });
   }
   return before;
 }
@@ -128,78 +149,67 @@ function putBack(response: ServerResponse, before: Map<Method, Callable>): void 
   const prototype = Object.getPrototypeOf(response) as object;
   for (const name of METHODS) {
     // Not deleted: V8 would make a dictionary of the response.
-    if (Object.hasOwn(response, name))
-      Reflect.set(response, name, before.get(name) ?? Reflect.get(prototype, name));
+    if (!Object.hasOwn(response, name)) continue;
+    const value = before.get(name) ?? (Reflect.get(prototype, name) as Callable);
+    if (!Reflect.set(response, name, value)) Object.defineProperty(response, name, { value });
   }
 }
 
-/**
- * Under this name a class of responses has its holds. The same for every copy of this module in the process, such as
- * those of a test runner that loads it for each file, so that its methods are changed once.
- */
-const HOLDS = Symbol.for('nestjs-idempotency.holds.1');
+/** By the prototype of a response: the classes that it has, with the methods of each that have to be caught. */
+const classes = new WeakMap<object, readonly (readonly [target: object, name: Method])[]>();
 
-interface Class {
-  [HOLDS]?: Holds;
-}
-
-/** By the prototype of a response. */
-const known = new WeakMap<object, Holds>();
-
-function holdsOf(response: ServerResponse): Holds {
+/** Looks each time: who patches a class, as tests and instrumentation do, may undo it together with what came after. */
+function prepare(response: ServerResponse): void {
   const prototype = Object.getPrototypeOf(response) as object;
-  let holds = known.get(prototype);
-  if (!holds) {
-    const target = classOf(prototype);
-    holds = (Object.hasOwn(target, HOLDS) ? target[HOLDS] : undefined) ?? prepared(target);
-    known.set(prototype, holds);
+  let found = classes.get(prototype);
+  if (!found) classes.set(prototype, (found = toCatch(prototype)));
+  for (const [target, name] of found)
+    if (shared.catching.get(target)?.get(name) !== Reflect.get(target, name)) intercept(target, name);
+}
+
+/** Of the class that is nearest to Node's own parent of all messages, everything; of those before it, what they override. */
+function toCatch(prototype: object): readonly (readonly [object, Method])[] {
+  const chain: object[] = [];
+  for (let at: object | null = prototype; at; at = Object.getPrototypeOf(at) as object | null) chain.push(at);
+  const last = Math.max(
+    0,
+    chain.findLastIndex((target) => Object.hasOwn(target, 'writeHead')),
+  );
+  return chain
+    .slice(0, last + 1)
+    .flatMap((target, index) =>
+      METHODS.filter((name) => (index === last ? name in target : Object.hasOwn(target, name))).map(
+        (name) => [target, name] as const,
+      ),
+    );
+}
+
+function intercept(target: object, name: Method): void {
+  const native = Reflect.get(target, name) as Callable;
+  const value = function (this: ServerResponse, ...args: unknown[]): unknown {
+    const hold = shared.bypassed === this ? undefined : shared.holds.get(this);
+    return hold && !hold.passes(name) ? hold.answer(name, args) : Reflect.apply(native, this, args);
+  };
+  Object.defineProperty(target, name, { value, writable: true, configurable: true });
+  let methods = shared.catching.get(target);
+  if (!methods) {
+    shared.catching.set(target, (methods = new Map<Method, Callable>()));
+    look(target, 'headersSent', 'begun');
+    // Not `finished`: by that a server that closes tells idle connections, which it cuts, from those in use.
+    look(target, 'writableEnded', 'over');
   }
-  return holds;
+  methods.set(name, value);
 }
 
-/** The nearest that has one of the methods, so that none of them is called before it. */
-function classOf(prototype: object): Class {
-  for (let at: object | null = prototype; at; at = Object.getPrototypeOf(at) as object | null)
-    if (METHODS.some((name) => Object.hasOwn(at, name))) return at;
-  return prototype;
-}
-
-function prepared(target: object): Holds {
-  const holds: Holds = new WeakMap();
-  for (const name of METHODS) {
-    if (!(name in target)) continue;
-    const native = Reflect.get(target, name) as Callable;
-    define(target, name, {
-      value: function (this: ServerResponse, ...args: unknown[]): unknown {
-        const hold = holds.get(this);
-        return hold?.catches(name) ? hold.answer(name, args) : Reflect.apply(native, this, args);
-      },
-      writable: true,
-    });
-  }
-  look(target, holds, 'headersSent', 'begun');
-  // Not `finished`: by that a server that closes tells idle connections, which it cuts, from those in use.
-  look(target, holds, 'writableEnded', 'over');
-  define(target, HOLDS, { value: holds });
-  return holds;
-}
-
-function look(
-  target: object,
-  holds: Holds,
-  name: 'headersSent' | 'writableEnded',
-  what: 'begun' | 'over',
-): void {
+function look(target: object, name: 'headersSent' | 'writableEnded', what: 'begun' | 'over'): void {
   const own = Object.getOwnPropertyDescriptor(target, name);
   // What the response says without a hold is found from here on.
   const native = (own ? Object.create(null, { [name]: own }) : Object.getPrototypeOf(target)) as object;
-  define(target, name, {
+  Object.defineProperty(target, name, {
     get(this: ServerResponse): unknown {
-      return holds.get(this)?.look(what) ?? Reflect.get(native, name, this);
+      const hold = shared.bypassed === this ? undefined : shared.holds.get(this);
+      return hold?.look(what) ?? Reflect.get(native, name, this);
     },
+    configurable: true,
   });
-}
-
-function define(target: object, name: string | symbol, descriptor: PropertyDescriptor): void {
-  Object.defineProperty(target, name, { configurable: true, ...descriptor });
 }

@@ -79,9 +79,13 @@ export class ResponseCapture implements Holder {
     return this.passing ? undefined : this.hasEnded;
   }
 
+  passes(method: Method): boolean {
+    return this.passing && method !== 'end' && method !== 'destroy';
+  }
+
   /** What a writer calls on the response. */
   answer(method: Method, args: readonly unknown[]): unknown {
-    if (this.passing && method !== 'end' && method !== 'destroy') return this.hold.call(method, ...args);
+    if (this.passes(method)) return this.hold.call(method, ...args);
     switch (method) {
       case 'write':
         return this.write(args);
@@ -181,7 +185,7 @@ export class ResponseCapture implements Holder {
    */
   private sendHead(): void {
     if (this.headSent) return;
-    const statusCode = this.response.statusCode | 0; // as above
+    const statusCode = this.response.statusCode | 0; // as Node does, since some give text
     const reason = reasonOf(this.response);
     if (reason) setReason(this.response); // or whoever answers in its place would fail at the same
     assertStatusLine(statusCode, reason);

@@ -1,4 +1,4 @@
-import { IncomingMessage, ServerResponse } from 'node:http';
+import { IncomingMessage, OutgoingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
 import { setFlagsFromString } from 'node:v8';
 import { runInThisContext } from 'node:vm';
@@ -10,6 +10,12 @@ const responseOf = (): ServerResponse => {
   return new ServerResponse(request);
 };
 const hold = (response: ServerResponse): ResponseCapture => new ResponseCapture(response, 1_000, () => true);
+
+/** What Node itself knows, whoever holds the response. */
+const sentOf = (response: ServerResponse): unknown[] =>
+  ['headersSent', 'writableEnded'].map(
+    (name) => Reflect.get(OutgoingMessage.prototype, name, response) as unknown,
+  );
 
 describe('a response that is held', () => {
   it('looks sent and ended to its writer', () => {
@@ -44,6 +50,62 @@ describe('a response that is held', () => {
     capture.send();
     expect(ends).toBe(1);
     expect(response.writableEnded).toBe(true);
+  });
+
+  it('is held also where a patch of its class was undone, and ours with it', () => {
+    hold(responseOf()).discard();
+    const caught = ServerResponse.prototype.end;
+    ServerResponse.prototype.end = OutgoingMessage.prototype.end as typeof caught;
+    try {
+      const response = responseOf();
+      const capture = hold(response);
+      response.end('body');
+      expect(capture.over).toBe(true);
+      expect(sentOf(response)).toEqual([false, false]);
+      capture.send();
+      expect(sentOf(response)).toEqual([true, true]);
+    } finally {
+      ServerResponse.prototype.end = caught;
+    }
+  });
+
+  it('is held also where another application takes over that has no overrides, as the first has', () => {
+    const native = ServerResponse.prototype;
+    const first = Object.assign(Object.create(native) as ServerResponse, {
+      end(this: ServerResponse, chunk: string): ServerResponse {
+        return native.end.call(this, `${chunk} of the first`, 'utf8') as ServerResponse;
+      },
+    });
+    const [overridden, passedOn] = [responseOf(), responseOf()];
+    for (const response of [overridden, passedOn]) {
+      Object.setPrototypeOf(response, first);
+      const capture = hold(response);
+      if (response === passedOn) Object.setPrototypeOf(response, Object.create(native) as object);
+      response.end('body');
+      expect(sentOf(response)).toEqual([false, false]);
+      capture.send();
+      expect(sentOf(response)).toEqual([true, true]);
+    }
+  });
+
+  it('is shared with another copy of this module, within whose hold it is held', async () => {
+    const response = responseOf();
+    const outer = hold(response);
+    let inner: ResponseCapture | undefined;
+    jest.isolateModules(() => {
+      const copy = jest.requireActual<typeof import('../../lib/http/response-capture')>(
+        '../../lib/http/response-capture',
+      );
+      expect(copy.ResponseCapture).not.toBe(ResponseCapture);
+      inner = new copy.ResponseCapture(response, 1_000, () => true);
+    });
+    response.setHeader('X-Own', '1');
+    response.end('body');
+    inner?.send();
+    expect(await outer.ended).toMatchObject({ kind: 'response', headers: [['X-Own', '1']] });
+    expect(sentOf(response)).toEqual([false, false]);
+    outer.send();
+    expect(sentOf(response)).toEqual([true, true]);
   });
 
   it('keeps one shape with all others, held or let go, so that code that meets it stays fast', () => {

@@ -1,4 +1,3 @@
-import { performance } from 'node:perf_hooks';
 import { IdempotencySetupError, StoreUnavailableError } from '../../core/errors';
 import type { Durability } from '../../options/idempotency.options';
 import { Batcher, type BatchBounds } from '../batching/batcher';
@@ -116,8 +115,7 @@ export class Batches {
     const { timeout } = this.connection;
     return new Batcher<Item, Result>({
       send: (items, deadline, onSend) => {
-        const remaining = Math.ceil(deadline - performance.now());
-        return send(this.connection.operation(operation, remaining, onSend), items);
+        return send(this.connection.operation(operation, { deadline, onSend }), items);
       },
       keyOf: ({ id }) => id,
       bytesOf,
@@ -160,7 +158,7 @@ export class Batches {
     if (first && items.length === 1) {
       const { id, token, fence, status, tombstone, headers, body } = first;
       const values = [id, token, fence, this.retention, status, tombstone, headers, body];
-      return [(await run(statements.complete(this.table), values)).length > 0];
+      return [(await run(statements.complete(this.table, { waits: false }), values)).length > 0];
     }
     // One value for all bodies: pg would send an array of them in hexadecimal.
     const bodies = items.map(({ body }) => body ?? Buffer.alloc(0));
@@ -183,7 +181,7 @@ export class Batches {
     const [first] = items;
     if (first && items.length === 1) {
       const { id, token, fence } = first;
-      return [(await run(statements.release(this.table), [id, token, fence])).length > 0];
+      return [(await run(statements.release(this.table, { waits: false }), [id, token, fence])).length > 0];
     }
     return isIn(await run<{ id: string }>(statements.releaseMany(this.table), claimsOf(items)), items);
   }

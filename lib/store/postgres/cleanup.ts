@@ -61,7 +61,7 @@ export class ExpiredRecordCleanup {
   private async deleteAll(goOn: () => boolean): Promise<number> {
     const { batchSize } = this.options;
     for (let total = 0; ;) {
-      const run = this.connection.operation('cleanup', BATCH_TIMEOUT);
+      const run = this.connection.operation('cleanup', { timeout: BATCH_TIMEOUT });
       const [row] = await run<{ deleted: number | null }>(this.statement, [batchSize]);
       const deleted = row?.deleted ?? 0;
       total += deleted;

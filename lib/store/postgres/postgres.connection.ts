@@ -23,6 +23,15 @@ export interface PostgresConnectionOptions {
  */
 export type Run = <Row>(text: string, values: readonly unknown[]) => Promise<Row[]>;
 
+export interface OperationOptions {
+  /** In milliseconds, if not the connection's own. */
+  readonly timeout?: number;
+  /** Monotonic time (ms), if the operation began before its first statement. */
+  readonly deadline?: number;
+  /** Called before a statement is sent, from when on it may take effect. */
+  readonly onSend?: () => void;
+}
+
 const TRANSIENT_RETRIES = 5;
 /**
  * Milliseconds after which the plans of prepared statements are made anew. Postgres keeps the plan of a small table,
@@ -73,11 +82,11 @@ export class PostgresConnection {
    * What it returns rejects with StoreUnavailableError if Postgres cannot be asked in time; with
    * IdempotencySetupError if the table is missing or closed to us; and with Postgres' own error otherwise.
    * @param name of the operation, for errors
-   * @param timeout in milliseconds, if not the connection's own
-   * @param onSend called before a statement is sent, from when on it may take effect
    */
-  operation(name: string, timeout = this.timeout, onSend?: () => void): Run {
-    const deadline = performance.now() + timeout;
+  operation(
+    name: string,
+    { timeout = this.timeout, deadline = performance.now() + timeout, onSend }: OperationOptions = {},
+  ): Run {
     return async <Row>(text: string, values: readonly unknown[]) => {
       let everSent = false;
       for (let transients = 0; ;) {

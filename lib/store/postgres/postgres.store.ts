@@ -122,7 +122,8 @@ export class PostgresStore implements IdempotencyStore {
         if (await this.insertCompleted(run, claim, values)) return { recorded: true };
       }
       if (round === ROUNDS) throw contended('complete');
-      if ((await run(statements.complete(this.table), values)).length > 0) return { recorded: true };
+      if ((await run(statements.complete(this.table, { waits: true }), values)).length > 0)
+        return { recorded: true };
     }
   }
 
@@ -133,7 +134,7 @@ export class PostgresStore implements IdempotencyStore {
     if (fence > 0 && (await this.batches.released({ id, token, fence }))) return true;
     const run = this.goOn('release', startedAt);
     if (fence === 0) return (await run(statements.abandon(this.table), [id, token])).length > 0;
-    return (await run(statements.release(this.table), [id, token, fence])).length > 0;
+    return (await run(statements.release(this.table, { waits: true }), [id, token, fence])).length > 0;
   }
 
   async renew(claims: readonly Claim[], lease: number): Promise<ReadonlySet<string>> {
@@ -158,8 +159,7 @@ export class PostgresStore implements IdempotencyStore {
 
   /** The statements after the first, of which most operations need none: under the same deadline. */
   private goOn(operation: string, startedAt: number): Run {
-    const { timeout } = this.connection;
-    return this.connection.operation(operation, Math.max(1, timeout - (performance.now() - startedAt)));
+    return this.connection.operation(operation, { deadline: startedAt + this.connection.timeout });
   }
 
   private claimBatched(request: ClaimRequest): Promise<ClaimRow | undefined> {

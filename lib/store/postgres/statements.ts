@@ -153,17 +153,25 @@ export const takeOver = (table: string, durability: Durability): string => `
   RETURNING fence, attempt`;
 
 /**
+ * The row of an unfinished claim, by id, token and fence ($1 to $3). Where it is not waited for, one that somebody else
+ * has locked is as one that is not there: what comes behind in a queue would have to wait as well.
+ */
+const unfinished = (table: string, waits: boolean, lock: string): string => {
+  const claim = `id = $1::bytea AND token = $2::uuid AND fence = $3::bigint AND state = 'in_progress'`;
+  return waits ? claim : `id = (SELECT id FROM ${table} WHERE ${claim} ${lock} SKIP LOCKED)`;
+};
+
+/**
  * Records the outcome of a claim that still stands. Its lease does not matter: as long as nobody took the claim
  * over, its owner's outcome is the one that counts.
  *
  * Parameters: id, token, fence, retention, status, tombstone, headers, body.
  */
-export const complete = (table: string): string => `
+export const complete = (table: string, { waits }: { waits: boolean }): string => `
   UPDATE ${table} SET
     state = 'completed', lease_until = NULL, completed_at = now(), expires_at = now() + ${milliseconds('$4')},
     status = $5::smallint, tombstone = $6::text, headers = $7::json, body = $8::bytea
-  WHERE id = $1::bytea AND token = $2::uuid AND fence = $3::bigint AND state = 'in_progress'
-    AND ${commits('durable')}
+  WHERE ${unfinished(table, waits, 'FOR NO KEY UPDATE')} AND ${commits('durable')}
   RETURNING true AS recorded`;
 
 /**
@@ -213,10 +221,9 @@ export const deleteExpired = (table: string): string => `
   DELETE FROM ${table} WHERE id = $1::bytea AND expires_at <= now()`;
 
 /** Gives an unfinished claim back. Parameters: id, token, fence. */
-export const release = (table: string): string => `
+export const release = (table: string, { waits }: { waits: boolean }): string => `
   DELETE FROM ${table}
-  WHERE id = $1::bytea AND token = $2::uuid AND fence = $3::bigint AND state = 'in_progress'
-    AND ${commits('durable')}
+  WHERE ${unfinished(table, waits, 'FOR UPDATE')} AND ${commits('durable')}
   RETURNING true AS released`;
 
 /** {@link release} for many claims of different keys, as {@link completeMany}. Parameters: ids, tokens, fences. */

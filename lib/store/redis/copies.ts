@@ -1,6 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import { StoreUnavailableError } from '../../core/errors';
-import { Batcher, type BatchBounds } from '../batching/batcher';
+import { Batcher, type BatchBounds, type BatcherOptions } from '../batching/batcher';
 import { runScript, type Argument } from './evaluate';
 import type { RedisClient } from './fail-fast.client';
 import { isFailureOfRedis, type RedisConnection } from './redis.connection';
@@ -22,7 +22,7 @@ export interface Copy {
   readonly notAfter: number;
 }
 
-/** Keys of one command at most, and bytes of one that writes: Redis serves nobody else meanwhile. */
+/** Keys of one command at most, and bytes of what one writes: Redis serves nobody else meanwhile. */
 const BOUNDS: BatchBounds = { items: 64, bytes: 262_144, inFlight: Infinity };
 
 /**
@@ -34,19 +34,13 @@ export class Copies {
   private readonly writes: Batcher<Copy, number>;
 
   constructor(private readonly connection: RedisConnection) {
-    this.reads = this.batcher(
-      'find',
-      (client, keys) => this.find(client, keys),
-      (key) => key,
-      () => 0,
-    );
-    this.writes = this.batcher(
-      'remember',
-      (client, copies) => this.remember(client, copies),
-      ({ key }) => key,
-      ({ rest }) => rest.length,
-      true, // the answer of the request, whose turn this is, goes first
-    );
+    // Several of one key, as duplicates are, may go together.
+    this.reads = this.batcher('find', (client, keys) => this.find(client, keys), { bytesOf: () => 0 });
+    this.writes = this.batcher('remember', (client, copies) => this.remember(client, copies), {
+      keyOf: ({ key }) => key,
+      bytesOf: ({ rest }) => rest.length,
+      afterTurn: true, // the answer of the request, whose turn this is, goes first
+    });
   }
 
   /** A value of another type reads as none: `write` tells of it. */
@@ -64,9 +58,7 @@ export class Copies {
   private batcher<Item, Result>(
     operation: string,
     send: (client: RedisClient, items: readonly Item[]) => Promise<Result[]>,
-    keyOf: (item: Item) => string,
-    bytesOf: (item: Item) => number,
-    afterTurn = false,
+    options: Pick<BatcherOptions<Item, Result>, 'keyOf' | 'bytesOf' | 'afterTurn'>,
   ): Batcher<Item, Result> {
     const { connection } = this;
     return new Batcher<Item, Result>({
@@ -75,15 +67,11 @@ export class Copies {
           onSend();
           return send(client, items);
         }),
-      keyOf,
-      bytesOf,
-      // An error reply may be due to one of the items.
-      isRefusal: (error) =>
-        error instanceof StoreUnavailableError && error.sent && !isFailureOfRedis(error.cause),
+      ...options,
+      isRefusal: (error) => error instanceof StoreUnavailableError && error.sent && isAboutOne(error.cause),
       expired: () => unavailable(operation, 'no answer in time'),
       timeout: 4 * connection.timeout, // the connection's own comes first
       bounds: connection.isCluster ? { ...BOUNDS, items: 1 } : BOUNDS,
-      afterTurn,
     });
   }
 
@@ -115,6 +103,16 @@ export class Copies {
     }
     return copies.map((copy) => verdicts.get(copy) ?? VERDICT.late);
   }
+}
+
+/** What a server answers to everybody, beside what shows that it serves nobody. */
+const ABOUT_ALL = /^(OOM|NOPERM|MISCONF|NOREPLICAS)\b/;
+
+/** An error reply that may be due to one item of many. */
+function isAboutOne(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const { message } = error;
+  return !isFailureOfRedis(error) && !ABOUT_ALL.test(message);
 }
 
 function unavailable(operation: string, reason: string): StoreUnavailableError {

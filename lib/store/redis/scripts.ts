@@ -78,9 +78,6 @@ function script(body: string, prelude = HELPERS + ONE_KEY): Script {
   return { source, sha: createHash('sha1').update(source).digest('hex') };
 }
 
-/** How many arguments REMEMBER has for each key. */
-export const REMEMBER_ARGUMENTS = 7;
-
 /**
  * Keeps the greater of (fence, rank): late, repeated and reordered writes are harmless. A foreign value gives way.
  * KEYS: records. ARGV, for each of them: deadline, rank, fence, attempt, lease, ttl, rest.
@@ -106,7 +103,7 @@ end
 local verdicts = {}
 for i = 1, #KEYS do
   key = KEYS[i]
-  local before = ${REMEMBER_ARGUMENTS} * (i - 1)
+  local before = 7 * (i - 1)
   local number = function(n) return tonumber(ARGV[before + n]) end
   verdicts[i] = remember(number(1), number(2), number(3), number(4), number(5), number(6), ARGV[before + 7])
 end

@@ -1,5 +1,8 @@
 import * as scripts from '../../../lib/store/redis/scripts';
 
+/** Of the script that writes, for each key. */
+const COPY_ARGUMENTS = 7;
+
 /** Turns the bytes that a client sends into the names of what it asks for, as they become complete. */
 export interface StatementReader {
   read(chunk: Buffer): string[];
@@ -68,7 +71,7 @@ export class PostgresReader implements StatementReader {
 }
 
 const SCRIPTS = Object.entries(scripts).flatMap(([name, script]) =>
-  typeof script === 'object' && 'sha' in script ? [{ name: name.toLowerCase(), ...script }] : [],
+  'sha' in script ? [{ name: name.toLowerCase(), ...script }] : [],
 );
 /** By rank. */
 const REMEMBERED = ['hint', 'pending', 'outcome', 'removed'];
@@ -117,7 +120,7 @@ function redisStatements([verb = '', what = '', keys = '', ...args]: readonly st
   const script = SCRIPTS.find(({ sha, source }) => what === (verb === 'eval' ? source : sha));
   if (script?.name !== 'remember') return [script?.name ?? verb];
   return Array.from({ length: Number(keys) }, (_, index) => {
-    const rank = args[Number(keys) + index * scripts.REMEMBER_ARGUMENTS + 1];
+    const rank = args[Number(keys) + index * COPY_ARGUMENTS + 1];
     return REMEMBERED[Number(rank)] ?? script.name;
   });
 }

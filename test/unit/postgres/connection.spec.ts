@@ -154,7 +154,7 @@ describe('PostgresConnection', () => {
       await expect(connection.operation('slow')(`SELECT 'late' AS reply, pg_sleep(1)`, [])).rejects.toThrow(
         StoreUnavailableError,
       );
-      expect(await connection.operation('next', 5_000)(`SELECT 'right' AS reply`, [])).toEqual([
+      expect(await connection.operation('next', { timeout: 5_000 })(`SELECT 'right' AS reply`, [])).toEqual([
         { reply: 'right' },
       ]);
     });
