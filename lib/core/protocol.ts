@@ -197,16 +197,15 @@ export class Protocol {
     outcome: Outcome,
     lease: HeldLease,
   ): Promise<RunResult> {
-    const completion = await this.store
-      .complete(claim, outcome, () => lease.heldUntil)
-      .catch((error: unknown) => {
-        if (!(error instanceof StoreUnavailableError)) throw error;
-        throw new IdempotencyError(
-          'outcome_not_recorded',
-          'The request was executed, but its outcome could not be recorded yet. Retry later with the same key to get it.',
-          { retryAfter: RETRY_AFTER_OUTAGE, cause: error },
-        );
-      });
+    const heldUntil = (): number => lease.heldUntil;
+    const completion = await this.store.complete(claim, outcome, heldUntil).catch((error: unknown) => {
+      if (!(error instanceof StoreUnavailableError)) throw error;
+      throw new IdempotencyError(
+        'outcome_not_recorded',
+        'The request was executed, but its outcome could not be recorded yet. Retry later with the same key to get it.',
+        { retryAfter: RETRY_AFTER_OUTAGE, cause: error },
+      );
+    });
     if (completion.recorded) return { kind: 'executed', outcome, recorded: true };
 
     // The lease lapsed and another request took over: what that one records is what every retry gets.

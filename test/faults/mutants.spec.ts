@@ -38,8 +38,8 @@ describe('the rig finds out', () => {
   it('a completion without a fence: a frozen owner overwrites the one that took over', async () => {
     await start({
       file: 'lib/store/postgres/statements.ts',
-      from: "WHERE id = $1::bytea AND token = $2::uuid AND fence = $3::bigint AND state = 'in_progress'\n    AND ${commits('durable')}\n  RETURNING true AS recorded",
-      to: "WHERE id = $1::bytea AND ($2::uuid, $3::bigint) IS NOT NULL AND state = 'in_progress'\n    AND ${commits('durable')}\n  RETURNING true AS recorded",
+      from: "id = $1::bytea AND token = $2::uuid AND fence = $3::bigint AND state = 'in_progress'`",
+      to: "id = $1::bytea AND ($2::uuid, $3::bigint) IS NOT NULL AND state = 'in_progress'`",
     });
     const key = randomUUID();
     const [owner, other] = [rig!.instance(0), rig!.instance(1)];
@@ -98,10 +98,10 @@ describe('the rig finds out', () => {
     async (route, promise) => {
       await start({
         file: 'lib/core/protocol.ts',
-        from: 'const completion = await this.store.complete(claim, outcome, () => lease.heldUntil).catch((error: unknown) => {',
-        to: `void this.store.complete(claim, outcome, () => lease.heldUntil).catch(() => undefined);
+        from: 'const completion = await this.store.complete(claim, outcome, heldUntil).catch((error: unknown) => {',
+        to: `void this.store.complete(claim, outcome, heldUntil).catch(() => undefined);
         return { kind: 'executed', outcome, recorded: true };
-        const completion = await this.store.complete(claim, outcome, () => lease.heldUntil).catch((error: unknown) => {`,
+        const completion = await this.store.complete(claim, outcome, heldUntil).catch((error: unknown) => {`,
       });
       const key = randomUUID();
       const owner = rig!.instance(0);
