@@ -4,7 +4,15 @@ import { defineConfig, globalIgnores } from 'eslint/config';
 import tseslint from 'typescript-eslint';
 
 export default defineConfig(
-  globalIgnores(['**/dist/', 'coverage/', 'node_modules/', 'bench/rivals/', '.cache/', '**/*.js', '**/*.mjs']),
+  globalIgnores([
+    '**/dist/',
+    'coverage/',
+    'node_modules/',
+    'bench/rivals/',
+    '.cache/',
+    '**/*.js',
+    '**/*.mjs',
+  ]),
   tseslint.configs.strictTypeChecked,
   tseslint.configs.stylisticTypeChecked,
   {
