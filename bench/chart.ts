@@ -1,6 +1,5 @@
 import { SMALL, type Workload } from './plan';
-import { isFloor } from './subjects';
-import { Figures, type CellResult, type Results, type Spread } from './results';
+import { Figures, productsIn, type CellResult, type Results, type Spread } from './results';
 
 interface Bar {
   readonly label: string;
@@ -44,9 +43,7 @@ function barsOf(results: Results, connections: number, figure: (own: Figures) =>
       (cell) => cell.workload === workload && cell.connections === connections && cell.bytes === SMALL,
     ),
   );
-  const names = Object.keys(cells[0]?.turns ?? {}).filter(
-    (name) => results.bareOf[name] !== name && !isFloor({ name }),
-  );
+  const names = productsIn(results, cells[0]);
   const value = (cell: CellResult | undefined, name: string): Spread | undefined => {
     const own = cell && Figures.of(results, cell, name);
     return own?.once && own.failures === 0 ? figure(own) : undefined;

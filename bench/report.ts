@@ -1,7 +1,14 @@
 import { goalsOf } from './goals';
 import { DUPLICATES } from './plan';
-import { isFloor } from './subjects';
-import { Figures, spread, type CellResult, type Results, type Spread, type StormResult } from './results';
+import {
+  Figures,
+  productsIn,
+  spread,
+  type CellResult,
+  type Results,
+  type Spread,
+  type StormResult,
+} from './results';
 
 /** All results as Markdown. */
 export function markdown(results: Results): string {
@@ -33,9 +40,7 @@ export function summary(results: Results): string {
   const at = (workload: string, connections: number): CellResult | undefined =>
     results.cells.find((each) => each.workload === workload && each.connections === connections);
   const columns = [at('first requests', 32), at('replays', 32), at('first requests', 1), at('replays', 1)];
-  const names = Object.keys(columns[0]?.turns ?? {}).filter(
-    (name) => results.bareOf[name] !== name && !isFloor({ name }),
-  );
+  const names = productsIn(results, columns[0]);
   const rows = names.map((name) => {
     const [first, replay, firstAlone, replayAlone] = columns.map(
       (cell) => cell && Figures.of(results, cell, name),

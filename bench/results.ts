@@ -1,6 +1,7 @@
 import type { Load } from './load';
 import type { Reading } from './measures';
 import type { Workload } from './plan';
+import { isFloor } from './subjects';
 
 /** One subject's turn under a load. */
 export interface Turn extends Load {
@@ -123,4 +124,9 @@ export class Figures {
       this.own.flatMap((turn, round) => (this.bare[round] ? [figure(turn, this.bare[round])] : [])),
     );
   }
+}
+
+/** What is compared with its bare application: neither that itself nor the floor. */
+export function productsIn({ bareOf }: Results, cell: CellResult | undefined): string[] {
+  return Object.keys(cell?.turns ?? {}).filter((name) => bareOf[name] !== name && !isFloor({ name }));
 }

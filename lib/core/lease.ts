@@ -36,7 +36,11 @@ class Entry implements HeldLease {
   ) {}
 
   get signal(): AbortSignal {
-    return (this.aborting ??= new AbortController()).signal;
+    return this.abort.signal;
+  }
+
+  private get abort(): AbortController {
+    return (this.aborting ??= new AbortController());
   }
 
   /** @param at monotonic time at which the renewal was asked for */
@@ -53,7 +57,7 @@ class Entry implements HeldLease {
   }
 
   lose(why: string): void {
-    (this.aborting ??= new AbortController()).abort(new LeaseLostError(why));
+    this.abort.abort(new LeaseLostError(why));
   }
 
   end(): void {

@@ -118,6 +118,11 @@ function sharedByAll(): Shared {
   return anchor[SHARED];
 }
 
+/** The innermost hold, unless it is bypassed. */
+function holdOf(response: ServerResponse): ResponseHold | undefined {
+  return shared.bypassed === response ? undefined : shared.holds.get(response);
+}
+
 function bypassing<T>(response: ServerResponse, work: () => T): T {
   const before = shared.bypassed;
   shared.bypassed = response;
@@ -139,7 +144,7 @@ function takenOver(response: ServerResponse): Map<Method, Callable> {
       const hold = shared.holds.get(response);
       return hold ? hold.answer(name, args) : Reflect.apply(own, response, args);
     };
-    if (!Reflect.set(response, name, value)) Object.defineProperty(response, name, { value });
+    putOn(response, name, value);
   }
   return before;
 }
@@ -150,9 +155,13 @@ function putBack(response: ServerResponse, before: Map<Method, Callable>): void 
   for (const name of METHODS) {
     // Not deleted: V8 would make a dictionary of the response.
     if (!Object.hasOwn(response, name)) continue;
-    const value = before.get(name) ?? (Reflect.get(prototype, name) as Callable);
-    if (!Reflect.set(response, name, value)) Object.defineProperty(response, name, { value });
+    putOn(response, name, before.get(name) ?? (Reflect.get(prototype, name) as Callable));
   }
+}
+
+/** Also where it is there read-only. */
+function putOn(response: ServerResponse, name: Method, value: Callable): void {
+  if (!Reflect.set(response, name, value)) Object.defineProperty(response, name, { value });
 }
 
 /** By the prototype of a response: the classes that it has, with the methods of each that have to be caught. */
@@ -187,7 +196,7 @@ function toCatch(prototype: object): readonly (readonly [object, Method])[] {
 function intercept(target: object, name: Method): void {
   const native = Reflect.get(target, name) as Callable;
   const value = function (this: ServerResponse, ...args: unknown[]): unknown {
-    const hold = shared.bypassed === this ? undefined : shared.holds.get(this);
+    const hold = holdOf(this);
     return hold && !hold.passes(name) ? hold.answer(name, args) : Reflect.apply(native, this, args);
   };
   Object.defineProperty(target, name, { value, writable: true, configurable: true });
@@ -207,7 +216,7 @@ function look(target: object, name: 'headersSent' | 'writableEnded', what: 'begu
   const native = (own ? Object.create(null, { [name]: own }) : Object.getPrototypeOf(target)) as object;
   Object.defineProperty(target, name, {
     get(this: ServerResponse): unknown {
-      const hold = shared.bypassed === this ? undefined : shared.holds.get(this);
+      const hold = holdOf(this);
       return hold?.look(what) ?? Reflect.get(native, name, this);
     },
     configurable: true,

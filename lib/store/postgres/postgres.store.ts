@@ -75,8 +75,6 @@ export class PostgresStore implements IdempotencyStore {
     let standing = first;
     for (let round = 1; ; round++) {
       // Without one, another claim was committed after our snapshot: now it can be seen; or it is large.
-      const claim = standing && claimIn(request, standing);
-      if (claim) return { claimed: true, claim };
       if (standing?.claimed === null) {
         const record = this.record(request.id, standing);
         progress.mayHold ||=
@@ -90,6 +88,8 @@ export class PostgresStore implements IdempotencyStore {
       }
       if (round === ROUNDS) throw contended('claim');
       standing = await this.claimOrRead(run, request);
+      const claim = standing && claimIn(request, standing);
+      if (claim) return { claimed: true, claim };
     }
   }
 

@@ -198,6 +198,16 @@ describe('copies that meet', () => {
     expect(after.mget! - (before.mget ?? 0)).toBe(2);
   });
 
+  it('are read together also where they are of one key, as those of duplicates are', async () => {
+    const entry = copy();
+    await store.remember(entry);
+    await store.find(entry.claim.id); // the last read was alone, so the next goes at once
+    const before = await calls();
+    const found = await Promise.all(Array.from({ length: 10 }, () => store.find(entry.claim.id)));
+    expect(found.map((record) => record?.token)).toEqual(Array(10).fill(entry.claim.token));
+    expect((await calls()).mget! - before.mget!).toBe(2);
+  });
+
   it('are not lost for one of them that Redis refuses', async () => {
     const refused = copy({ ttl: Number.MAX_VALUE });
     const entries = [copy(), refused, copy()];
