@@ -5,7 +5,7 @@ import {
   makeGaugeProvider,
   makeHistogramProvider,
 } from '@willsoto/nestjs-prometheus';
-import { Counter, Gauge, Histogram } from 'prom-client';
+import { Counter, Histogram, type Aggregator } from 'prom-client';
 
 /** What can become of a request, as the label `outcome` of `idempotency_requests_total`. */
 const OUTCOMES = [
@@ -44,6 +44,27 @@ const NAMES = {
   pendingWrites: 'idempotency_pending_writes',
 } as const;
 
+/** What the gauges show, by name. Their own values do not survive `register.resetMetrics()`. */
+const present = new Map<string, number>();
+
+/**
+ * A gauge that takes its value when it is scraped. One whose value is not known has no sample: NaN would do, but
+ * becomes 0 on its way from a worker of a Node cluster, and 0 means down.
+ * @param aggregator what it is over all workers of a Node cluster
+ */
+function gaugeProvider(name: string, help: string, aggregator: Aggregator): Provider {
+  return makeGaugeProvider({
+    name,
+    help,
+    aggregator,
+    collect() {
+      const value = present.get(name);
+      if (value === undefined) this.remove();
+      else this.set(value);
+    },
+  });
+}
+
 /**
  * The metrics register themselves with prom-client's default registry, so they work with or without
  * `PrometheusModule`, and two applications in one process share them.
@@ -61,6 +82,10 @@ export const metricProviders: Provider[] = [
     name: NAMES.requests,
     help: 'Requests to idempotent routes by what became of them',
     labelNames: ['outcome'],
+    // A series that begins with its first event shows no increase, so its alert would miss that event.
+    collect() {
+      for (const outcome of OUTCOMES) this.inc({ outcome }, 0);
+    },
   }),
   makeHistogramProvider({
     name: NAMES.storeDuration,
@@ -68,20 +93,18 @@ export const metricProviders: Provider[] = [
     labelNames: ['tier', 'operation'],
     buckets: [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 2.5],
   }),
-  makeGaugeProvider({ name: NAMES.redisUp, help: '1 while Redis is used, 0 while it is bypassed' }),
-  makeGaugeProvider({
-    name: NAMES.postgresUp,
-    help: '1 if the last Postgres operation got an answer, else 0',
-  }),
+  gaugeProvider(NAMES.redisUp, '1 while Redis is used, 0 while it is bypassed', 'min'),
+  gaugeProvider(NAMES.postgresUp, '1 while Postgres answers, 0 while it does not', 'min'),
   makeCounterProvider({ name: NAMES.orphans, help: 'Lapsed claims taken over from an owner that is gone' }),
   makeCounterProvider({
     name: NAMES.leasesLost,
     help: 'Handlers that lost their lease before their outcome was recorded',
   }),
-  makeGaugeProvider({
-    name: NAMES.pendingWrites,
-    help: 'Outcomes and releases of this process that are still to be written to the arbiter',
-  }),
+  gaugeProvider(
+    NAMES.pendingWrites,
+    'Outcomes and releases of this process that are still to be written to the arbiter',
+    'sum',
+  ),
 ];
 
 /** The one place that knows the metrics' names. Labels hold no key, scope, path or body. */
@@ -95,15 +118,9 @@ export class IdempotencyMetrics {
     @InjectMetric(NAMES.dbErrors) private readonly dbErrors: Counter,
     @InjectMetric(NAMES.requests) private readonly requests: Counter<'outcome'>,
     @InjectMetric(NAMES.storeDuration) private readonly storeDuration: Histogram<'tier' | 'operation'>,
-    @InjectMetric(NAMES.redisUp) private readonly redisUp: Gauge,
-    @InjectMetric(NAMES.postgresUp) private readonly postgresUp: Gauge,
     @InjectMetric(NAMES.orphans) private readonly orphans: Counter,
     @InjectMetric(NAMES.leasesLost) private readonly leasesLost: Counter,
-    @InjectMetric(NAMES.pendingWrites) private readonly pendingWrites: Gauge,
-  ) {
-    // A series that begins with its first event shows no increase, so its alert would miss that event.
-    for (const outcome of OUTCOMES) this.requests.inc({ outcome }, 0);
-  }
+  ) {}
 
   request(outcome: RequestOutcome): void {
     this.requests.inc({ outcome });
@@ -126,12 +143,12 @@ export class IdempotencyMetrics {
   }
 
   tierUp(tier: StoreTier, up: boolean): void {
-    (tier === 'redis' ? this.redisUp : this.postgresUp).set(up ? 1 : 0);
+    present.set(upGauge(tier), up ? 1 : 0);
   }
 
-  /** A tier that is switched off is neither up nor down: its gauge shows NaN, which no alert compares true with. */
+  /** A tier that is switched off is neither up nor down: its gauge has no sample. */
   tierDisabled(tier: StoreTier): void {
-    (tier === 'redis' ? this.redisUp : this.postgresUp).set(NaN);
+    present.delete(upGauge(tier));
   }
 
   orphanTakenOver(): void {
@@ -143,6 +160,10 @@ export class IdempotencyMetrics {
   }
 
   pendingWrite(change: 1 | -1): void {
-    this.pendingWrites.inc(change);
+    present.set(NAMES.pendingWrites, (present.get(NAMES.pendingWrites) ?? 0) + change);
   }
+}
+
+function upGauge(tier: StoreTier): string {
+  return tier === 'redis' ? NAMES.redisUp : NAMES.postgresUp;
 }

@@ -28,6 +28,9 @@ interface Tiers {
   readonly pending: PendingWrites;
 }
 
+/** Asks a store for a sign of life: no such record exists. */
+const PROBE = recordId('health', 'probe');
+
 /**
  * The one place that says what happens when a tier fails. Redis answers first if it can; whatever it says or fails
  * to say, only the arbiter lets a handler run. An error is never turned into an absent record: a verb that the
@@ -59,6 +62,7 @@ export class TieredStoreService implements IdempotencyStore {
   /** Gives the background writes a last try of `timeout` ms, then closes what the module opened. */
   async close(timeout: number): Promise<void> {
     this.hints.dropAll();
+    (this.tiers as Tiers | undefined)?.gate.close();
     await (this.tiers as Tiers | undefined)?.pending.stop(timeout);
     await this.closeTiers();
   }
@@ -165,14 +169,13 @@ export class TieredStoreService implements IdempotencyStore {
 
   /** Asks each tier over the path that requests take. */
   async health(): Promise<HealthReport> {
-    const probe = recordId('health', 'probe');
     const up = (answer: Promise<unknown>): Promise<TierHealth> =>
       answer.then(
         () => 'up' as const,
         () => 'down' as const,
       );
-    const arbiter = up(this.askArbiter('ping', () => this.tiers.arbiter.find(probe)));
-    const cache = this.tiers.cache && up(this.askCache('ping', (store) => store.find(probe)));
+    const arbiter = up(this.askArbiter('ping', () => this.tiers.arbiter.find(PROBE)));
+    const cache = this.tiers.cache && up(this.askCache('ping', (store) => store.find(PROBE)));
     if (this.tiers.name === 'redis') return { redis: await arbiter, postgres: 'disabled' };
     return { redis: (await cache) ?? 'disabled', postgres: await arbiter };
   }
@@ -182,7 +185,7 @@ export class TieredStoreService implements IdempotencyStore {
     const arbiter: IdempotencyStore | undefined = postgres ?? redis;
     if (!arbiter) throw new IdempotencySetupError('Redis and Postgres are both disabled.');
     const name = postgres ? 'postgres' : 'redis';
-    const gate = new TierGate(name, metrics);
+    const gate = new TierGate(name, metrics, () => arbiter.find(PROBE));
     const ttl = settings.redis ? settings.redis.ttl : 0;
     const retention = settings.postgres ? settings.postgres.retention : ttl;
     const gated = {
@@ -190,6 +193,7 @@ export class TieredStoreService implements IdempotencyStore {
         gate.ask('complete', () => arbiter.complete(claim, outcome)),
       release: (claim: Claim) => gate.ask('release', () => arbiter.release(claim)),
     };
+    if (this.postgres.silentAtStart) gate.suspect();
     const pending = new PendingWrites(gated, metrics, (completion, result) =>
       this.afterCompletion(completion, result),
     );

@@ -246,15 +246,26 @@ describe('options', () => {
     expect(() => Idempotent({ redis: false } as object)).toThrow(/option "redis" is unknown/);
   });
 
-  it.each([
-    ['true', false],
-    ['TRUE', false],
-    ['false', {}],
-    ['', {}],
-    [undefined, {}],
-  ])('DISABLE_DB_IDEMPOTENCY_FALLBACK=%s', (value, postgres) => {
-    expect(withSwitches({ postgres: {} }, { DISABLE_DB_IDEMPOTENCY_FALLBACK: value }).postgres).toEqual(
-      postgres,
-    );
-  });
+  it.each(['true', 'TRUE', '1', 'yes', 'Yes', 'on', ' true ', ' 1\n'])(
+    'DISABLE_DB_IDEMPOTENCY_FALLBACK=%j switches Postgres off',
+    (value) => {
+      expect(withSwitches({ postgres: {} }, { DISABLE_DB_IDEMPOTENCY_FALLBACK: value }).postgres).toBe(false);
+    },
+  );
+
+  it.each(['false', 'False', '0', 'no', 'off', '', '  ', undefined])(
+    'DISABLE_DB_IDEMPOTENCY_FALLBACK=%j leaves Postgres on',
+    (value) => {
+      expect(withSwitches({ postgres: {} }, { DISABLE_DB_IDEMPOTENCY_FALLBACK: value }).postgres).toEqual({});
+    },
+  );
+
+  it.each(['ture', '2', 'disabled', 'y', 'null'])(
+    'DISABLE_DB_IDEMPOTENCY_FALLBACK=%j stops the start, with what is allowed',
+    (value) => {
+      expect(() => withSwitches({}, { DISABLE_DB_IDEMPOTENCY_FALLBACK: value })).toThrow(
+        `DISABLE_DB_IDEMPOTENCY_FALLBACK is '${value}', expected true, 1, yes or on, or false, 0, no, off or nothing`,
+      );
+    },
+  );
 });

@@ -17,6 +17,8 @@ import { tableNames } from './statements';
 /** Opens the Postgres store over the TypeORM repository of its entity, and cleans up expired records. */
 @Injectable()
 export class PostgresProvider {
+  /** Whether Postgres could not be asked when it was opened. */
+  silentAtStart = false;
   private connection: PostgresConnection | undefined;
   private cleanup: ExpiredRecordCleanup | undefined;
 
@@ -41,7 +43,7 @@ export class PostgresProvider {
     assertUsable(dataSource);
     const names = tableNames(dataSource.getRepository(IdempotencyCache).metadata);
     this.connection = new PostgresConnection(dataSource, postgres);
-    await assertMigrated(this.connection, names);
+    this.silentAtStart = !(await assertMigrated(this.connection, names));
     if (cleanupInterval !== false) {
       this.cleanup = new ExpiredRecordCleanup(this.connection, names, {
         interval: cleanupInterval,

@@ -86,9 +86,10 @@ const INSPECTION = `
 /**
  * Whether the table and its cleanup function are there, as the statements expect them. A Postgres that cannot be
  * reached now is no fault of the set-up: it is logged, and the application starts.
+ * @returns whether Postgres could be asked
  * @throws IdempotencySetupError naming what is missing and how to mend it
  */
-export async function assertMigrated(connection: PostgresConnection, names: TableNames): Promise<void> {
+export async function assertMigrated(connection: PostgresConnection, names: TableNames): Promise<boolean> {
   let found: Findings | undefined;
   try {
     const run = connection.operation('check');
@@ -100,10 +101,11 @@ export async function assertMigrated(connection: PostgresConnection, names: Tabl
   } catch (error) {
     if (!(error instanceof StoreUnavailableError)) throw error;
     new Logger('Idempotency').warn(`${error.message}; the table ${names.table} is not checked at this start`);
-    return;
+    return false;
   }
   const problem = found && problemOf(found, names);
   if (problem) throw new IdempotencySetupError(problem);
+  return true;
 }
 
 const REMEDY =

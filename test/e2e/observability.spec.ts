@@ -1,0 +1,143 @@
+import { Controller, Module, Post } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import { AggregatorRegistry, register, type MetricObject } from 'prom-client';
+import { DataSource } from 'typeorm';
+import {
+  CreateIdempotencyCache1764000000015,
+  IdempotencyCache,
+  IdempotencyModule,
+  Idempotent,
+} from '../../lib';
+import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
+import { startApp, type TestApp } from '../support/app';
+import { sql } from '../support/database';
+import { eventually } from '../support/eventually';
+import { metric } from '../support/metrics';
+import { KeptLog } from '../support/log';
+
+@Controller()
+class OrdersController {
+  @Post()
+  @Idempotent()
+  create(): string {
+    return 'created';
+  }
+}
+
+@Module({})
+class RootModule {}
+
+describe('what an operator sees', () => {
+  let postgres: RunningPostgres;
+  let redis: RunningRedis;
+  let app: TestApp | undefined;
+
+  beforeAll(async () => {
+    [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
+  });
+  afterAll(() => Promise.all([postgres.stop(), redis.stop()]));
+  afterEach(async () => {
+    await app?.close();
+    app = undefined;
+  });
+
+  const start = async (log?: KeptLog): Promise<TestApp> =>
+    (app = await startApp({
+      databaseUrl: postgres.url,
+      redisUrl: redis.url,
+      controllers: [OrdersController],
+      settings: log && { logger: log },
+    }));
+  let keys = 0;
+  const post = ({ call }: TestApp) =>
+    call('/', { method: 'POST', headers: { 'Idempotency-Key': `key-${++keys}` } });
+  const isUp = (tier: string, value: number): Promise<void> =>
+    eventually(async () => expect(await metric(`idempotency_${tier}_up`)).toBe(value));
+
+  it('postgres_up returns to 1 without any request', async () => {
+    const opened = await start();
+    postgres.kill('SIGKILL');
+    expect((await post(opened)).status).toBe(503);
+    await isUp('postgres', 0);
+    await postgres.restart();
+    await isUp('postgres', 1);
+    expect((await post(opened)).status).toBe(201);
+  });
+
+  it('postgres_up is 0 where Postgres goes while the application starts, and 1 once it is back', async () => {
+    const typeOrm = TypeOrmModule.forRootAsync({
+      useFactory: () => ({
+        type: 'postgres' as const,
+        url: postgres.url,
+        entities: [IdempotencyCache],
+        migrations: [CreateIdempotencyCache1764000000015],
+        migrationsRun: true,
+      }),
+      dataSourceFactory: async (options) => {
+        const dataSource = await new DataSource(options!).initialize();
+        postgres.kill('SIGKILL');
+        return dataSource;
+      },
+    });
+    const context = await NestFactory.createApplicationContext(
+      { module: RootModule, imports: [typeOrm, IdempotencyModule.forRoot({ redis: false })] },
+      { logger: false, abortOnError: false },
+    );
+    await isUp('postgres', 0);
+    await postgres.restart();
+    await isUp('postgres', 1);
+    await context.close();
+  });
+
+  it('the gauges show the truth after resetMetrics()', async () => {
+    await start();
+    register.resetMetrics();
+    await isUp('postgres', 1);
+    await isUp('redis', 1);
+    expect(await register.metrics()).toContain('idempotency_requests_total{outcome="executed"} 0');
+  });
+
+  it('the gauges of a Node cluster are 0 as soon as one worker sees the store down', async () => {
+    await start();
+    const worker = JSON.stringify(await register.getMetricsAsJSON());
+    const up = JSON.parse(worker) as MetricObject[];
+    const down = JSON.parse(worker) as (MetricObject & { name: string; values: { value: number }[] })[];
+    for (const { name, values } of down)
+      if (/idempotency_(redis|postgres)_up/.test(name)) for (const sample of values) sample.value = 0;
+    const upOf = async (workers: object[][]): Promise<string[]> =>
+      (await AggregatorRegistry.aggregate(workers).metrics())
+        .split('\n')
+        .filter((line) => /^idempotency_(redis|postgres)_up /.test(line));
+    expect(await upOf([up, up, up])).toEqual(['idempotency_redis_up 1', 'idempotency_postgres_up 1']);
+    expect(await upOf([up, down, up])).toEqual(['idempotency_redis_up 0', 'idempotency_postgres_up 0']);
+  });
+
+  it('a tier that is switched off has no sample, in a Node cluster either', async () => {
+    app = await startApp({ databaseUrl: postgres.url, controllers: [OrdersController] });
+    const worker = JSON.parse(JSON.stringify(await register.getMetricsAsJSON())) as object[];
+    const aggregated = await AggregatorRegistry.aggregate([worker, worker]).metrics();
+    expect(aggregated).toContain('idempotency_postgres_up 1');
+    expect(aggregated).not.toMatch(/^idempotency_redis_up /m);
+  });
+
+  it('a refusal of Postgres is logged once, however many requests meet it', async () => {
+    const log = new KeptLog();
+    const opened = await start(log);
+    await sql(postgres.url, 'ALTER TABLE idempotency_cache RENAME TO elsewhere');
+    try {
+      const before = log.lines.length;
+      for (let round = 0; round < 5; round++) {
+        const answers = await Promise.all(Array.from({ length: 5 }, () => post(opened)));
+        expect(answers.map(({ status }) => status)).toEqual([503, 503, 503, 503, 503]);
+      }
+      const lines = log.lines.slice(before);
+      expect(lines).toHaveLength(1);
+      expect(lines[0]).toMatch(/Postgres refused to claim.*idempotency_cache.*does not exist/s);
+      expect(lines[0]).not.toContain('key-');
+    } finally {
+      await sql(postgres.url, 'ALTER TABLE elsewhere RENAME TO idempotency_cache');
+    }
+    expect((await post(opened)).status).toBe(201);
+  });
+});
