@@ -1,0 +1,56 @@
+import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
+import type { Platform } from '../support/app';
+import { MeasuredApp, type Counts, type RequestKind } from '../support/path/measured-app';
+
+/*
+ * The budget: what one warm request makes, alone, with everything that follows its response. To be lowered as the path
+ * is flattened. The bare route makes 26 promises and 1 timer. `npm run path` lists where each of them is made.
+ */
+const BUDGET: Readonly<Record<Platform, Readonly<Record<Exclude<RequestKind, 'bare'>, Counts>>>> = {
+  express: {
+    'first request': { promises: 162, timers: 20, statements: 2, commands: 2 },
+    replay: { promises: 50, timers: 5, statements: 0, commands: 1 },
+  },
+  fastify: {
+    'first request': { promises: 162, timers: 20, statements: 2, commands: 2 },
+    replay: { promises: 50, timers: 5, statements: 0, commands: 1 },
+  },
+};
+
+let postgres: RunningPostgres;
+let redis: RunningRedis;
+beforeAll(async () => {
+  [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
+});
+afterAll(() => Promise.all([postgres.stop(), redis.stop()]));
+
+describe.each(['express', 'fastify'] as const)('on %s', (platform) => {
+  let app: MeasuredApp;
+  let bare: Counts;
+  beforeAll(async () => {
+    const stores = { databaseUrl: await postgres.createDatabase(), redisUrl: redis.url };
+    app = await MeasuredApp.start(platform, stores);
+    bare = await app.counts('bare');
+  });
+  afterAll(() => app.stop());
+
+  it.each(['first request', 'replay'] as const)('a %s stays within its budget', async (kind) => {
+    const counts = await app.counts(kind);
+    expect({ bare, [kind]: counts }).toEqual({ bare, [kind]: within(counts, BUDGET[platform][kind]) });
+  });
+
+  it('a handler that makes three promises and timers more is counted with just these', async () => {
+    const counts = await app.counts('bare', 3, 3);
+    expect(counts).toEqual({ ...bare, promises: bare.promises + 3, timers: bare.timers + 3 });
+  });
+});
+
+/** What was counted, or what would have been allowed where that was less. */
+function within(counts: Counts, most: Counts): Counts {
+  return {
+    promises: Math.min(counts.promises, most.promises),
+    timers: Math.min(counts.timers, most.timers),
+    statements: Math.min(counts.statements, most.statements),
+    commands: Math.min(counts.commands, most.commands),
+  };
+}
