@@ -10,6 +10,8 @@ export interface PlatformRequest {
   /** Express': what mounting an application under a path has taken off the URL. */
   readonly baseUrl?: string;
   readonly body?: unknown;
+  /** The bytes of the body, where the application keeps them (`rawBody: true`). */
+  readonly rawBody?: unknown;
   readonly user?: unknown;
   /** Fastify's: Node's own request behind it. Express' request is Node's own. */
   readonly raw?: IncomingMessage;

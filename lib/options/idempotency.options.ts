@@ -95,8 +95,8 @@ export interface IdempotencyOptions extends PolicyOptions {
   scope?: (context: ExecutionContext) => string | undefined | Promise<string | undefined>;
   /**
    * What must be equal in a retry. The answer is hashed.
-   * @default method, path, query, parsed body whatever the order of its properties, and the version that is asked for
-   * where it is not in the path
+   * @default method, path, query, body in any order of its properties (as sent where the application keeps `rawBody`,
+   * else as parsed), and the version that is asked for where it is not in the path
    */
   fingerprint?: (context: ExecutionContext) => string | Promise<string>;
   /**

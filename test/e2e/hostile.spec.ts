@@ -422,7 +422,7 @@ describe.each<Platform>(['express', 'fastify'])('hostile requests on %s', (platf
     expect(sent(second)).toEqual(sent(first));
   });
 
-  it('are replayed for each other if and only if a handler would see the same body', async () => {
+  it('are replayed for each other if and only if the same fields were sent, or a handler would see the same body', async () => {
     const accepted: { name: string; body: Partial<RawRequest>; key: string; saw: unknown }[] = [];
     for (const [name, body] of bodies) {
       const key = freshKey();
@@ -430,14 +430,26 @@ describe.each<Platform>(['express', 'fastify'])('hostile requests on %s', (platf
       if (answer.status === 201) accepted.push({ name, body, key, saw: runOf(answer).body });
     }
     expect(accepted.length).toBeGreaterThan(30);
+    type Accepted = (typeof accepted)[0];
     const pairs = fc.tuple(fc.constantFrom(...accepted), fc.constantFrom(...accepted));
+    const isNone = ({ body, saw }: Accepted): boolean => !body.body?.length || saw === undefined;
+    /** The bytes of a form are kept: what a parser makes of them says less. */
+    const fieldsOf = ({ body }: Accepted): string | undefined =>
+      body.headers?.[0] === FORM_TYPE ? String(body.body).split('&').sort().join('&') : undefined;
+    const isSame = (a: Accepted, b: Accepted): boolean => {
+      if (isNone(a) || isNone(b)) return isNone(a) && isNone(b);
+      if (fieldsOf(a) ?? fieldsOf(b)) return fieldsOf(a) === fieldsOf(b);
+      return sameValue(a.saw, b.saw);
+    };
     const alike = accepted.flatMap((a) =>
-      accepted.filter((b) => a !== b && sameValue(a.saw, b.saw)).map((b) => [a, b] as const),
+      accepted
+        .filter((b) => a !== b && (isSame(a, b) || sameValue(a.saw, b.saw)))
+        .map((b) => [a, b] as const),
     );
     expect(alike.map(([a, b]) => `${a.name} = ${b.name}`)).toContain('2^53 = 2^53 + 1');
-    const check = async ([a, b]: readonly [(typeof accepted)[0], (typeof accepted)[0]]): Promise<void> => {
+    const check = async ([a, b]: readonly [Accepted, Accepted]): Promise<void> => {
       const answer = await ask({ target: '/b', ...b.body }, a.key);
-      expect([a.name, b.name, answer.status]).toEqual([a.name, b.name, sameValue(a.saw, b.saw) ? 201 : 422]);
+      expect([a.name, b.name, answer.status]).toEqual([a.name, b.name, isSame(a, b) ? 201 : 422]);
     };
     for (const pair of alike) await check(pair);
     await fc.assert(fc.asyncProperty(pairs, check), runs(150));

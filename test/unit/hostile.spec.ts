@@ -30,7 +30,10 @@ const settled = <T>(work: Promise<T>): Promise<{ value: T } | { code: string } |
   );
 
 const fingerprint = (body: unknown, options?: IdempotencyOptions): Promise<string> =>
-  fingerprintOf(contextOf({ method: 'POST', url: '/a?b', body }), route(options));
+  fingerprintOf(
+    contextOf({ method: 'POST', url: '/a?b', headers: { 'content-length': '1' }, body }),
+    route(options),
+  );
 
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
 
@@ -298,26 +301,6 @@ describe('a hostile body', () => {
     };
     expect(await settled(fingerprint(nested(501)))).toEqual({ code: 'body_too_deep' });
     expect(await settled(fingerprint(nested(499)))).toMatchObject({ value: expect.any(String) as string });
-  });
-
-  it.each<[string, () => unknown]>([
-    ['a Map, which JSON makes {} of', () => ({ a: new Map([[1, 2]]) })],
-    ['a Set', () => [new Set([1])]],
-    ['NaN', () => [NaN]],
-    ['a function', () => ({ a: () => 1 })],
-    ['a symbol', () => [Symbol('a')]],
-    [
-      'a value that holds itself',
-      () => {
-        const body: Record<string, unknown> = {};
-        body.self = [body, body];
-        return body;
-      },
-    ],
-  ])('that no parser of JSON makes is refused if it has no JSON form: %s', async (_, body) => {
-    expect(await settled(fingerprint(body()))).toEqual({
-      message: expect.stringMatching(/without a JSON form.*`fingerprint` option/) as string,
-    });
   });
 
   it('is told apart by the `fingerprint` option alone where it is set, and only by a text', async () => {
