@@ -12,7 +12,6 @@ import {
   type Type,
 } from '@nestjs/common';
 import { ApplicationConfig } from '@nestjs/core';
-import { TypeOrmModule } from '@nestjs/typeorm';
 import { IdempotencySetupError } from './core/errors';
 import { IdempotencyService } from './core/idempotency.service';
 import { Protocol } from './core/protocol';
@@ -28,7 +27,6 @@ import type { IdempotencyModuleOptions } from './options/idempotency.options';
 import { MODULE_SETTINGS } from './options/module-settings';
 import { withSwitches } from './options/switches';
 import { resolveModuleOptions, type ModuleSettings } from './options/resolve';
-import { IdempotencyCache } from './store/postgres/idempotency-cache.entity';
 import { PostgresProvider } from './store/postgres/postgres.provider';
 import { RedisProvider } from './store/redis/redis.provider';
 import { TieredStoreService } from './store/tiered-store.service';
@@ -43,8 +41,6 @@ export interface IdempotencyModuleAsyncOptions extends Pick<ModuleMetadata, 'imp
   useFactory?: (...dependencies: never[]) => IdempotencyModuleOptions | Promise<IdempotencyModuleOptions>;
   useClass?: Type<IdempotencyOptionsFactory>;
   useExisting?: Type<IdempotencyOptionsFactory>;
-  /** Name of the DataSource with which the entity is registered under `autoLoadEntities`. @default the default one */
-  dataSource?: string;
 }
 
 const MODULE_OPTIONS = Symbol('nestjs-idempotency:options');
@@ -77,17 +73,15 @@ export class IdempotencyModule
 
   /**
    * @throws InvalidOptionsError, naming the option, its value and what is allowed; at start
-   * IdempotencySetupError if the Redis connection, the DataSource, the entity or the table is missing
+   * IdempotencySetupError if the Redis connection, the DataSource or the table is missing
    */
   static forRoot(options: IdempotencyModuleOptions = {}): DynamicModule {
     resolveModuleOptions(options); // fails here, where the caller stands, rather than inside Nest's container
-    registerEntity(options.postgres === false ? undefined : options.postgres?.dataSource);
     return moduleWith([{ provide: MODULE_OPTIONS, useValue: options }]);
   }
 
   /** As {@link forRoot}, with options from a factory, or from a class that has `createIdempotencyOptions()`. */
   static forRootAsync(options: IdempotencyModuleAsyncOptions): DynamicModule {
-    registerEntity(options.dataSource);
     return moduleWith(asyncOptionProviders(options), options.imports);
   }
 
@@ -171,12 +165,4 @@ function asyncOptionProviders(options: IdempotencyModuleAsyncOptions): Provider[
     inject: [factory],
   };
   return useClass ? [provider, useClass] : [provider];
-}
-
-/**
- * TypeORM learns of the entity before it connects, so that `autoLoadEntities: true` needs no more. The returned
- * module is not imported: it would fail with an unclear error where no DataSource exists.
- */
-function registerEntity(dataSource: string | undefined): void {
-  TypeOrmModule.forFeature([IdempotencyCache], dataSource);
 }

@@ -30,7 +30,7 @@ export class ExpiredRecordCleanup {
     names: TableNames,
     private readonly options: ExpiredRecordCleanupOptions,
   ) {
-    this.statement = cleanUp(names);
+    this.statement = cleanUp(names.table);
   }
 
   /** Starts the passes; the timer keeps no process alive. */

@@ -79,8 +79,8 @@ export function setupError(cause: unknown): IdempotencySetupError {
   const reason = cause instanceof Error ? cause.message : String(cause);
   const remedy =
     sqlState(cause) === '42501'
-      ? 'Grant the rights that the head of migrations/015_idempotency_cache.sql lists to the role of the DataSource.'
-      : 'Run node_modules/nestjs-idempotency/migrations/015_idempotency_cache.sql, or add the migration class that this package exports to the DataSource.';
+      ? 'Grant the rights that the head of migrations/015_idempotency_cache.sql lists to the role of the DataSource, and let no row level security hide rows from it.'
+      : 'Run node_modules/nestjs-idempotency/migrations/015_idempotency_cache.sql or the migration class of this package again, for the schema and prefix of the DataSource; the next start of the application says how.';
   return new IdempotencySetupError(`Postgres says "${reason}". ${remedy}`, { cause });
 }
 

@@ -8,13 +8,13 @@ import { IdempotencyMetrics } from '../../observability/metrics';
 import { MODULE_SETTINGS } from '../../options/module-settings';
 import type { ModuleSettings } from '../../options/resolve';
 import { ExpiredRecordCleanup } from './cleanup';
-import { IdempotencyCache } from './idempotency-cache.entity';
 import { PostgresConnection } from './postgres.connection';
 import { PostgresStore } from './postgres.store';
-import { assertMigrated, assertUsable } from './setup';
+import { assertMigrated, assertUsable, makeTable } from './setup';
 import { tableNames } from './statements';
+import { configuredPlace } from './table-name';
 
-/** Opens the Postgres store over the TypeORM repository of its entity, and cleans up expired records. */
+/** Opens the Postgres store where TypeORM's DataSource points, and cleans up expired records. */
 @Injectable()
 export class PostgresProvider {
   /** Whether Postgres could not be asked when it was opened. */
@@ -30,7 +30,7 @@ export class PostgresProvider {
 
   /**
    * Undefined if Postgres is disabled.
-   * @throws IdempotencySetupError if the application has no such DataSource, or it lacks the entity or the table
+   * @throws IdempotencySetupError if the application has no such DataSource, or it lacks the table
    */
   async open(): Promise<PostgresStore | undefined> {
     const { postgres, encryption } = this.settings;
@@ -41,9 +41,10 @@ export class PostgresProvider {
     const { retention, cleanupInterval, cleanupBatchSize } = postgres;
     const dataSource = this.applicationDataSource(postgres.dataSource);
     assertUsable(dataSource);
-    const names = tableNames(dataSource.getRepository(IdempotencyCache).metadata);
+    const names = tableNames(configuredPlace(dataSource));
     this.connection = new PostgresConnection(dataSource, postgres);
-    this.silentAtStart = !(await assertMigrated(this.connection, names));
+    const make = dataSource.options.synchronize ? () => makeTable(dataSource) : undefined;
+    this.silentAtStart = !(await assertMigrated(this.connection, names, make));
     if (cleanupInterval !== false) {
       this.cleanup = new ExpiredRecordCleanup(this.connection, names, {
         interval: cleanupInterval,

@@ -1,9 +1,10 @@
 import { Logger } from '@nestjs/common';
 import type { DataSource } from 'typeorm';
 import { IdempotencySetupError, StoreUnavailableError } from '../../core/errors';
-import { IdempotencyCache } from './idempotency-cache.entity';
+import { CreateIdempotencyCache1764000000015 } from './migration';
 import type { PostgresConnection } from './postgres.connection';
 import type { TableNames } from './statements';
+import { remedy } from './table-name';
 
 /**
  * Whether this DataSource can hold the records at all.
@@ -20,12 +21,6 @@ export function assertUsable(dataSource: DataSource): void {
   if (!dataSource.isInitialized) {
     throw new IdempotencySetupError(
       'the DataSource is not initialized. Leave that to TypeOrmModule, or initialize it before the application.',
-    );
-  }
-  if (!dataSource.hasMetadata(IdempotencyCache)) {
-    throw new IdempotencySetupError(
-      'the DataSource does not know the entity IdempotencyCache. Add it to its `entities: [IdempotencyCache]`, or ' +
-        'set `autoLoadEntities: true`.',
     );
   }
 }
@@ -56,8 +51,15 @@ interface Findings {
   readonly columns: string;
   readonly unique: boolean;
   readonly sequence: boolean;
-  readonly cleanup: boolean;
   readonly rights: boolean;
+  /** Commands that row level security does not allow on every row, separated by commas. */
+  readonly barred: string;
+  /** Quoted where it must be. */
+  readonly role: string;
+  /** The first schema of the search_path. */
+  readonly current: string | null;
+  /** Whether the schema that the DataSource names is there. */
+  readonly schema: boolean;
 }
 
 /** Asks the catalogs only: nothing is locked, whatever else goes on with the table. */
@@ -77,64 +79,110 @@ const INSPECTION = `
       SELECT FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
       WHERE indrelid = oid AND indisunique AND indnkeyatts = 1 AND indpred IS NULL AND attname = 'id') AS "unique",
     sequence IS NOT NULL AS sequence,
-    to_regprocedure($2) IS NOT NULL AS cleanup,
+    $2::text IS NULL OR EXISTS (SELECT FROM pg_namespace WHERE nspname = $2) AS schema,
+    current_schema() AS current, quote_ident(current_user) AS role,
+    (SELECT coalesce(string_agg(command.name, ', '), '')
+      FROM (VALUES ('r', 'SELECT'), ('a', 'INSERT'), ('w', 'UPDATE'), ('d', 'DELETE')) AS command (code, name)
+      CROSS JOIN LATERAL (
+        SELECT coalesce(bool_or(polpermissive AND is_open), false) AS allowed,
+          coalesce(bool_or(NOT polpermissive AND NOT is_open), false) AS restricted
+        FROM pg_policy CROSS JOIN LATERAL (
+          SELECT coalesce(pg_get_expr(polqual, polrelid), 'true') = 'true'
+            AND coalesce(pg_get_expr(polwithcheck, polrelid), 'true') = 'true' AS is_open) AS expressions
+        WHERE polrelid = oid_of_table AND polcmd::text IN ('*', command.code) AND EXISTS (
+          SELECT FROM unnest(polroles) AS role
+          WHERE CASE WHEN role = 0 THEN true ELSE pg_has_role(role, 'USAGE') END)
+      ) AS policies
+      WHERE row_security_active(oid_of_table) AND (restricted OR NOT allowed)) AS barred,
     coalesce(has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
       AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')
       AND has_sequence_privilege(sequence, 'USAGE'), false) AS rights
-  FROM found`;
+  FROM found, LATERAL (SELECT found.oid AS oid_of_table) AS named`;
 
 /**
- * Whether the table and its cleanup function are there, as the statements expect them. A Postgres that cannot be
- * reached now is no fault of the set-up: it is logged, and the application starts.
+ * Whether the table is there, as the statements expect it. A Postgres that cannot be reached now is no fault of the
+ * set-up: it is logged, and the application starts.
+ * @param make makes the table where it is missing
  * @returns whether Postgres could be asked
- * @throws IdempotencySetupError naming what is missing and how to mend it
+ * @throws IdempotencySetupError naming what is missing and how to fix it
  */
-export async function assertMigrated(connection: PostgresConnection, names: TableNames): Promise<boolean> {
-  let found: Findings | undefined;
-  try {
+export async function assertMigrated(
+  connection: PostgresConnection,
+  names: TableNames,
+  make?: () => Promise<void>,
+): Promise<boolean> {
+  const inspect = async (): Promise<Findings | undefined> => {
     const run = connection.operation('check');
-    [found] = await run<Findings>(INSPECTION, [
-      names.table,
-      `${names.cleanup}(integer)`,
-      JSON.stringify(COLUMNS),
-    ]);
+    const { table, schema = null } = names;
+    const [found] = await run<Findings>(INSPECTION, [table, schema, JSON.stringify(COLUMNS)]);
+    return found;
+  };
+  try {
+    let found = await inspect();
+    if (make && found && !found.table) {
+      await make();
+      found = await inspect();
+    }
+    const problem = found && problemOf(found, names);
+    if (problem) throw new IdempotencySetupError(problem);
+    return true;
   } catch (error) {
     if (!(error instanceof StoreUnavailableError)) throw error;
     new Logger('Idempotency').warn(`${error.message}; the table ${names.table} is not checked at this start`);
     return false;
   }
-  const problem = found && problemOf(found, names);
-  if (problem) throw new IdempotencySetupError(problem);
-  return true;
 }
 
-const REMEDY =
-  'Run `psql $DATABASE_URL < node_modules/nestjs-idempotency/migrations/015_idempotency_cache.sql`, or add CreateIdempotencyCache1764000000015 to ' +
-  'the `migrations` of the DataSource and run them.';
+/**
+ * Makes the table as the migration does, for `synchronize: true`: TypeORM itself would make it without the function,
+ * and as the naming strategy has it.
+ * @throws IdempotencySetupError
+ */
+export async function makeTable(dataSource: DataSource): Promise<void> {
+  const runner = dataSource.createQueryRunner();
+  try {
+    await new CreateIdempotencyCache1764000000015().up(runner);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new IdempotencySetupError(
+      `\`synchronize\` is on, but the table cannot be made: Postgres says "${reason}". Let a role that may create ` +
+        'tables run the migration CreateIdempotencyCache1764000000015.',
+      { cause },
+    );
+  } finally {
+    await runner.release();
+  }
+}
 
-function problemOf(found: Findings, { table, cleanup }: TableNames): string | undefined {
-  if (!found.table && !found.cleanup)
-    return `the table ${table} and the function ${cleanup} are missing. ${REMEDY}`;
-  if (!found.table) return `the table ${table} is missing. ${REMEDY}`;
+function problemOf(found: Findings, { table, schema, tableName }: TableNames): string | undefined {
+  const current = found.current === 'public' ? undefined : (found.current ?? undefined);
+  const make = remedy({ schema: schema ?? current, tableName });
+  if (!found.schema) return `the schema "${schema}" of the DataSource is missing. Create it. ${make}`;
+  if (!found.table) return `the table ${table} is missing. ${make}`;
   const columns = JSON.parse(found.columns) as string[];
   if (columns.length > 0) {
     return (
       `the table ${table} is another one: its columns ${columns.join(', ')} are missing or of another type. ` +
-      'Rename the table that is there, then make ours. ' +
-      REMEDY
+      `Rename the table that is there, then make ours. ${make}`
     );
   }
   if (!found.unique || !found.sequence) {
     const lack = found.unique
       ? 'the column fence has no sequence of its own'
       : 'the column id is no primary key';
-    return `in the table ${table}, ${lack}. Rename the table that is there, then make ours. ${REMEDY}`;
+    return `in the table ${table}, ${lack}. Rename the table that is there, then make ours. ${make}`;
   }
-  if (!found.cleanup) return `the function ${cleanup}(integer) is missing. ${REMEDY}`;
   if (!found.rights) {
     return (
       `the DataSource's role may not use the table ${table}. GRANT SELECT, INSERT, UPDATE, DELETE on it, and USAGE on ` +
       'its sequence, as the head of migrations/015_idempotency_cache.sql says.'
+    );
+  }
+  if (found.barred) {
+    return (
+      `row level security on the table ${table} does not allow the DataSource's role ${found.barred} on every row. ` +
+      `Run \`CREATE POLICY idempotency ON ${table} TO ${found.role} USING (true)\` and drop restrictive policies, or ` +
+      `\`ALTER TABLE ${table} DISABLE ROW LEVEL SECURITY\`.`
     );
   }
   return undefined;

@@ -1,18 +1,15 @@
 import type { Durability } from '../../options/idempotency.options';
+import type { TablePlace } from './table-name';
 
-/** The names of the table and of its cleanup function, quoted and with their schema, for use in SQL. */
-export interface TableNames {
+/** The table, quoted and with its schema for use in SQL, and where it is. */
+export interface TableNames extends TablePlace {
   readonly table: string;
-  readonly cleanup: string;
 }
 
-/**
- * Takes the names from where TypeORM has them, so that a `schema` of the DataSource is followed. Without one the
- * connection's search_path finds both.
- */
-export function tableNames({ schema, tableName }: { schema?: string; tableName: string }): TableNames {
-  const inSchema = (name: string): string => (schema ? `${quoted(schema)}.${quoted(name)}` : quoted(name));
-  return { table: inSchema(tableName), cleanup: inSchema('cleanup_idempotency_cache') };
+/** Without a schema the connection's search_path finds it. */
+export function tableNames({ schema, tableName }: TablePlace): TableNames {
+  const table = schema ? `${quoted(schema)}.${quoted(tableName)}` : quoted(tableName);
+  return { table, schema, tableName };
 }
 
 function quoted(identifier: string): string {
@@ -292,12 +289,22 @@ const CLEANUP_LOCK = 0x6964656d;
 
 /**
  * Deletes a batch of expired rows, unless another instance is doing so at this moment: then the answer is null.
- * The lock belongs to the statement's own transaction, so nothing is left in the session; the table's oid tells two
- * tables of one database apart, and CASE guarantees that the lock comes first.
+ * The lock belongs to the statement's own transaction, so nothing is left in the session; the table's oid keeps two
+ * tables of one database apart. SKIP LOCKED: a row that is being claimed anew is left alone.
  *
  * Parameters: batch size.
  */
-export const cleanUp = ({ table, cleanup }: TableNames): string => `
-  SELECT CASE WHEN pg_try_advisory_xact_lock(
-    (${CLEANUP_LOCK}::bigint << 32) | ${literal(table)}::regclass::oid::bigint
-  ) THEN ${cleanup}($1::integer) END AS deleted`;
+export const cleanUp = (table: string): string => `
+  WITH turn AS MATERIALIZED (
+    SELECT pg_try_advisory_xact_lock(
+      (${CLEANUP_LOCK}::bigint << 32) | ${literal(table)}::regclass::oid::bigint) AS mine
+  ), expired AS MATERIALIZED (
+    SELECT id FROM ${table}
+    WHERE (SELECT mine FROM turn) AND expires_at <= now() AND (lease_until IS NULL OR lease_until <= now())
+    ORDER BY expires_at
+    LIMIT $1::integer
+    FOR UPDATE SKIP LOCKED
+  ), deleted AS (
+    DELETE FROM ${table} AS record USING expired WHERE record.id = expired.id RETURNING 1
+  )
+  SELECT CASE WHEN mine THEN (SELECT count(*)::integer FROM deleted) END AS deleted FROM turn`;

@@ -23,7 +23,7 @@ const NAMES: readonly (readonly [name: string, text: string])[] = [
   ['renew', statements.renew(TABLE)],
   ['read', statements.read(TABLE)],
   ['forget', statements.forget(TABLE)],
-  ['cleanup', statements.cleanUp({ table: TABLE, cleanup: 'cleanup_idempotency_cache' })],
+  ['cleanup', statements.cleanUp(TABLE)],
 ];
 
 function message(type: string, body: string): Buffer {

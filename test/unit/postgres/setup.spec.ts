@@ -60,10 +60,10 @@ describe('The check of the set-up', () => {
     expect(message).toContain('CreateIdempotencyCache1764000000015');
   });
 
-  it('names the cleanup function, where synchronize made the table alone', async () => {
-    expect(await refusal({ dataSource: { synchronize: true } })).toContain(
-      '"cleanup_idempotency_cache"(integer) is missing',
-    );
+  it('needs no cleanup function, which is for schedulers alone', async () => {
+    await migrate(url);
+    await sql(url, 'DROP FUNCTION cleanup_idempotency_cache(integer)');
+    await check();
   });
 
   it('names the columns, where another table has the name', async () => {
@@ -101,12 +101,6 @@ describe('The check of the set-up', () => {
     await sql(url, 'GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_cache TO app');
     await sql(url, 'GRANT USAGE ON SEQUENCE idempotency_cache_fence_seq TO app');
     await check({ dataSource: { url: url.replace('postgres@', 'app@') } });
-  });
-
-  it('names the entity and how to register it', async () => {
-    const dataSource = await openDataSource(url, { entities: [] });
-    expect(() => assertUsable(dataSource)).toThrow(/entities: \[IdempotencyCache\].*autoLoadEntities/);
-    await dataSource.destroy();
   });
 
   it('asks for a DataSource that is initialized', () => {
