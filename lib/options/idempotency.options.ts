@@ -1,6 +1,9 @@
 import type { ExecutionContext } from '@nestjs/common';
 
-/** `durable`: a claim survives a crash of Postgres. `fast`: the claim's commit is not flushed (about 0.3 ms less). */
+/**
+ * `durable`: a claim survives a crash of Postgres. `fast`: the claim's commit is not flushed, which saves a lone request
+ * 0.07 ms in the benchmark.
+ */
 export type Durability = 'durable' | 'fast';
 
 /** Milliseconds, or a string such as `'250ms'`, `'30s'`, `'24h'` or `'30d'`. */
@@ -28,7 +31,8 @@ export interface PolicyOptions {
   lease?: Duration;
   /**
    * After an owner crashed, the next request runs the handler again (`retry`), or gets 409 until the outcome is
-   * settled with `IdempotencyService.resolve` (`reject`: the handler runs at most once, whatever happens).
+   * settled with `IdempotencyService.resolve` (`reject`). A handler that failed gives its key back under both, and may run
+   * again.
    * @default 'retry'
    */
   onOrphan?: 'retry' | 'reject';
