@@ -5,7 +5,8 @@ export { IdempotencyException, type Problem } from './http/problems';
 export { REPLAY_HEADER } from './http/replay';
 export { httpScope } from './http/scope';
 export { IdempotencyService } from './core/idempotency.service';
-export type { ExecuteOptions, Resolution, ScopeOption } from './core/idempotency.service';
+export type { ExecuteOptions, ScopeOption } from './core/idempotency.service';
+export type { Resolution } from './core/resolution';
 export {
   IdempotencyError,
   IdempotencySetupError,

@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto';
-import { IdempotencyError } from './errors';
 import { assertKey } from './key';
 import type { IdempotencyContext } from './context';
 import type { Protocol } from './protocol';
-import { bytesOf, isOrphaned, recordId, type IdempotencyRecord, type Outcome } from './record';
-import type { IdempotencyStore } from './store';
-import { unsendable } from './stored-outcome';
+import { bytesOf, isOrphaned, recordId, type IdempotencyRecord, type RecordId } from './record';
+import { resolvedOutcome, type Resolution } from './resolution';
+import { assertArguments, assertOpen, invalid } from './service-arguments';
+import type { IdempotencyStore, StorePhase } from './store';
+import { valueOf, valueOutcome } from './value-outcome';
 import type { IdempotencyOptions, PolicyOptions } from '../options/idempotency.options';
-import { InvalidOptionsError } from '../options/check';
 import { resolvePolicy } from '../options/resolve';
 
 /** Where a record is filed beside its key. */
@@ -25,19 +25,6 @@ export interface ExecuteOptions extends PolicyOptions, ScopeOption {
   readonly fingerprint?: string;
 }
 
-/**
- * How an operator settles an unknown outcome: with the value that `execute` shall return, with the response that
- * an HTTP retry shall get, or with `'retry'`, so that the next request runs the handler.
- */
-export type Resolution =
-  | 'retry'
-  | { readonly value: unknown }
-  | {
-      readonly status: number;
-      readonly headers?: Readonly<Record<string, string>>;
-      readonly body?: string | Buffer;
-    };
-
 const DEFAULT_SCOPE = 'execute';
 const RESOLUTION_LEASE = 30_000;
 
@@ -45,7 +32,7 @@ const RESOLUTION_LEASE = 30_000;
 export class IdempotencyService {
   constructor(
     private readonly protocol: Protocol,
-    private readonly store: IdempotencyStore,
+    private readonly store: IdempotencyStore & { readonly phase: StorePhase },
     private readonly defaults: IdempotencyOptions,
   ) {}
 
@@ -63,8 +50,14 @@ export class IdempotencyService {
     fn: (context: IdempotencyContext) => T | Promise<T>,
     options: ExecuteOptions = {},
   ): Promise<T> {
+    assertOpen(this.store.phase);
+    const where = 'IdempotencyService.execute';
+    assertArguments(where, key, options);
+    if (typeof fn !== 'function') throw invalid(where, 'fn', fn, 'a function');
     const { scope = DEFAULT_SCOPE, fingerprint = '', ...rest } = options;
-    const policy = resolvePolicy('IdempotencyService.execute options', rest, this.defaults);
+    if (typeof fingerprint !== 'string')
+      throw invalid(`${where} options`, 'fingerprint', fingerprint, 'a string');
+    const policy = resolvePolicy(`${where} options`, rest, this.defaults);
     assertKey(key, policy.maxKeyLength);
 
     let unstored: { value: T } | undefined;
@@ -72,7 +65,7 @@ export class IdempotencyService {
       { id: recordId(scope, key), fingerprint: sha256(fingerprint), policy },
       async (context) => {
         const value = await fn(context);
-        const outcome = outcomeOf(value, policy.maxBodySize);
+        const outcome = valueOutcome(value, policy.maxBodySize);
         if (outcome.kind === 'tombstone') unstored = { value };
         return outcome;
       },
@@ -85,8 +78,8 @@ export class IdempotencyService {
    * The record of a key, whether in progress or completed; undefined if there is none.
    * @throws StoreUnavailableError
    */
-  find(key: string, { scope = DEFAULT_SCOPE }: ScopeOption = {}): Promise<IdempotencyRecord | undefined> {
-    return this.store.find(recordId(scope, key));
+  async find(key: string, options: ScopeOption = {}): Promise<IdempotencyRecord | undefined> {
+    return this.store.find(this.idOf('find', key, options));
   }
 
   /**
@@ -95,8 +88,8 @@ export class IdempotencyService {
    * @throws StoreUnavailableError if one of the tiers cannot be told; nothing is deleted then, or the call can be
    * repeated
    */
-  async forget(key: string, { scope = DEFAULT_SCOPE }: ScopeOption = {}): Promise<boolean> {
-    const record = await this.store.find(recordId(scope, key));
+  async forget(key: string, options: ScopeOption = {}): Promise<boolean> {
+    const record = await this.store.find(this.idOf('forget', key, options));
     return record !== undefined && this.store.forget(record);
   }
 
@@ -104,15 +97,12 @@ export class IdempotencyService {
    * Settles the unknown outcome of a key whose owner crashed. False if there is nothing to settle: no record, an
    * outcome already, or an owner that is alive.
    * @throws StoreUnavailableError
-   * @throws InvalidOptionsError if Node could not send the given response
+   * @throws InvalidOptionsError if the resolution is none, or Node could not send the given response
    */
-  async resolve(
-    key: string,
-    resolution: Resolution,
-    { scope = DEFAULT_SCOPE }: ScopeOption = {},
-  ): Promise<boolean> {
-    const outcome = resolution === 'retry' ? undefined : resolvedOutcome(resolution);
-    const record = await this.store.find(recordId(scope, key));
+  async resolve(key: string, resolution: Resolution, options: ScopeOption = {}): Promise<boolean> {
+    const id = this.idOf('resolve', key, options);
+    const outcome = resolvedOutcome(resolution);
+    const record = await this.store.find(id);
     if (!record || !isOrphaned(record)) return false;
     const result = await this.store.claim({
       id: record.id,
@@ -127,41 +117,12 @@ export class IdempotencyService {
     if (!outcome) return this.store.release(result.claim);
     return (await this.store.complete(result.claim, outcome)).recorded;
   }
-}
 
-function resolvedOutcome(resolution: Exclude<Resolution, 'retry'>): Outcome {
-  if ('value' in resolution) return outcomeOf(resolution.value, Infinity);
-  const { status, body = '' } = resolution;
-  const headers = Object.entries(resolution.headers ?? {});
-  const problem = unsendable({ status, headers });
-  if (problem !== undefined) throw new InvalidOptionsError('IdempotencyService.resolve', [problem]);
-  return { kind: 'response', status, headers, body: Buffer.from(body) };
-}
-
-function outcomeOf(value: unknown, maxBodySize: number): Outcome {
-  const body = jsonOf(value);
-  if (!body) return { kind: 'tombstone', status: 200, reason: 'unstorable' };
-  if (body.length > maxBodySize) return { kind: 'tombstone', status: 200, reason: 'too_large' };
-  return { kind: 'response', status: 200, headers: [], body };
-}
-
-function jsonOf(value: unknown): Buffer | undefined {
-  try {
-    // Undefined has no JSON form of its own; an empty body stands for it.
-    return Buffer.from((JSON.stringify(value) as string | undefined) ?? '');
-  } catch {
-    return undefined;
+  private idOf(method: string, key: string, options: ScopeOption): RecordId {
+    assertOpen(this.store.phase);
+    assertArguments(`IdempotencyService.${method}`, key, options);
+    return recordId(options.scope ?? DEFAULT_SCOPE, key);
   }
-}
-
-function valueOf(outcome: Outcome | undefined): unknown {
-  if (outcome?.kind !== 'response') {
-    throw new IdempotencyError(
-      'outcome_not_stored',
-      'The work was executed before, but its result could not be stored, so it cannot be returned again.',
-    );
-  }
-  return outcome.body.length === 0 ? undefined : JSON.parse(outcome.body.toString());
 }
 
 function sha256(text: string): string {

@@ -219,7 +219,7 @@ export class Protocol {
   }
 
   private replay(record: IdempotencyRecord & { state: 'completed' }): RunResult {
-    this.metrics.replayedFrom(record.tier);
+    if (record.outcome.kind === 'response') this.metrics.replayedFrom(record.tier);
     return { kind: 'replayed', outcome: record.outcome };
   }
 
@@ -255,7 +255,8 @@ export class Protocol {
   }
 
   private count(result: RunResult): void {
-    if (result.kind === 'replayed') this.metrics.request('replayed');
+    if (result.kind === 'replayed')
+      this.metrics.request(result.outcome.kind === 'response' ? 'replayed' : 'outcome_not_stored');
     else this.metrics.request(result.recorded ? 'executed' : result.outcome ? 'unprotected' : 'released');
   }
 }

@@ -64,3 +64,6 @@ export interface IdempotencyStore {
   /** Deletes the record of this very claim, unless its lease is alive. False if nothing was deleted. */
   forget(claim: Claim): Promise<boolean>;
 }
+
+/** A store is used from the application's start to its end. */
+export type StorePhase = 'new' | 'open' | 'closed';

@@ -7,22 +7,12 @@ import type {
   TombstoneOutcome,
   TombstoneReason,
 } from './record';
-
-/**
- * Names that belong to one connection or frame its messages (RFC 9110, 7.6.1 and 6.6.2): no stored response has them.
- * Node throws on a response that says `Trailer` and is not sent in chunks.
- */
-export const FRAMING_HEADERS: ReadonlySet<string> = new Set([
-  'connection',
-  'keep-alive',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-]);
+import { FRAMING_HEADERS, isRecorded } from './recorded-headers';
 
 /** Under this name a recorded response keeps a reason phrase of its own; no header can be called so. */
 export const REASON = ':reason';
+
+const NOTHING = Buffer.alloc(0);
 
 /** An outcome as a store keeps it: the same four members in both, each in the store's own encoding. */
 export interface OutcomeMembers {
@@ -78,29 +68,57 @@ export function outcomeOf({ status, tombstone, headers, body }: OutcomeMembers):
   if (body === null) throw new MalformedOutcomeError('it has no body');
   const outcome = isLabel(headers)
     ? ({ kind: 'sealed', status, label: headers, content: body } as const)
-    : ({ kind: 'response', status, headers: headerList(headers), body } as const);
-  const problem = unsendable(outcome.kind === 'sealed' ? { status, headers: [] } : outcome);
+    : ({ kind: 'response', status, headers: recordedOnly(headerList(headers)), body } as const);
+  const problem = unsendable(outcome.kind === 'sealed' ? { status, headers: [], body: NOTHING } : outcome);
   if (problem !== undefined) throw new MalformedOutcomeError(problem);
   return outcome;
 }
 
-/** Why Node could not send a response like this; undefined if it can. Every response that is recorded passes. */
-export function unsendable({
-  status,
-  headers,
-}: Pick<ResponseOutcome, 'status' | 'headers'>): string | undefined {
+/**
+ * Why a response like this could not be sent, or not without splitting its connection; undefined if it can. Every
+ * response that is recorded passes.
+ * @param method of the request that gets it, if it is known: the answer to HEAD has the length of a body that it lacks
+ */
+export function unsendable(
+  { status, headers, body }: Pick<ResponseOutcome, 'status' | 'headers' | 'body'>,
+  method = 'HEAD',
+): string | undefined {
   // Below 200 it would be an interim response, after which a client goes on waiting for the final one.
   if (!isStatus(status) || status < 200) return 'its status is none that a response can end with';
+  let length: string | undefined;
   try {
     for (const [name, value] of headers) {
+      const lower = name.toLowerCase();
       if (name !== REASON) validateHeaderName(name);
-      if (FRAMING_HEADERS.has(name.toLowerCase())) return 'one of its headers belongs to a connection';
+      else if (typeof value !== 'string') return 'its reason phrase is a list';
+      if (FRAMING_HEADERS.has(lower)) return 'one of its headers belongs to a connection';
       for (const each of typeof value === 'string' ? [value] : value) validateHeaderValue(name, each);
+      if (lower !== 'content-length') continue;
+      if (length !== undefined || typeof value !== 'string') return 'it has more than one length';
+      length = value;
     }
   } catch {
     return 'one of its headers cannot be sent';
   }
-  return undefined;
+  return misframed(status, length, body, method);
+}
+
+function misframed(
+  status: number,
+  length: string | undefined,
+  body: Buffer,
+  method: string,
+): string | undefined {
+  if (isBodiless(status) && body.length > 0) return 'its status does not go with a body';
+  if (length === undefined || length === String(body.length)) return undefined;
+  if (!/^\d+$/.test(length)) return 'its length is no number';
+  const told = status === 304 || (method === 'HEAD' && status !== 204);
+  return told && body.length === 0 ? undefined : 'its length is not that of its body';
+}
+
+/** A client takes what follows the head of such a response for the next response. */
+export function isBodiless(status: number): boolean {
+  return status === 204 || status === 304;
 }
 
 /** A tombstone for whatever status a response was left with: it must be storable where nothing else is. */
@@ -126,6 +144,15 @@ function headerList(headers: unknown): HeaderList {
   if (!Array.isArray(headers) || !headers.every(isHeader))
     throw new MalformedOutcomeError('its headers are not a list of names and values');
   return headers;
+}
+
+/** What belongs to one request is not written, so what a store has of it was put there by others, or long ago. */
+function recordedOnly(headers: HeaderList): HeaderList {
+  const passes = ([name]: HeaderList[number]): boolean => {
+    const lower = name.toLowerCase();
+    return isRecorded(lower) || FRAMING_HEADERS.has(lower); // which makes the outcome unsendable
+  };
+  return headers.every(passes) ? headers : headers.filter(passes);
 }
 
 function isHeader(entry: unknown): entry is HeaderList[number] {

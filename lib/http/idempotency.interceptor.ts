@@ -1,7 +1,6 @@
 import {
   HttpException,
   Injectable,
-  Logger,
   type CallHandler,
   type ExecutionContext,
   type NestInterceptor,
@@ -12,14 +11,17 @@ import { catchError, Observable, type Subscriber } from 'rxjs';
 import { IdempotencyError, isIdempotencyError } from '../core/errors';
 import { Protocol, type ProtectedRequest, type RunResult } from '../core/protocol';
 import { recordId, type Outcome, type ResponseOutcome } from '../core/record';
-import { tombstoneFor } from '../core/stored-outcome';
+import { tombstoneFor, unsendable } from '../core/stored-outcome';
 import { IdempotencyMetrics } from '../observability/metrics';
+import { SafeLogger } from '../observability/safe-logger';
 import type { RouteOptions } from '../options/resolve';
 import { fingerprintOf, requestFingerprint } from './fingerprint';
 import { answersItself } from './handler-parameters';
 import { HandlerWatch } from './handler-watch';
 import { headerKeyOf, keyOf } from './key';
-import { IdempotencyException, problemHeaders, problemResponse } from './problems';
+import { sendOrFail } from './last-resort';
+import { IdempotencyException, problemResponse } from './problems';
+import { asProblem, notStored, refusalOf } from './refusal';
 import { replay, substitute } from './replay';
 import { rawResponse, setContext, type PlatformResponse } from './request';
 import { ResponseCapture } from './response-capture';
@@ -32,7 +34,8 @@ import { ScopeResolver } from './scope';
  */
 @Injectable()
 export class IdempotencyInterceptor implements NestInterceptor {
-  private readonly logger = new Logger('Idempotency');
+  private readonly logger = new SafeLogger('Idempotency');
+  private unsendableReported = false;
 
   constructor(
     private readonly protocol: Protocol,
@@ -53,7 +56,9 @@ export class IdempotencyInterceptor implements NestInterceptor {
         if (request) this.protect(context, next, route, request, subscriber);
         else subscriber.add(this.handle(context, next, route.documentation).subscribe(subscriber));
       };
-      const refuse = (error: unknown): void => subscriber.error(this.refusal(context, route, error));
+      const response = context.switchToHttp().getResponse<PlatformResponse>();
+      const refuse = (error: unknown): void =>
+        subscriber.error(refusalOf(response, error, route.documentation));
       try {
         const identified = this.identify(context, route);
         if (identified instanceof Promise) identified.then(go).catch(refuse);
@@ -75,7 +80,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
       catchError((error: unknown) => {
         if (!(error instanceof IdempotencyException)) throw error;
         onRefusal?.();
-        throw this.asProblem(context, error, documentation);
+        throw asProblem(context.switchToHttp().getResponse<PlatformResponse>(), error, documentation);
       }),
     );
   }
@@ -155,7 +160,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
         const goesOn = watch.running || watch.cutShort;
         return goesOn ? this.outlasted(context, watch, capture, outcome) : undefined;
       })
-      .then((result) => this.answer(context, capture, result))
+      .then((result) => this.answer(response, route, before, capture, result))
       .catch((error: unknown) => {
         if (capture)
           this.replaceWithProblem(
@@ -164,7 +169,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
             problemResponse(error, route.documentation, before),
             error,
           );
-        else subscriber.error(this.refusal(context, route, error));
+        else subscriber.error(refusalOf(response, error, route.documentation));
       });
   }
 
@@ -240,10 +245,16 @@ export class IdempotencyInterceptor implements NestInterceptor {
     }
   }
 
-  private answer(context: ExecutionContext, capture: ResponseCapture | undefined, result: RunResult): void {
-    const response = context.switchToHttp().getResponse<PlatformResponse>();
+  private answer(
+    response: PlatformResponse,
+    { keepsHeader }: RouteOptions,
+    before: OutgoingHttpHeaders,
+    capture: ResponseCapture | undefined,
+    result: RunResult,
+  ): void {
+    const raw = rawResponse(response);
     // A connection that is kept alive would hold the shutdown up for as long as it idles.
-    if (this.protocol.stopping) rawResponse(response).shouldKeepAlive = false;
+    if (this.protocol.stopping) raw.shouldKeepAlive = false;
     if (result.kind === 'executed') {
       capture?.send();
       return;
@@ -251,10 +262,25 @@ export class IdempotencyInterceptor implements NestInterceptor {
     if (capture?.sent) return;
     const { outcome } = result;
     if (outcome.kind === 'tombstone') throw notStored(outcome);
-    if (capture && !capture.discard()) return;
-    // Nest must not write to this response any more: its subscriber never hears of it, and Fastify is told.
-    response.hijack?.();
-    replay(rawResponse(response), outcome);
+    const problem = unsendable(outcome, raw.req.method);
+    if (problem !== undefined) {
+      this.reportUnsendable(problem);
+      throw notStored({ status: outcome.status, reason: 'unstorable' });
+    }
+    sendOrFail(raw, () => {
+      if (capture && !capture.discard()) return undefined;
+      const present = capture ? before : response.getHeaders();
+      // Nest must not write to this response any more: its subscriber is told nothing, and Fastify is.
+      response.hijack?.();
+      return replay(raw, outcome, present, keepsHeader);
+    });
+  }
+
+  /** Once, as each retry finds the same. */
+  private reportUnsendable(problem: string): void {
+    if (this.unsendableReported) return;
+    this.unsendableReported = true;
+    this.logger.error(`A stored response is not replayed, because ${problem}. It was changed in its store`);
   }
 
   /** The handler has answered Nest already, so no exception filter can run: the problem is written in its place. */
@@ -266,35 +292,8 @@ export class IdempotencyInterceptor implements NestInterceptor {
   ): void {
     if (!isIdempotencyError(error))
       this.logger.error('An idempotent request failed after its handler had run', error);
-    if (!capture.sent && capture.discard()) substitute(rawResponse(response), problem);
-  }
-
-  /** The exception for Nest's filters. */
-  private refusal(context: ExecutionContext, route: RouteOptions, error: unknown): unknown {
-    if (!isIdempotencyError(error)) return error;
-    return this.asProblem(context, new IdempotencyException(error), route.documentation);
-  }
-
-  /**
-   * What filters make of the exception is left to the application: only the link to the documentation is added to it,
-   * and where it is the problem document as it is, the content type says so.
-   */
-  private asProblem(
-    context: ExecutionContext,
-    exception: IdempotencyException,
-    documentation: string | undefined,
-  ): IdempotencyException {
-    const response = rawResponse(context.switchToHttp().getResponse<PlatformResponse>());
-    // Something else has answered meanwhile, such as a time-out of the application.
-    if (response.headersSent) return exception;
-    // On Node's response, where filters that write past Fastify's find it, too.
-    if (exception.retryAfter !== undefined) response.setHeader('Retry-After', String(exception.retryAfter));
-    const problem = JSON.stringify(exception.getResponse());
-    const capture = new ResponseCapture(response, Infinity, () => true);
-    void capture.ended.then((outcome) =>
-      capture.send(problemHeaders(response, outcome, problem, documentation)),
-    );
-    return exception;
+    const raw = rawResponse(response);
+    sendOrFail(raw, () => (!capture.sent && capture.discard() ? substitute(raw, problem) : undefined));
   }
 }
 
@@ -307,12 +306,4 @@ function keyMissing(route: RouteOptions): IdempotencyError {
     ? 'this route takes it from the request'
     : `send it in the header ${route.headers[0]}`;
   return new IdempotencyError('key_missing', `This request needs an idempotency key: ${source}.`);
-}
-
-function notStored({ reason, status }: Outcome & { kind: 'tombstone' }): IdempotencyError {
-  const why = reason === 'too_large' ? 'was too large to be stored' : 'could not be stored';
-  return new IdempotencyError(
-    'outcome_not_stored',
-    `The request was executed before and answered with status ${status}, but its response ${why}. It is not executed again.`,
-  );
 }

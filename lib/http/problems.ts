@@ -80,11 +80,6 @@ export function problemResponse(
   documentation: string | undefined,
   before: OutgoingHttpHeaders,
 ): ResponseOutcome {
-  const headers = Object.fromEntries(
-    Object.entries(before)
-      .filter(([name]) => !OF_THE_BODY.test(name))
-      .map(([name, value]) => [name, Array.isArray(value) ? value.map(String) : String(value)]),
-  );
   const given = (
     status: number,
     type: string,
@@ -92,8 +87,12 @@ export function problemResponse(
     more: Record<string, string> = {},
   ): ResponseOutcome => {
     const body = Buffer.from(JSON.stringify(document));
-    const own = { 'Content-Type': type, ...more };
-    return { kind: 'response', status, headers: Object.entries({ ...headers, ...own }), body };
+    const own = Object.entries({ 'Content-Type': type, ...more });
+    const replaced = new Set(own.map(([name]) => name.toLowerCase()));
+    const headers = Object.entries(before)
+      .filter(([name]) => !OF_THE_BODY.test(name) && !replaced.has(name))
+      .map(([name, value]) => [name, Array.isArray(value) ? value.map(String) : String(value)] as const);
+    return { kind: 'response', status, headers: [...headers, ...own], body };
   };
   if (!isIdempotencyError(error)) {
     const document = { statusCode: 500, message: 'Internal server error' };

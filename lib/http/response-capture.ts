@@ -1,25 +1,26 @@
-import { Logger } from '@nestjs/common';
 import type { ServerResponse } from 'node:http';
 import type { HeaderList, Outcome } from '../core/record';
 import { tombstoneFor, unsendable } from '../core/stored-outcome';
+import { SafeLogger } from '../observability/safe-logger';
 import type { HeaderFilter } from '../options/idempotency.options';
+import { HeldHead } from './held-head';
 import { ResponseHold, type Holder, type Method } from './held-response';
+import { sendOrFail } from './last-resort';
 import {
-  assertStatusLine,
   bytesOf,
   callbackIn,
   cut,
   hasBody,
-  headerEntries,
   headersSentError,
   isClosed,
   keptHeaders,
-  reasonOf,
-  setReason,
   writeAfterEndError,
   type Chunk,
   type WriteCallback,
 } from './response-head';
+
+const logger = new SafeLogger('Idempotency');
+const NOTHING = Buffer.alloc(0);
 
 /**
  * Holds a response back on the wire, whoever writes it (Nest, a filter, a stream, `@Res()`), until its outcome is
@@ -33,15 +34,12 @@ export class ResponseCapture implements Holder {
   /** True once the held response has gone to the client. */
   sent = false;
 
-  private readonly logger = new Logger('Idempotency');
   /** Whether middleware has sent a head already. */
   private readonly headGoneBefore: boolean;
   private readonly hold: ResponseHold;
+  private readonly head: HeldHead;
   private chunks: Buffer[] = [];
   private size = 0;
-  private status: number | undefined;
-  private reason: string | undefined;
-  private headRefused = false;
   private hasEnded = false;
   private passing = false;
   private lengthRemoved = false;
@@ -56,22 +54,27 @@ export class ResponseCapture implements Holder {
     this.ended = new Promise((resolve) => (this.resolveEnded = resolve));
     this.headGoneBefore = response.headersSent;
     this.hold = new ResponseHold(response, this);
-    if (this.headGoneBefore) this.sendHead();
+    this.head = new HeldHead(response, this.hold);
+    if (this.headGoneBefore) this.head.send();
   }
 
-  /** Lets the held response go to the client, with these headers beside or instead of its own. */
-  send(headers: Readonly<Record<string, string>> = {}): void {
+  /**
+   * Lets the held response go to the client.
+   * @param adding makes the headers that go beside or instead of its own
+   */
+  send(adding?: () => Readonly<Record<string, string>>): void {
     if (this.sent) return;
     this.sent = true;
-    this.restore();
-    if (!this.headGone)
-      for (const [name, value] of Object.entries(headers)) this.response.setHeader(name, value);
-    this.response.end(this.passing ? undefined : this.body());
+    sendOrFail(this.response, () => {
+      this.restore();
+      if (!this.headGone && !this.passing) this.head.complete(this.size, adding?.());
+      return this.response.end(this.passing ? undefined : this.body());
+    });
   }
 
   /** Whether its writer has begun the response; undefined once that is for the client to see. */
   get begun(): boolean | undefined {
-    return this.passing ? undefined : this.headSent;
+    return this.passing ? undefined : this.head.sent;
   }
 
   /** Whether its writer has ended the response, likewise. */
@@ -94,15 +97,16 @@ export class ResponseCapture implements Holder {
       case 'destroy':
         return this.destroy(args);
       case 'writeHead':
-        return this.writeHead(args);
+        this.head.write(args);
+        return this.response;
       case 'flushHeaders':
-        this.sendHead();
+        this.head.send();
         return undefined;
       case 'setHeader':
       case 'setHeaders':
       case 'appendHeader':
       case 'removeHeader':
-        if (this.headSent) throw headersSentError();
+        if (this.head.sent) throw headersSentError();
         if (method === 'removeHeader' && String(args[0]).toLowerCase() === 'content-length')
           this.lengthRemoved = true;
         return this.hold.call(method, ...args);
@@ -110,18 +114,15 @@ export class ResponseCapture implements Holder {
   }
 
   /**
-   * Drops the held response, so that another can be written in its place. If part of it has gone to the client
-   * already, the connection is cut, so that nobody takes it for whole, and the answer is false.
+   * Drops the held response, so that another can be written in its place, instead of the headers that are set. If part
+   * of it has gone to the client already, the connection is cut, so that no client takes it for whole, and the answer is
+   * false.
    */
   discard(): boolean {
     this.restore();
     if (this.passing || this.headGone) {
       cut(this.response);
       return false;
-    }
-    for (const name of this.response.getHeaderNames()) {
-      // Left for whoever writes the next one: once it was removed, Node sets none by itself.
-      if (name !== 'content-length') this.response.removeHeader(name);
     }
     return true;
   }
@@ -154,73 +155,19 @@ export class ResponseCapture implements Holder {
   private destroy(args: readonly unknown[]): unknown {
     const { response } = this;
     const failed = !this.passing && !isClosed(response);
-    const status = failed ? 500 : (this.status ?? response.statusCode);
+    const status = failed ? 500 : (this.head.status ?? response.statusCode);
     this.abandon(tombstoneFor(status, this.passing ? 'too_large' : 'unstorable'));
     return this.hold.call('destroy', ...args);
   }
 
   private restore(): void {
-    this.giveStatus();
+    this.head.give();
     this.hold.letGo();
-  }
-
-  private giveStatus(): void {
-    if (this.status === undefined) return;
-    this.response.statusCode = this.status;
-    if (reasonOf(this.response) !== this.reason) setReason(this.response, this.reason);
   }
 
   /** Whether nothing can be added to the head any more, although none of the body has gone. */
   private get headGone(): boolean {
     return this.headGoneBefore || (!this.passing && this.hold.escaped);
-  }
-
-  private get headSent(): boolean {
-    return this.status !== undefined;
-  }
-
-  /**
-   * From here on a status that is set comes too late, as it does on the wire. What Node would not send is refused here
-   * as Node does, while its writer can still answer otherwise.
-   */
-  private sendHead(): void {
-    if (this.headSent) return;
-    const statusCode = this.response.statusCode | 0; // as Node does, since some give text
-    const reason = reasonOf(this.response);
-    if (reason) setReason(this.response); // or whoever answers in its place would fail at the same
-    assertStatusLine(statusCode, reason);
-    if (reason) setReason(this.response, reason);
-    this.status = statusCode;
-    this.reason = reason;
-  }
-
-  /**
-   * What Node refuses in a head that is given whole fails its writer, who can answer with an error instead. That error
-   * goes without it: Fastify keeps what was refused, and would fail again where nobody catches it, which ends the process.
-   */
-  private accepts(step: () => void): boolean {
-    try {
-      step();
-      return true;
-    } catch (error) {
-      if (this.headRefused) return false;
-      this.headRefused = true;
-      throw error;
-    }
-  }
-
-  private writeHead([status, ...rest]: readonly unknown[]): ServerResponse {
-    if (this.headSent) throw headersSentError();
-    const { response } = this;
-    const reason = typeof rest[0] === 'string' ? rest[0] : reasonOf(response);
-    const statusCode = Number(status) | 0; // as Node does, since some give text
-    const sound = this.accepts(() => assertStatusLine(statusCode, reason));
-    response.statusCode = sound ? statusCode : 500;
-    setReason(response, sound ? reason : '');
-    for (const [name, value] of headerEntries(rest.at(-1)))
-      this.accepts(() => this.hold.call('setHeader', name, value));
-    this.sendHead();
-    return response;
   }
 
   private write(args: readonly unknown[]): boolean {
@@ -229,7 +176,7 @@ export class ResponseCapture implements Holder {
       if (callback) process.nextTick(callback, writeAfterEndError());
       return false;
     }
-    this.sendHead();
+    this.head.send();
     this.keep(args[0] as Chunk, args[1]);
     if (this.size > this.maxBodySize) return this.letThrough(callback);
     if (callback) process.nextTick(callback);
@@ -238,7 +185,7 @@ export class ResponseCapture implements Holder {
 
   private end(args: readonly unknown[]): ServerResponse {
     if (this.hasEnded) return this.response;
-    this.sendHead();
+    this.head.send();
     const [chunk, encoding] = args;
     if (typeof chunk === 'string' || chunk instanceof Uint8Array) {
       if (this.passing) this.hold.call('write', chunk, typeof encoding === 'string' ? encoding : 'utf8');
@@ -272,39 +219,43 @@ export class ResponseCapture implements Holder {
   }
 
   private outcome(): Outcome {
-    const status = this.status ?? this.response.statusCode;
+    const { response, head } = this;
+    const status = head.status ?? response.statusCode;
     if (this.headGone) return tombstoneFor(status, 'unstorable');
-    if (!this.passing) this.frame(status);
+    if (!this.passing) head.frame(this.size, this.lengthRemoved);
     if (this.size > this.maxBodySize) return tombstoneFor(status, 'too_large');
     let headers: HeaderList;
     try {
-      headers = keptHeaders(this.response, this.reason, this.keepsHeader);
+      headers = keptHeaders(status, head.reason, head.lines(), this.keepsHeader);
     } catch (error) {
-      this.logger.error('The `replayHeaders` option failed, so the response cannot be replayed', error);
+      logger.error('The `replayHeaders` option failed, so the response cannot be replayed', error);
       return tombstoneFor(status, 'unstorable');
     }
-    const problem = unsendable({ status, headers });
-    if (problem === undefined) return { kind: 'response', status, headers, body: this.body() };
-    this.logger.warn(`A response with status ${status} cannot be replayed: ${problem}`);
+    if (this.size + sizeOf(headers) > this.maxBodySize) return tombstoneFor(status, 'too_large');
+    const body = hasBody(response, status) ? this.body() : NOTHING;
+    const problem = unsendable({ status, headers, body }, response.req.method);
+    if (problem === undefined) return { kind: 'response', status, headers, body };
+    logger.warn(`A response with status ${status} cannot be replayed: ${problem}`);
     return tombstoneFor(status, 'unstorable');
-  }
-
-  /** Held whole, it goes with its length, as its replay does, also where Node would send it in chunks. */
-  private frame(status: number): void {
-    const { response } = this;
-    const chunked = response.getHeader('transfer-encoding') === 'chunked';
-    const lengthless = this.lengthRemoved && !response.hasHeader('content-length');
-    if (!(chunked || lengthless) || response.hasHeader('trailer') || !hasBody(response, status)) return;
-    this.hold.call('removeHeader', 'transfer-encoding');
-    this.hold.call('setHeader', 'Content-Length', this.size);
   }
 
   /** Too long to be recorded: sends what was held, and holds only the end from now on. */
   private letThrough(callback: WriteCallback | undefined): boolean {
-    this.giveStatus();
+    this.head.give();
     this.passing = true;
+    this.head.complete();
     const held = this.chunks.splice(0);
     for (const chunk of held.slice(0, -1)) this.hold.call('write', chunk);
     return this.hold.call('write', held.at(-1) ?? '', callback) === true;
   }
+}
+
+/** In characters, of which a header has one byte each. */
+function sizeOf(headers: HeaderList): number {
+  let size = 0;
+  for (const [name, value] of headers) {
+    if (typeof value === 'string') size += name.length + value.length;
+    else for (const each of value) size += name.length + each.length;
+  }
+  return size;
 }

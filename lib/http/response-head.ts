@@ -1,25 +1,17 @@
 import {
   STATUS_CODES,
+  validateHeaderName,
+  validateHeaderValue,
   type OutgoingHttpHeader,
-  type OutgoingHttpHeaders,
   type ServerResponse,
 } from 'node:http';
 import type { HeaderList } from '../core/record';
-import { FRAMING_HEADERS, isStatus, REASON } from '../core/stored-outcome';
+import { isRecorded } from '../core/recorded-headers';
+import { isBodiless, isStatus, REASON } from '../core/stored-outcome';
 import type { HeaderFilter } from '../options/idempotency.options';
 
-/** Names of the connection, of the moment, or of one caller: never stored, so never replayed. */
-const NEVER_STORED = new Set([
-  ...FRAMING_HEADERS,
-  'proxy-authenticate',
-  'proxy-authentication-info',
-  'proxy-authorization',
-  'date',
-  'set-cookie',
-  'www-authenticate',
-  'authentication-info',
-  'idempotent-replayed',
-]);
+/** A header as its writer gave it. A list of values is a line each. */
+export type HeaderLine = readonly [name: string, value: OutgoingHttpHeader | readonly string[]];
 
 /** What a status line may not hold (RFC 9112, 4). */
 const NOT_IN_REASON = /[^\t\x20-\x7e\x80-\xff]/;
@@ -58,7 +50,7 @@ export function isClosed(response: ServerResponse): boolean {
 
 /** True if Node sends a body with this response. */
 export function hasBody({ req }: ServerResponse, status: number): boolean {
-  return req.method !== 'HEAD' && status !== 204 && status !== 304;
+  return req.method !== 'HEAD' && !isBodiless(status);
 }
 
 /** Refuses at once, as Node does: once the response is held, nobody could answer in its place. */
@@ -73,44 +65,28 @@ export function assertStatusLine(status: unknown, reason: string | undefined): v
   }
 }
 
+/** Refuses what Node refuses in `writeHead`. */
+export function assertHeaderLine([name, value]: HeaderLine): void {
+  validateHeaderName(name);
+  if (Array.isArray(value)) for (const each of value as readonly string[]) validateHeaderValue(name, each);
+  else validateHeaderValue(name, value as string);
+}
+
 /** What is recorded of a response's head, in the order and the case in which it was set. */
 export function keptHeaders(
-  response: ServerResponse & { getRawHeaderNames?(): string[] }, // Node's types lack it on responses
+  status: number,
   reason: string | undefined,
+  lines: readonly HeaderLine[],
   keepsHeader: HeaderFilter,
 ): HeaderList {
   const kept: [string, string | readonly string[]][] = [];
-  if (reason && reason !== STATUS_CODES[response.statusCode]) kept.push([REASON, reason]);
-  for (const name of response.getRawHeaderNames?.() ?? response.getHeaderNames()) {
-    const raw = response.getHeader(name);
-    const value = Array.isArray(raw) ? raw.map(String) : String(raw);
+  if (reason && reason !== STATUS_CODES[status]) kept.push([REASON, reason]);
+  for (const [name, raw] of lines) {
+    const value = typeof raw === 'string' ? raw : Array.isArray(raw) ? raw.map(String) : String(raw);
     const lower = name.toLowerCase();
-    if (raw !== undefined && !NEVER_STORED.has(lower) && keepsHeader(lower, value)) kept.push([name, value]);
+    if (isRecorded(lower) && keepsHeader(lower, value)) kept.push([name, value]);
   }
   return kept;
-}
-
-/** `writeHead` takes an object, a flat list of names and values, or a list of pairs. */
-export function headerEntries(headers: unknown): [string, string | number | readonly string[]][] {
-  if (typeof headers !== 'object' || headers === null) return [];
-  const given = headers as OutgoingHttpHeaders | OutgoingHttpHeader[];
-  if (!Array.isArray(given)) {
-    return Object.entries(given).filter(
-      (entry): entry is [string, OutgoingHttpHeader] => entry[1] !== undefined,
-    );
-  }
-  if (Array.isArray(given[0])) return given as unknown as [string, OutgoingHttpHeader][];
-  const joined = new Map<string, [string, string | number | readonly string[]]>();
-  for (let i = 0; i + 1 < given.length; i += 2) {
-    const name = String(given[i]);
-    const before = joined.get(name.toLowerCase());
-    const value = given[i + 1] as string | number;
-    joined.set(
-      name.toLowerCase(),
-      before ? [name, [...[before[1]].flat().map(String), String(value)]] : [name, value],
-    );
-  }
-  return [...joined.values()];
 }
 
 export function writeAfterEndError(): Error {

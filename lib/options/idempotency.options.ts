@@ -54,7 +54,8 @@ export interface PolicyOptions {
    */
   maxKeyLength?: number;
   /**
-   * Largest response body that is recorded, in bytes. Of a larger one only the fact that it was sent is kept.
+   * Largest response that is recorded, in bytes: its body and the names and values of its recorded headers. Of a larger
+   * one only the fact that it was sent is kept.
    * @default 1048576 (1 MiB)
    */
   maxBodySize?: number;
@@ -109,9 +110,10 @@ export interface IdempotencyOptions extends PolicyOptions {
    */
   record?: (status: number) => boolean;
   /**
-   * Which response headers a replay repeats: a list of names, or a predicate. Hop-by-hop headers, `Date`,
-   * `Set-Cookie`, `WWW-Authenticate`, `Authentication-Info`, `Proxy-Authenticate`, `Proxy-Authentication-Info` and
-   * `Proxy-Authorization` are never stored.
+   * Which response headers a replay repeats: a list of names, or a predicate. The others stay as the retry's own
+   * middleware set them. Never stored are headers that belong to one connection or one request: hop-by-hop headers,
+   * `Date`, `Set-Cookie`, challenges and credentials (`WWW-Authenticate` and its kin), `Access-Control-*`, `RateLimit`,
+   * `RateLimit-*`, `X-RateLimit-*`, request and trace ids, `Server-Timing`.
    * @default all others
    */
   replayHeaders?: readonly string[] | HeaderFilter;

@@ -2,7 +2,7 @@ import { Inject, Injectable } from '@nestjs/common';
 import { performance } from 'node:perf_hooks';
 import { IdempotencySetupError, StoreUnavailableError } from '../core/errors';
 import { recordId, type Claim, type IdempotencyRecord, type Outcome, type RecordId } from '../core/record';
-import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../core/store';
+import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore, StorePhase } from '../core/store';
 import type { HealthReport, TierHealth } from '../observability/health';
 import { IdempotencyMetrics } from '../observability/metrics';
 import { MODULE_SETTINGS } from '../options/module-settings';
@@ -39,6 +39,7 @@ const PROBE = recordId('health', 'probe');
 @Injectable()
 export class TieredStoreService implements IdempotencyStore {
   private tiers!: Tiers;
+  phase: StorePhase = 'new';
   private readonly hints = new Hints();
 
   constructor(
@@ -53,6 +54,7 @@ export class TieredStoreService implements IdempotencyStore {
     try {
       const [postgres, redis] = await Promise.all([this.postgres.open(), this.redis.open()]);
       this.tiers = this.arrange(postgres, redis);
+      this.phase = 'open';
     } catch (error) {
       await this.closeTiers();
       throw error;
@@ -64,6 +66,7 @@ export class TieredStoreService implements IdempotencyStore {
     this.hints.dropAll();
     (this.tiers as Tiers | undefined)?.gate.close();
     await (this.tiers as Tiers | undefined)?.pending.stop(timeout);
+    this.phase = 'closed';
     await this.closeTiers();
   }
 
