@@ -20,6 +20,7 @@ import { IdempotencyInterceptor } from './http/idempotency.interceptor';
 import { document } from './http/openapi';
 import { RouteExplorer } from './http/route-explorer';
 import { RouteOptionsReader } from './http/route-options';
+import { RouteSelectors } from './http/route-selectors';
 import { ScopeResolver } from './http/scope';
 import { IdempotencyHealth } from './observability/health';
 import { IdempotencyMetrics, metricProviders } from './observability/metrics';
@@ -141,6 +142,7 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
       },
       RouteOptionsReader,
       RouteExplorer,
+      RouteSelectors,
       ScopeResolver,
       IdempotencyInterceptor,
       {

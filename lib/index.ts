@@ -3,7 +3,8 @@ export type { IdempotencyModuleAsyncOptions, IdempotencyOptionsFactory } from '.
 export { Idempotent, IdempotencyClaim } from './http/idempotent.decorator';
 export { IdempotencyException, type Problem } from './http/problems';
 export { REPLAY_HEADER } from './http/replay';
-export { httpScope } from './http/scope';
+export { httpScope, type HttpCaller } from './http/http-scope';
+export type { ScopeSelectors, ScopeUser } from './http/scope-text';
 export { IdempotencyService } from './core/idempotency.service';
 export type { ExecuteOptions, ScopeOption } from './core/idempotency.service';
 export type { Resolution } from './core/resolution';
@@ -37,6 +38,8 @@ export type {
   EncryptionKey,
   EncryptionOptions,
   HeaderFilter,
+  CallerName,
+  ScopeAnswer,
   IdempotencyModuleOptions,
   IdempotencyOptions,
   PolicyOptions,

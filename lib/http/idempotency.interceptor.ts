@@ -95,7 +95,8 @@ export class IdempotencyInterceptor implements NestInterceptor {
       const key = this.demanded(headerKeyOf(context, route), route);
       if (key === undefined) return undefined;
       const fingerprint = requestFingerprint(context, this.application.getVersioning());
-      return { id: recordId(this.scopes.requestScope(context), key), fingerprint, policy: route.policy };
+      const scope = this.scopes.requestScope(context, route);
+      return { id: recordId(scope, key), fingerprint, policy: route.policy };
     } catch (error) {
       throw this.counted(error);
     }

@@ -1,7 +1,7 @@
 import { VersioningType, type VersioningOptions } from '@nestjs/common';
 import type { IncomingMessage } from 'node:http';
 
-/** The version that a request asks for, unless by its path: two versions of a route are two different requests. */
+/** The version that a request asks for, unless by its path: two versions of a route are two resources. */
 export function requestedVersion(
   request: IncomingMessage,
   versioning: VersioningOptions | undefined,
@@ -10,14 +10,23 @@ export function requestedVersion(
     case VersioningType.HEADER:
       return request.headers[versioning.header.toLowerCase()];
     case VersioningType.MEDIA_TYPE:
-      return request.headers.accept
-        ?.split(';')
-        .find((parameter) => parameter.includes(versioning.key))
-        ?.trim();
+      return mediaTypeVersion(request.headers.accept, versioning.key);
     case VersioningType.CUSTOM:
       return versioning.extractor(request);
     case VersioningType.URI:
     case undefined:
       return undefined;
   }
+}
+
+/**
+ * `1` of `application/json;v=1`. Releases of Nest differ in what they read from longer values, so a longer one that has
+ * the key counts in full.
+ */
+function mediaTypeVersion(accept: string | undefined, key: string): string | undefined {
+  if (!accept?.includes(key)) return undefined;
+  const [, parameter = '', ...rest] = accept.split(';');
+  const version = parameter.trim();
+  const alone = rest.length === 0 && version.startsWith(key) && !/[,"]/.test(accept);
+  return alone ? version.slice(key.length) : accept;
 }

@@ -9,6 +9,12 @@ export type Durability = 'durable' | 'fast';
 /** Milliseconds, or a string such as `'250ms'`, `'30s'`, `'24h'` or `'30d'`. */
 export type Duration = number | string;
 
+/** What names a caller or a part of one. `1`, `'1'` and `1n` are three. */
+export type CallerName = string | number | bigint;
+
+/** What the `scope` option may answer: a name, or a list of them, such as tenant and user. */
+export type ScopeAnswer = CallerName | readonly CallerName[];
+
 /** A header's name in lower case and its value; true keeps the header in replays. */
 export type HeaderFilter = (name: string, value: string | readonly string[]) => boolean;
 
@@ -93,11 +99,18 @@ export interface IdempotencyOptions extends PolicyOptions {
    */
   documentation?: string;
   /**
-   * To whom a key belongs: two principals' equal keys are two keys. The answer is joined with method and path.
-   * @default `request.user.id`, `.sub` or `.userId` when a guard or middleware has set it, else a digest of the
-   * credentials; a user who has neither is refused (500), and the anonymous callers of a route share their keys
+   * To whom a key belongs: a name, or a list of them, such as `[tenant, user.id]`. It replaces the user and the
+   * credentials, so name the user as well as the tenant. With undefined, callers share their keys.
+   * @default `request.user.id`, `.sub` or `.userId` when a guard or middleware has set a user, else a digest of all
+   * credentials; a user without an id is refused (500), and the anonymous callers of a route share their keys
    */
-  scope?: (context: ExecutionContext) => string | undefined | Promise<string | undefined>;
+  scope?: (context: ExecutionContext) => ScopeAnswer | undefined | Promise<ScopeAnswer | undefined>;
+  /**
+   * Request headers that identify the caller where no guard names a user, beside those that always count
+   * (`Authorization`, `*-Token`, `*-Key`, …). A star stands for any text, as in `'X-Acme-*'`.
+   * @default none
+   */
+  credentialHeaders?: readonly string[];
   /**
    * What must be equal in a retry. The answer is hashed.
    * @default method, path, query, body in any order of its properties (as sent where the application keeps `rawBody`,

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { atOnce } from './at-once';
 import { check, InvalidOptionsError } from './check';
 import { encryptionSchema, encryptionSettings, type EncryptionSettings } from './encryption';
+import { headerPattern } from './header-pattern';
 import type {
   Durability,
   Duration,
@@ -32,6 +33,8 @@ export interface RouteOptions {
   readonly documentation: string | undefined;
   readonly key: IdempotencyOptions['key'];
   readonly scope: IdempotencyOptions['scope'];
+  /** Matches the headers that count as credentials beside those that always do. */
+  readonly credentialHeaders: RegExp | undefined;
   readonly fingerprint: IdempotencyOptions['fingerprint'];
   readonly records: (status: number) => boolean;
   readonly keepsHeader: HeaderFilter;
@@ -101,6 +104,9 @@ const headerName = z
   .string({ error: 'a header name' })
   .regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/, { error: 'a header name, such as Idempotency-Key' });
 
+/** A star is a legal character of a header name. Alone it would match those that change with each request. */
+const credentialHeader = headerName.regex(/[^*]/, { error: 'a header name, not * alone' });
+
 /** Normalized, so that no space, quote or angle bracket of it can end the `Link` that carries it. */
 const httpUrl = z.url({
   protocol: /^https?$/,
@@ -131,6 +137,9 @@ const routeShape = {
   required: boolean.optional(),
   documentation: httpUrl.optional(),
   scope: callback<NonNullable<IdempotencyOptions['scope']>>().optional(),
+  credentialHeaders: z
+    .array(credentialHeader, { error: 'a list of header names, in which * stands for any text' })
+    .optional(),
   fingerprint: callback<NonNullable<IdempotencyOptions['fingerprint']>>().optional(),
   record: callback<NonNullable<IdempotencyOptions['record']>>().optional(),
   replayHeaders: z
@@ -230,6 +239,7 @@ export function resolveRouteOptions(where: string, ...layers: readonly Idempoten
     documentation: options.documentation,
     key: options.key,
     scope: options.scope,
+    credentialHeaders: options.credentialHeaders && headerPattern(options.credentialHeaders),
     fingerprint: options.fingerprint,
     records: options.record
       ? atOnce('record', options.record)

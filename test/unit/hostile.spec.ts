@@ -1,13 +1,15 @@
 import type { ExecutionContext } from '@nestjs/common';
-import { HttpAdapterHost } from '@nestjs/core';
+import { ApplicationConfig, HttpAdapterHost } from '@nestjs/core';
 import fc from 'fast-check';
 import { isIdempotencyError } from '../../lib/core/errors';
 import { bytesOf, recordId } from '../../lib/core/record';
 import { fingerprintOf } from '../../lib/http/fingerprint';
 import { keyOf } from '../../lib/http/key';
+import { httpScope, type HttpCaller } from '../../lib/http/http-scope';
 import { target } from '../../lib/http/request';
-import { httpScope, ScopeResolver } from '../../lib/http/scope';
-import type { IdempotencyOptions } from '../../lib/options/idempotency.options';
+import { RouteSelectors } from '../../lib/http/route-selectors';
+import { ScopeResolver } from '../../lib/http/scope';
+import type { CallerName, IdempotencyOptions } from '../../lib/options/idempotency.options';
 import { resolveRouteOptions } from '../../lib/options/resolve';
 import { changed, json, reordered, runs, sameValue, text } from '../support/hostile';
 
@@ -15,6 +17,7 @@ const contextOf = (request: object): ExecutionContext =>
   ({
     switchToHttp: () => ({ getRequest: () => request }),
     getClass: () => Object,
+    getHandler: () => contextOf,
   }) as unknown as ExecutionContext;
 
 const route = (options: IdempotencyOptions = {}) => resolveRouteOptions('a route under test', options);
@@ -92,36 +95,87 @@ describe('a hostile key', () => {
 });
 
 describe('a hostile name', () => {
+  /** Of one spelling each: all that is not unreserved is percent-encoded. */
   const path = fc
-    .oneof(fc.webPath(), text, fc.string({ unit: fc.constantFrom('/', '.', '%', '0', ';') }))
-    .map((each) => `/${each.replaceAll(' ', '%20')}`);
+    .array(
+      text.map((each) => encodeURIComponent(each.toWellFormed())),
+      { maxLength: 3 },
+    )
+    .map((segments) => `/${segments.join('/')}`);
+  const one = text.filter((each) => each !== '');
+  const aName: fc.Arbitrary<CallerName> = fc.oneof(
+    one,
+    fc.constantFrom('7', 'l:1', 's:7', 's:7,s:8', '7 user.id:s:7', 'credentials:7', '7\nscope:s:7', '7%207'),
+    fc.integer(),
+    fc.bigInt(),
+  );
+  const caller: fc.Arbitrary<HttpCaller> = fc.oneof(
+    fc.constant({}),
+    fc.oneof(aName, fc.array(aName, { minLength: 1, maxLength: 3 })).map((scope) => ({ scope })),
+    fc
+      .tuple(fc.constantFrom('id', 'sub', 'userId'), aName)
+      .map(([property, id]) => ({ user: { [property]: id } })),
+    fc.tuple(fc.constantFrom('authorization', 'x-api-key'), one).map(([name, value]) => ({
+      credentials: { [name]: value },
+    })),
+  );
+  const optional = <T>(values: fc.Arbitrary<T>) => fc.option(values, { nil: undefined, freq: 3 });
+  const selectors = fc.record({
+    host: optional(text.map((each) => each.toLowerCase())),
+    version: optional(fc.oneof(text, fc.array(text, { maxLength: 2 }))),
+    constraints: optional(fc.dictionary(one, text, { minKeys: 1, maxKeys: 2, noNullPrototype: true })),
+    params: optional(fc.dictionary(one, text, { minKeys: 1, maxKeys: 2, noNullPrototype: true })),
+  });
   const names = fc.record({
     method: fc.constantFrom('POST', 'PUT', 'M-SEARCH'),
     path,
-    principal: fc.option(
-      text.filter((each) => each !== ''),
-      { nil: undefined },
-    ),
+    selectors,
+    caller,
     key: text,
   });
   type Names = typeof names extends fc.Arbitrary<infer T> ? T : never;
-  const idOf = ({ method, path: where, principal, key }: Names): string =>
-    recordId(httpScope(method, where, principal), key).hash;
-  const same = (a: Names, b: Names): boolean =>
-    a.method === b.method && a.path === b.path && a.principal === b.principal && a.key === b.key;
+  const idOf = ({ method, path: where, selectors: by, caller: who, key }: Names): string =>
+    recordId(httpScope(method, where, { ...by, ...who }), key).hash;
+  /** JSON, in which lone surrogates, and numbers of both kinds, are written differently. */
+  const written = (value: unknown): string =>
+    JSON.stringify(value, (_, each: unknown) => (typeof each === 'bigint' ? { bigint: String(each) } : each));
 
-  it('never names the record of another method, path, principal or key', () => {
+  it('never names the record of another method, path, host, version, constraint, caller or key', () => {
     fc.assert(
       fc.property(names, names, (a, b) => {
-        expect(idOf(a) === idOf(b)).toBe(same(a, b));
+        expect(idOf(a) === idOf(b)).toBe(written(sorted(a)) === written(sorted(b)));
         // One part borrowed from the other at a time, where a mix-up would show.
-        for (const part of ['method', 'path', 'principal', 'key'] as const) {
+        for (const part of ['method', 'path', 'selectors', 'caller', 'key'] as const) {
           const mixed = { ...a, [part]: b[part] };
-          expect(idOf(mixed) === idOf(a)).toBe(same(mixed, a));
+          expect(idOf(mixed) === idOf(a)).toBe(written(sorted(mixed)) === written(sorted(a)));
         }
       }),
       runs(1_000),
     );
+  });
+
+  it('has a scope of printable ASCII, whatever it holds', () => {
+    fc.assert(
+      fc.property(names, ({ method, path: where, selectors: by, caller: who }) => {
+        expect(httpScope(method, where, { ...by, ...who })).toMatch(/^[ -~]+$/);
+      }),
+      runs(500),
+    );
+  });
+
+  it.each<[string, HttpCaller, HttpCaller, HttpCaller]>([
+    [
+      'the number 1, the text and the bigint',
+      { user: { id: 1 } },
+      { user: { id: '1' } },
+      { user: { id: 1n } },
+    ],
+    ['id, sub and userId', { user: { id: '7' } }, { user: { sub: '7' } }, { user: { userId: '7' } }],
+    ['a text and a list of it', { scope: 'a' }, { scope: ['a'] }, { scope: ['a', 'a'] }],
+    ['a list and its text', { scope: ['a', 'b'] }, { scope: 'a,b' }, { scope: ['a,b'] }],
+    ['a user and a scope', { user: { id: '7' } }, { scope: '7' }, {}],
+  ])('tells callers apart: %s', (_, ...callers) => {
+    expect(new Set(callers.map((each) => httpScope('POST', '/a', each))).size).toBe(callers.length);
   });
 
   it('cannot move a piece of its text from one part to the next', () => {
@@ -173,10 +227,11 @@ describe('a path', () => {
 });
 
 describe('a hostile principal', () => {
+  const scopes = new ScopeResolver(new RouteSelectors(new HttpAdapterHost(), new ApplicationConfig()));
   const scopeOf = (request: object, options?: IdempotencyOptions): Promise<unknown> =>
     settled(
-      new ScopeResolver(new HttpAdapterHost()).resolve(
-        contextOf({ method: 'POST', url: '/a', headers: {}, ...request }),
+      scopes.resolve(
+        contextOf({ method: 'POST', url: '/a', headers: {}, rawHeaders: [], ...request }),
         route(options),
       ),
     );
@@ -208,7 +263,7 @@ describe('a hostile principal', () => {
       fc.asyncProperty(principals, async (id) => {
         fc.pre(id !== undefined && id !== null);
         const scope = await scopeOf({ user: { id } });
-        if (usable(id)) expect(scope).toEqual({ value: httpScope('POST', '/a', String(id)) });
+        if (usable(id)) expect(scope).toEqual({ value: httpScope('POST', '/a', { user: { id } }) });
         else
           expect(scope).toEqual({
             message: expect.stringMatching(/request\.user.*`scope` option/) as string,
@@ -223,7 +278,9 @@ describe('a hostile principal', () => {
       fc.asyncProperty(principals, async (answer) => {
         fc.pre(answer !== undefined);
         const scope = await scopeOf({}, { scope: () => answer as string });
-        if (usable(answer)) expect(scope).toEqual({ value: httpScope('POST', '/a', String(answer)) });
+        const list = Array.isArray(answer) && answer.length > 0 && Array.from<unknown>(answer).every(usable);
+        if (usable(answer) || list)
+          expect(scope).toEqual({ value: httpScope('POST', '/a', { scope: answer as string }) });
         else
           expect(scope).toEqual({ message: expect.stringMatching(/`scope` option has to give/) as string });
       }),
@@ -231,6 +288,17 @@ describe('a hostile principal', () => {
     );
   });
 });
+
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (typeof value !== 'object' || value === null) return value;
+  const members = Object.entries(value).filter(([, each]) => each !== undefined);
+  return {
+    of: members
+      .map(([name, each]) => [name, sorted(each)])
+      .sort(([a], [b]) => (String(a) < String(b) ? -1 : 1)),
+  };
+}
 
 describe('a hostile body', () => {
   it('has the fingerprint of every equal value, in whatever order its properties come', async () => {

@@ -1,0 +1,39 @@
+/**
+ * Schemes whose value is made anew for each request (from its content, a nonce or a clock) or negotiated for each
+ * connection. A retry could not be recognised by them.
+ */
+const PER_REQUEST = new RegExp(
+  '^(?:' +
+    [
+      'digest',
+      'hawk',
+      'aws',
+      'aws4-[^ ]*',
+      '[^ ]*hmac[^ ]*', // HMAC-SHA256, TC3-HMAC-SHA256, GOOG4-HMAC-SHA256, EG1-HMAC-SHA256, ...
+      'goog1',
+      'goog4-[^ ]*',
+      'sharedkey(?:lite)?',
+      'oss',
+      'obs',
+      'apiauth(?:-[^ ]*)?',
+      'signature',
+      'mac',
+      'negotiate',
+      'kerberos',
+      'ntlm',
+      'scram-[^ ]*',
+      'hoba',
+      'mutual',
+      'sapisidhash',
+    ].join('|') +
+    ')(?: |$)',
+  'i',
+);
+
+/** OAuth 1.0 signs each request with parameters such as `oauth_nonce`. Others use the same scheme for a plain token. */
+const OAUTH_1 = /^oauth .*\boauth_\w+ *=/i;
+
+/** Whether a retry has the same value. Any scheme counts that is not known to change, and a value without a scheme. */
+export function lastsForRetries(authorization: string): boolean {
+  return !PER_REQUEST.test(authorization) && !OAUTH_1.test(authorization);
+}
