@@ -5,7 +5,7 @@ import {
   type ExecutionContext,
   type NestInterceptor,
 } from '@nestjs/common';
-import { ApplicationConfig, HttpAdapterHost } from '@nestjs/core';
+import { HttpAdapterHost } from '@nestjs/core';
 import type { OutgoingHttpHeaders } from 'node:http';
 import { catchError, Observable, type Subscriber } from 'rxjs';
 import { IdempotencyError, isIdempotencyError } from '../core/errors';
@@ -41,7 +41,6 @@ export class IdempotencyInterceptor implements NestInterceptor {
     private readonly protocol: Protocol,
     private readonly routes: RouteOptionsReader,
     private readonly scopes: ScopeResolver,
-    private readonly application: ApplicationConfig,
     private readonly metrics: IdempotencyMetrics,
     private readonly adapterHost: HttpAdapterHost,
   ) {}
@@ -94,7 +93,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
     try {
       const key = this.demanded(headerKeyOf(context, route), route);
       if (key === undefined) return undefined;
-      const fingerprint = requestFingerprint(context, this.application.getVersioning());
+      const fingerprint = requestFingerprint(context);
       const scope = this.scopes.requestScope(context, route);
       return { id: recordId(scope, key), fingerprint, policy: route.policy };
     } catch (error) {
@@ -111,7 +110,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
       if (key === undefined) return undefined;
       const [scope, fingerprint] = await Promise.all([
         this.scopes.resolve(context, route),
-        fingerprintOf(context, route, this.application.getVersioning()),
+        fingerprintOf(context, route),
       ]);
       return { id: recordId(scope, key), fingerprint, policy: route.policy };
     } catch (error) {

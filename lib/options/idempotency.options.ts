@@ -113,8 +113,8 @@ export interface IdempotencyOptions extends PolicyOptions {
   credentialHeaders?: readonly string[];
   /**
    * What must be equal in a retry. The answer is hashed.
-   * @default method, path, query, body in any order of its properties (as sent where the application keeps `rawBody`,
-   * else as parsed), and the version that is asked for where it is not in the path
+   * @default method, path, query, and body in any order of its properties (as sent where the application keeps
+   * `rawBody`, else as parsed)
    */
   fingerprint?: (context: ExecutionContext) => string | Promise<string>;
   /**

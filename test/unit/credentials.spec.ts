@@ -58,7 +58,7 @@ describe('headers', () => {
     ...['cf-access-authenticated-user-email', 'cf-access-client-id', 'x-goog-authenticated-user-email'],
     ...['x-ms-client-principal-id', 'x-consumer-id', 'x-credential-identifier', 'x-forwarded-client-cert'],
     ...['client-cert', 'x-ssl-client-s-dn', 'tailscale-user-login', 'x-authentik-uid', 'x-jwt', 'x-userinfo'],
-  ])('that tell callers apart count: %s', (name) => {
+  ])('that identify callers count: %s', (name) => {
     expect(kindOf(name)).toBe('credential');
   });
 
@@ -115,7 +115,7 @@ describe('headers', () => {
     },
   );
 
-  it('that carry the key do not count, whatever they are named', () => {
+  it('that carry the key do not count', () => {
     const rules = { ...RULES, headers: ['X-Api-Key'] };
     expect(found([['x-api-key', 'k']], rules).lasting).toEqual([]);
     const extended = { ...RULES, credentialHeaders: headerPattern(['x-request-*']) };
@@ -247,7 +247,7 @@ describe('cookies', () => {
       '__Host-csrf',
     ],
     ...['.AspNetCore.Antiforgery.abc', 'theme', 'NEXT_LOCALE', 'lang', 'visid_incap_1', 'ajs_anonymous_id'],
-  ])('that change by themselves do not count: %s', (name) => {
+  ])('that change without the caller’s doing do not count: %s', (name) => {
     expect(sessionCookies(`${name}=1`)).toEqual([]);
   });
 

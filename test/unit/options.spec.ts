@@ -85,12 +85,14 @@ describe('the option tables of README', () => {
       'key',
       'documentation',
       'scope',
+      'credentialHeaders',
       'fingerprint',
       'record',
       'replayHeaders',
     ]);
-    const { key, documentation, scope, fingerprint } = resolveRouteOptions('test', {});
-    expect([key, documentation, scope, fingerprint]).toEqual([undefined, undefined, undefined, undefined]);
+    const { key, documentation, scope, credentialHeaders, fingerprint } = resolveRouteOptions('test', {});
+    const unset = [key, documentation, scope, credentialHeaders, fingerprint];
+    expect(unset.filter((value) => value !== undefined)).toEqual([]);
     expect(withoutValue(moduleTable)).toEqual([
       'redis.connection',
       'redis: false',
@@ -204,6 +206,9 @@ describe('options', () => {
       { waitTimeout: 'soon' },
       /option "waitTimeout" is 'soon', but must be a duration/,
     ],
+    ['a credential header that is none', { credentialHeaders: ['X Acme'] }, /option "credentialHeaders\.0"/],
+    ['every header as a credential', { credentialHeaders: ['*'] }, /a header name, not \* alone/],
+    ['a lone credential header', { credentialHeaders: 'X-Acme' }, /must be a list of header names/],
     ['an empty duration', { lease: '' }, /option "lease" is ''/],
     ['NaN', { lease: NaN }, /option "lease" is NaN/],
     ['a duration longer than a timer', { waitTimeout: '30d' }, /option "waitTimeout" is '30d'/],
