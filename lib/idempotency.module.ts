@@ -15,6 +15,7 @@ import { ApplicationConfig } from '@nestjs/core';
 import { IdempotencySetupError } from './core/errors';
 import { IdempotencyService } from './core/idempotency.service';
 import { Protocol } from './core/protocol';
+import { observeStart } from './http/handler-start';
 import { watchHandler } from './http/handler-watch';
 import { IdempotencyInterceptor } from './http/idempotency.interceptor';
 import { document } from './http/openapi';
@@ -67,8 +68,9 @@ export class IdempotencyModule
   ) {
     // Here, as there is no later moment that is early enough: applications make their OpenAPI document before they listen.
     for (const route of routes.explore()) {
-      watchHandler(route.handler);
-      document(route);
+      const handler = observeStart(route.type, route.handler);
+      watchHandler(handler);
+      document({ ...route, handler });
     }
   }
 

@@ -7,6 +7,7 @@ import {
 import { INTERCEPTORS_METADATA } from '@nestjs/common/constants';
 import { Observable } from 'rxjs';
 import { Stream } from 'node:stream';
+import { expectStart, startsOf, type Starts } from './handler-start';
 import type { Handler } from './route-options';
 
 const watches = new WeakMap<object, HandlerWatch>();
@@ -21,6 +22,9 @@ export class HandlerWatch {
   /** Whether it was ended after it had given a value: it has done something, and nobody knows how much. */
   cutShort = false;
   private runs = 0;
+  private started = false;
+  private starts: Starts | undefined;
+  private unknownBefore = 0;
   private anySucceeded = false;
   private whenIdle: (() => void) | undefined;
 
@@ -32,8 +36,20 @@ export class HandlerWatch {
     return this.runs > 0;
   }
 
-  begin(): void {
+  /** Whether the handler itself may have begun. Until then only interceptors and pipes have run. */
+  get began(): boolean {
+    // A call for another request than those that are known may have been for this one.
+    return this.started || (this.starts !== undefined && this.starts.unknown > this.unknownBefore);
+  }
+
+  /** @param starts undefined if it is not seen when the handler begins: it is taken to begin at once */
+  begin(request: object, starts: Starts | undefined): void {
     this.runs += 1;
+    if (!starts) this.started = true;
+    if (!starts || this.starts) return;
+    this.starts = starts;
+    this.unknownBefore = starts.unknown;
+    expectStart(request, () => (this.started = true));
   }
 
   end(succeeded: boolean): void {
@@ -55,8 +71,13 @@ export class HandlerWatch {
  */
 const innermost: NestInterceptor = {
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
-    const watch = watches.get(context.switchToHttp().getRequest<object>());
-    if (!watch) return next.handle();
+    const request = context.switchToHttp().getRequest<object>();
+    const watch = watches.get(request);
+    const starts = startsOf(context.getHandler());
+    if (!watch) {
+      if (starts) expectStart(request);
+      return next.handle();
+    }
     return new Observable((subscriber) => {
       let answered = false;
       let over = false;
@@ -64,7 +85,7 @@ const innermost: NestInterceptor = {
         over = true;
         watch.end(succeeded);
       };
-      watch.begin();
+      watch.begin(request, starts);
       const handler = next.handle().subscribe({
         next: (value) => {
           answered = true;

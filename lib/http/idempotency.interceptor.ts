@@ -1,10 +1,4 @@
-import {
-  HttpException,
-  Injectable,
-  type CallHandler,
-  type ExecutionContext,
-  type NestInterceptor,
-} from '@nestjs/common';
+import { Injectable, type CallHandler, type ExecutionContext, type NestInterceptor } from '@nestjs/common';
 import { HttpAdapterHost } from '@nestjs/core';
 import type { OutgoingHttpHeaders } from 'node:http';
 import { catchError, Observable, type Subscriber } from 'rxjs';
@@ -17,6 +11,7 @@ import { SafeLogger } from '../observability/safe-logger';
 import type { RouteOptions } from '../options/resolve';
 import { fingerprintOf, requestFingerprint } from './fingerprint';
 import { answersItself } from './handler-parameters';
+import { runHandler } from './handler-run';
 import { HandlerWatch } from './handler-watch';
 import { headerKeyOf, keyOf } from './key';
 import { sendOrFail } from './last-resort';
@@ -153,12 +148,17 @@ export class IdempotencyInterceptor implements NestInterceptor {
         const { maxBodySize } = route.policy;
         capture = new ResponseCapture(rawResponse(response), maxBodySize, route.keepsHeader);
         const handling = this.handle(context, next, route.documentation, () => (refused = true));
-        this.runHandler(handling, subscriber, response, capture, route.policy.lease);
+        runHandler(handling, subscriber, capture, route.policy.lease, (value) =>
+          this.adapterHost.httpAdapter.reply(response, value),
+        );
         const outcome = await capture.ended;
         // A refusal tells the caller to come back, so it is no outcome of the request.
-        if (outcome && !refused && this.records(route, outcome)) return outcome;
-        const goesOn = watch.running || watch.cutShort;
-        return goesOn ? this.outlasted(context, watch, capture, outcome) : undefined;
+        const counts = outcome !== undefined && !refused && this.records(route, outcome);
+        // One by an interceptor or a pipe, before the handler began, is none either: nothing was executed.
+        if (counts && (watch.began || !isRefusal(outcome))) return outcome;
+        if (!watch.running && !watch.cutShort) return undefined;
+        const lost = await this.outlasted(context, watch, capture, outcome);
+        return counts && watch.began ? outcome : lost;
       })
       .then((result) => this.answer(response, route, before, capture, result))
       .catch((error: unknown) => {
@@ -171,53 +171,6 @@ export class IdempotencyInterceptor implements NestInterceptor {
           );
         else subscriber.error(refusalOf(response, error, route.documentation));
       });
-  }
-
-  /**
-   * Nest 12 drops the chain of a handler that returns an Observable when its client has left; what the handler then
-   * answers is written here in Nest's place, so that the retry gets it.
-   */
-  private runHandler(
-    handling: Observable<unknown>,
-    subscriber: Subscriber<unknown>,
-    response: PlatformResponse,
-    capture: ResponseCapture,
-    lease: number,
-  ): void {
-    const values: unknown[] = [];
-    const settled = (): void => capture.abandonOnceClosed(lease);
-    handling.subscribe({
-      next: (value) => {
-        values[0] = value;
-        subscriber.next(value);
-      },
-      error: (error: unknown) => {
-        if (subscriber.closed) {
-          capture.abandon(tombstoneFor(statusOf(error), 'unstorable'));
-        } else subscriber.error(error);
-        settled();
-      },
-      complete: () => {
-        if (!subscriber.closed) subscriber.complete();
-        else if (values.length === 0) capture.abandon(undefined);
-        else if (!capture.begun) void this.replyInPlace(response, capture, values[0]);
-        settled();
-      },
-    });
-  }
-
-  /** Nobody is there for an error any more. */
-  private async replyInPlace(
-    response: PlatformResponse,
-    capture: ResponseCapture,
-    value: unknown,
-  ): Promise<void> {
-    try {
-      await this.adapterHost.httpAdapter.reply(response, value);
-    } catch (error) {
-      this.logger.error('The answer of a handler whose client has left could not be written', error);
-      capture.abandon(tombstoneFor(500, 'unstorable'));
-    }
   }
 
   /**
@@ -297,8 +250,8 @@ export class IdempotencyInterceptor implements NestInterceptor {
   }
 }
 
-function statusOf(error: unknown): number {
-  return error instanceof HttpException ? error.getStatus() : 500;
+function isRefusal({ status }: Outcome): boolean {
+  return status >= 400 && status < 500;
 }
 
 function keyMissing(route: RouteOptions): IdempotencyError {
