@@ -4,30 +4,44 @@ import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { CreateIdempotencyCache1764000000015, Idempotent, IdempotencyModule } from 'nestjs-idempotency';
+import { DataSource } from 'typeorm';
 import { place, serve, type Answer, type Order } from './host';
+import { dataSourceOptions } from './rows';
 
 /** This module, or with MODE=bare the same application without it. Also from the environment: PLATFORM and the stores. */
 const { MODE = 'bare', PLATFORM = 'express', DATABASE_URL = '', REDIS_URL = '' } = process.env;
 
 @Controller()
 class BareController {
+  constructor(private readonly dataSource: DataSource) {}
+
   @Post('orders')
   place(@Body() order: Order): Answer | Promise<Answer> {
-    return place(order);
+    return place(order, this.dataSource);
   }
 }
 
 @Controller()
 class ProtectedController {
+  constructor(private readonly dataSource: DataSource) {}
+
   @Post('orders')
   @Idempotent({ required: true, durability: MODE === 'fast' ? 'fast' : 'durable' })
   place(@Body() order: Order): Answer | Promise<Answer> {
-    return place(order);
+    return place(order, this.dataSource);
   }
 }
 
 @Module({})
 class BenchModule {}
+
+function bareModule(): DynamicModule {
+  return {
+    module: BenchModule,
+    imports: [TypeOrmModule.forRoot(dataSourceOptions(DATABASE_URL))],
+    controllers: [BareController],
+  };
+}
 
 function protectedModule(): DynamicModule {
   const withRedis = MODE !== 'postgres only';
@@ -44,17 +58,11 @@ function protectedModule(): DynamicModule {
             }),
           ]
         : []),
-      ...(withPostgres
-        ? [
-            TypeOrmModule.forRoot({
-              type: 'postgres',
-              url: DATABASE_URL,
-              autoLoadEntities: true,
-              migrations: [CreateIdempotencyCache1764000000015],
-              migrationsRun: true,
-            }),
-          ]
-        : []),
+      TypeOrmModule.forRoot({
+        ...dataSourceOptions(DATABASE_URL),
+        autoLoadEntities: true,
+        ...(withPostgres ? { migrations: [CreateIdempotencyCache1764000000015], migrationsRun: true } : {}),
+      }),
       IdempotencyModule.forRoot({
         ...(withRedis ? {} : { redis: false }),
         ...(withPostgres ? {} : { postgres: false }),
@@ -65,7 +73,7 @@ function protectedModule(): DynamicModule {
 }
 
 async function main(): Promise<void> {
-  const module = MODE === 'bare' ? { module: BenchModule, controllers: [BareController] } : protectedModule();
+  const module = MODE === 'bare' ? bareModule() : protectedModule();
   const settings = { logger: ['error' as const] };
   const app =
     PLATFORM === 'fastify'

@@ -14,7 +14,9 @@ import { Redis } from 'ioredis';
 import { randomUUID } from 'node:crypto';
 import { Client, type QueryConfig } from 'pg';
 import { from, lastValueFrom, of, switchMap, type Observable } from 'rxjs';
+import { DataSource } from 'typeorm';
 import { place, serve, type Answer, type Order } from './host';
+import { openDataSource } from './rows';
 
 /*
  * What nobody can do with less: the conversation with Redis and Postgres that the design asks for (is it known; the
@@ -122,14 +124,19 @@ class FloorInterceptor implements NestInterceptor {
 
 @Controller()
 class FloorController {
+  constructor(private readonly dataSource: DataSource) {}
+
   @Post('orders')
   @UseInterceptors(FloorInterceptor)
   place(@Body() order: Order): Answer | Promise<Answer> {
-    return place(order);
+    return place(order, this.dataSource);
   }
 }
 
-@Module({ controllers: [FloorController] })
+@Module({
+  providers: [{ provide: DataSource, useFactory: () => openDataSource(DATABASE_URL) }],
+  controllers: [FloorController],
+})
 class FloorModule {}
 
 async function main(): Promise<void> {

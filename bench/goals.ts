@@ -1,5 +1,5 @@
-import { DUPLICATES, SMALL, type Workload } from './plan';
-import { Figures, spread, type Results } from './results';
+import { DUPLICATES } from './plan';
+import { figuresAt, spread, type Figures, type LoadAt, type Results } from './results';
 import { NODE_IDEMPOTENCY } from './subjects';
 
 export interface Goal {
@@ -10,66 +10,175 @@ export interface Goal {
   readonly reached: boolean;
 }
 
-/** Held against the results; those that the plan did not measure are left out. */
-export function goalsOf(results: Results): readonly Goal[] {
-  const figures = (workload: Workload, connections: number, subject: string): Figures | undefined => {
-    const cell = results.cells.find(
-      (each) => each.workload === workload && each.connections === connections && each.bytes === SMALL,
-    );
-    return cell && Figures.of(results, cell, subject);
-  };
-  const goals: Goal[] = [];
-  const judge = (goal: string, reaches: (value: number) => boolean, value?: number, floor?: number): void => {
-    if (value === undefined) return;
-    goals.push({ goal, figure: value.toFixed(2), floor: floor?.toFixed(2), reached: reaches(value) });
-  };
+type Value = number | undefined;
 
-  const durable = figures('first requests', 32, 'durable');
-  const floor = figures('first requests', 32, 'floor');
-  const rival = figures('first requests', 32, NODE_IDEMPOTENCY);
-  const first = 'First requests, 32 connections, `durable`';
-  const share = (own?: Figures): number | undefined => own?.ratio.median;
-  judge(`${first}: at least 0.60 of bare`, (value) => value >= 0.6, share(durable), share(floor));
-  if (rival) {
-    const perBare = (own?: Figures): number | undefined => own && own.ratio.median / rival.ratio.median;
-    const goal = `${first}: share of bare at least that of \`${NODE_IDEMPOTENCY}\` (as a ratio)`;
-    judge(goal, (value) => value >= 1, perBare(durable), perBare(floor));
-    const absolute = (own?: Figures): number | undefined =>
-      own && own.perSecond.median / rival.perSecond.median;
-    const faster = `${first}: requests/s at least those of \`${NODE_IDEMPOTENCY}\` (as a ratio)`;
-    judge(faster, (value) => value >= 1, absolute(durable), absolute(floor));
-  }
-  for (const [workload, subject, most, least] of ADDED) {
-    const theirs = figures(workload, 1, NODE_IDEMPOTENCY)?.added.median;
-    if (theirs === undefined) continue;
-    const added = (name: string): number | undefined => {
-      const own = figures(workload, 1, name)?.added.median;
-      return own === undefined ? undefined : own / theirs;
-    };
-    const what = `Added median latency, 1 connection, ${workload}, \`${subject}\``;
-    const goal = `${what}: at most ${most.toFixed(2)} of what \`${NODE_IDEMPOTENCY}\` adds`;
-    judge(goal, (value) => value <= most, added(subject), added(least));
-  }
-  for (const connections of [1, 32]) {
-    const goal = `Replays, ${connections} connection${connections > 1 ? 's' : ''}, \`durable\`: at least 0.90 of bare`;
-    const of = (name: string): number | undefined => share(figures('replays', connections, name));
-    judge(goal, (value) => value >= 0.9, of('durable'), of('floor'));
-  }
-  for (const { wait, turns } of results.storms.filter(({ wait: each }) => each > 0)) {
-    const own = turns.durable ?? [];
-    if (own.length === 0) continue;
-    const storm = `${DUPLICATES} duplicates at once of a handler of ${wait} ms, \`durable\``;
-    const most = Math.max(...own.map(({ executions }) => executions));
-    goals.push({ goal: `${storm}: one execution`, figure: String(most), reached: most === 1 });
-    const ratio = spread(own.map(({ ms, single }) => ms / single)).median;
-    judge(`${storm}: last answer within 2 times one request`, (value) => value <= 2, ratio);
-  }
-  return goals;
+/** A goal, and the figures that it is held against; one that the plan did not measure is left out. */
+interface Question {
+  readonly goal: string;
+  readonly digits: number;
+  readonly reaches: (value: number) => boolean;
+  readonly value: Value;
+  readonly floor?: Value;
 }
 
-const ADDED: readonly (readonly [Workload, subject: string, most: number, floor: string])[] = [
+/** Held against the results. */
+export function goalsOf(results: Results): readonly Goal[] {
+  const questions = [
+    ...costGoals(results),
+    ...throughputGoals(results),
+    ...latencyGoals(results),
+    ...stormGoals(results),
+  ];
+  return questions.flatMap(({ goal, digits, reaches, value, floor }) =>
+    value === undefined || Number.isNaN(value)
+      ? []
+      : [{ goal, figure: value.toFixed(digits), floor: floor?.toFixed(digits), reached: reaches(value) }],
+  );
+}
+
+const FIRST: LoadAt = { workload: 'first requests', effect: 'none', connections: 32 };
+const FIRST_AT_32 = 'First requests, 32 connections';
+
+const atMost =
+  (most: number) =>
+  (value: number): boolean =>
+    value <= most;
+const atLeast =
+  (least: number) =>
+  (value: number): boolean =>
+    value >= least;
+
+/** Memory and processor's time that a first request adds. */
+function costGoals(results: Results): Question[] {
+  const own = (name: string): Value => micros(figuresAt(results, FIRST, name));
+  const allocated = figuresAt(results, FIRST, 'durable, Fastify')?.used('allocated').median;
+  const theirs = own(NODE_IDEMPOTENCY);
+  return [
+    {
+      goal: `${FIRST_AT_32}, \`durable\`, Fastify: at most 45 kB allocated`,
+      digits: 1,
+      reaches: atMost(45),
+      value: allocated === undefined ? undefined : allocated / 1_000,
+    },
+    {
+      goal: `${FIRST_AT_32}, \`durable\`, Fastify: at most 110 µs of own CPU added`,
+      digits: 0,
+      reaches: atMost(110),
+      value: own('durable, Fastify'),
+    },
+    {
+      goal: `${FIRST_AT_32}, \`durable\`, Express: at most 150 µs of own CPU added`,
+      digits: 0,
+      reaches: atMost(150),
+      value: own('durable'),
+      floor: own('floor'),
+    },
+    {
+      goal: `${FIRST_AT_32}, \`durable\`, Express: own CPU added below that of \`${NODE_IDEMPOTENCY}\` (as a ratio)`,
+      digits: 2,
+      reaches: (value) => value < 1,
+      value: ratio(own('durable'), theirs),
+      floor: ratio(own('floor'), theirs),
+    },
+  ];
+}
+
+function throughputGoals(results: Results): Question[] {
+  const share = (load: LoadAt, name: string): Value => figuresAt(results, load, name)?.ratio.median;
+  const perSecond = (name: string): Value => figuresAt(results, FIRST, name)?.perSecond.median;
+  const what = `${FIRST_AT_32}, \`durable\``;
+  const rival = share(FIRST, NODE_IDEMPOTENCY);
+  const absolute = perSecond(NODE_IDEMPOTENCY);
+  return [
+    {
+      goal: `${what}: at least 0.60 of bare`,
+      digits: 2,
+      reaches: atLeast(0.6),
+      value: share(FIRST, 'durable'),
+      floor: share(FIRST, 'floor'),
+    },
+    {
+      goal: `${what}: share of bare at least that of \`${NODE_IDEMPOTENCY}\` (as a ratio)`,
+      digits: 2,
+      reaches: atLeast(1),
+      value: ratio(share(FIRST, 'durable'), rival),
+      floor: ratio(share(FIRST, 'floor'), rival),
+    },
+    {
+      goal: `${what}: requests/s at least those of \`${NODE_IDEMPOTENCY}\` (as a ratio)`,
+      digits: 2,
+      reaches: atLeast(1),
+      value: ratio(perSecond('durable'), absolute),
+      floor: ratio(perSecond('floor'), absolute),
+    },
+    ...[1, 32].map((connections): Question => {
+      const replays: LoadAt = { workload: 'replays', effect: 'none', connections };
+      return {
+        goal: `Replays, ${connections} connection${connections > 1 ? 's' : ''}, \`durable\`: at least 0.90 of bare`,
+        digits: 2,
+        reaches: atLeast(0.9),
+        value: share(replays, 'durable'),
+        floor: share(replays, 'floor'),
+      };
+    }),
+  ];
+}
+
+/** What each adds to the median latency at most, of what the rival adds. */
+const ADDED: readonly (readonly [
+  workload: LoadAt['workload'],
+  subject: string,
+  most: number,
+  floor: string,
+])[] = [
   ['replays', 'durable', 0.5, 'floor'],
   ['first requests', 'fast', 1.25, 'floor, fast'],
   ['first requests', 'durable', 2, 'floor'],
   ['first requests', 'redis down', 2, 'floor, redis down'],
 ];
+
+function latencyGoals(results: Results): Question[] {
+  return ADDED.map(([workload, subject, most, least]) => {
+    const load: LoadAt = { workload, effect: 'none', connections: 1 };
+    const added = (name: string): Value => figuresAt(results, load, name)?.added('p50').median;
+    const what = `Added median latency, 1 connection, ${workload}, \`${subject}\``;
+    return {
+      goal: `${what}: at most ${most.toFixed(2)} of what \`${NODE_IDEMPOTENCY}\` adds`,
+      digits: 2,
+      reaches: atMost(most),
+      value: ratio(added(subject), added(NODE_IDEMPOTENCY)),
+      floor: ratio(added(least), added(NODE_IDEMPOTENCY)),
+    };
+  });
+}
+
+function stormGoals({ storms }: Results): Question[] {
+  return storms.flatMap(({ wait, turns }) => {
+    const own = turns.durable ?? [];
+    if (wait === 0 || own.length === 0) return [];
+    const storm = `${DUPLICATES} duplicates at once of a handler of ${wait} ms, \`durable\``;
+    return [
+      {
+        goal: `${storm}: one execution`,
+        digits: 0,
+        reaches: (value: number) => value === 1,
+        value: Math.max(...own.map(({ executions }) => executions)),
+      },
+      {
+        goal: `${storm}: last answer within 2 times one request`,
+        digits: 2,
+        reaches: atMost(2),
+        value: spread(own.map(({ ms, single }) => ms / single)).median,
+      },
+    ];
+  });
+}
+
+function micros(figures: Figures | undefined): Value {
+  const added = figures?.addedUse('subjectCpu').median;
+  return added === undefined ? undefined : added * 1_000;
+}
+
+function ratio(own: Value, other: Value): Value {
+  return own === undefined || other === undefined ? undefined : own / other;
+}

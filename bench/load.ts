@@ -3,6 +3,7 @@ import { Agent, request } from 'node:http';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import type { Order } from './host';
+import type { Effect } from './plan';
 
 /** What the process that makes the load is asked to do. */
 export type Job =
@@ -12,6 +13,7 @@ export type Job =
       readonly connections: number;
       readonly seconds: number;
       readonly bytes: number;
+      readonly effect: Effect;
       /** Taken in turns; without any, each request has a key of its own. */
       readonly keys?: readonly string[];
     }
@@ -64,9 +66,10 @@ const autocannon: Autocannon = (options) =>
 /** Sockets that are open before a burst starts, as a balancer's are. */
 const agent = new Agent({ keepAlive: true, maxSockets: Infinity, maxFreeSockets: Infinity });
 
-export function orderOf(bytes: number): Order {
-  const empty = JSON.stringify({ user_id: 'bench', filling: '' }).length;
-  return { user_id: 'bench', filling: 'x'.repeat(bytes - empty) };
+/** As many bytes of JSON with an effect as without. */
+export function orderOf(bytes: number, effect: Effect): Order {
+  const order = { user_id: 'bench', ...(effect === 'row' ? { row: true } : {}), filling: '' };
+  return { ...order, filling: 'x'.repeat(bytes - JSON.stringify(order).length) };
 }
 
 /** The next of these keys with each call, or a new one. */
@@ -76,7 +79,8 @@ function keysOf(keys: readonly string[] | undefined): () => string {
   return () => keys?.[next++ % keys.length] ?? `${prefix}-${next++}`;
 }
 
-async function load({ url, connections, seconds, bytes, keys }: Job & { kind: 'load' }): Promise<Load> {
+async function load(job: Job & { kind: 'load' }): Promise<Load> {
+  const { url, connections, seconds, bytes, effect, keys } = job;
   const times: number[] = [];
   let failures = 0;
   const key = keysOf(keys);
@@ -85,7 +89,7 @@ async function load({ url, connections, seconds, bytes, keys }: Job & { kind: 'l
     connections,
     duration: seconds,
     method: 'POST',
-    body: JSON.stringify(orderOf(bytes)),
+    body: JSON.stringify(orderOf(bytes, effect)),
     requests: [
       {
         setupRequest: (request: object) => ({

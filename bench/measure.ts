@@ -4,15 +4,13 @@ import type { Loader, RunningSubject } from './child';
 import type { State } from './host';
 import { orderOf, type Burst } from './load';
 import { difference, read, type Meters } from './measures';
-import { DUPLICATES, SMALL, type Cell, type Plan } from './plan';
+import { DUPLICATES, SMALL, type Cell, type Effect, type Plan } from './plan';
 import type { CellResult, InFlight, StormResult, StormTurn, Turn } from './results';
 import type { Subject } from './subjects';
 
 /** Seconds of a round that does not count, before those that do, and of each turn before it counts. */
 const WARM_UP = 0.5;
 const RUN_IN = 0.3;
-/** Responses after which V8 has compiled what it will. */
-const WARM = 12_000;
 const MOST_WARM_UPS = 10;
 const RECORDED = 512;
 const BATCH = 64;
@@ -33,7 +31,7 @@ export class Measurement {
   ) {}
 
   async cell(cell: Cell): Promise<CellResult> {
-    const { workload, connections, bytes } = cell;
+    const { workload, effect, connections, bytes } = cell;
     const turns: Record<string, Turn[]> = {};
     for (let round = -1; round < this.plan.rounds; round++) {
       for (const subject of rotated(cell.subjects, round)) {
@@ -43,7 +41,7 @@ export class Measurement {
         if (round >= 0) (turns[subject.name] ??= []).push(turn);
       }
     }
-    return { workload, connections, bytes, turns };
+    return { workload, effect, connections, bytes, turns };
   }
 
   /** @param wait milliseconds that the handler takes */
@@ -53,8 +51,8 @@ export class Measurement {
       for (const subject of rotated(this.plan.storms, round)) {
         const running = this.of(subject);
         const { url } = running;
-        const order = { ...orderOf(SMALL), wait };
-        await this.loader.run({ kind: 'burst', url, count: DUPLICATES, order: orderOf(SMALL) });
+        const order = { ...orderOf(SMALL, 'none'), wait };
+        await this.loader.run({ kind: 'burst', url, count: DUPLICATES, order: orderOf(SMALL, 'none') });
         const { ms: single } = await this.loader.run({ kind: 'burst', url, count: 1, order });
         const before = await running.ask('state');
         const storm = { kind: 'burst', url, count: DUPLICATES, order, keys: [randomUUID()] } as const;
@@ -79,7 +77,7 @@ export class Measurement {
   /** The state of a subject with that many requests in flight, which are answered then. */
   private async hold(running: RunningSubject): Promise<State> {
     const { url, subject } = running;
-    const order = { ...orderOf(SMALL), hold: true };
+    const order = { ...orderOf(SMALL, 'none'), hold: true };
     const { executions: before } = await running.ask('state');
     const held: Promise<Burst>[] = [];
     for (let count = WAVE; count <= IN_FLIGHT; count += WAVE) {
@@ -95,43 +93,64 @@ export class Measurement {
     return state;
   }
 
-  /** By responses and not by time: code that ran a few times only is slow, and those that are slow run theirs less often. */
+  /**
+   * By responses, as code that ran a few times only is slow and those that are slow run theirs less often; and by time,
+   * as V8 compiles in the background.
+   */
   async warmUp(): Promise<void> {
-    const bytes = SMALL;
-    const { seconds } = this.plan;
+    const { responses: enough, seconds: least } = this.plan.warmUp;
     for (const running of this.subjects.values()) {
-      const load = { kind: 'load', url: running.url, connections: 32, bytes, seconds } as const;
-      for (const keys of [undefined, await this.recorded(running, bytes)]) {
+      for (const { workload, effect } of this.loadsOf(running.subject)) {
+        const keys = workload === 'replays' ? await this.recorded(running, SMALL, effect) : undefined;
+        const load = { kind: 'load', url: running.url, connections: 32, bytes: SMALL, effect, keys } as const;
         let responses = 0;
-        for (let turn = 0; turn < MOST_WARM_UPS && responses < WARM; turn++)
-          responses += (await this.loader.run({ ...load, keys })).responses;
+        for (let turn = 0; turn < MOST_WARM_UPS && (turn < least || responses < enough); turn++)
+          responses += (await this.loader.run({ ...load, seconds: Math.min(1, least) })).responses;
       }
     }
   }
 
+  /** Each kind of load that a subject will have. */
+  private loadsOf(subject: Subject): Cell[] {
+    const cells = this.plan.cells.filter(({ subjects }) => subjects.includes(subject));
+    return cells.filter(
+      ({ workload, effect }, index) =>
+        cells.findIndex((each) => each.workload === workload && each.effect === effect) === index,
+    );
+  }
+
   private async turn(running: RunningSubject, cell: Cell, seconds: number): Promise<Turn> {
-    const { workload, connections, bytes } = cell;
-    const { url } = running;
-    const keys = workload === 'replays' ? await this.recorded(running, bytes) : undefined;
+    const { workload, effect, connections, bytes } = cell;
+    const { url, pid } = running;
+    const keys = workload === 'replays' ? await this.recorded(running, bytes, effect) : undefined;
+    const load = { kind: 'load', url, connections, bytes, effect, keys } as const;
     // It has idled while the others had their turns.
-    await this.loader.run({ kind: 'load', url, connections, seconds: RUN_IN, bytes, keys });
-    const { executions } = await running.ask('state');
-    const before = await read(running.pid, this.meters);
-    const load = await this.loader.run({ kind: 'load', url, connections, seconds, bytes, keys });
-    const used = difference(before, await read(running.pid, this.meters));
-    const after = await running.ask('state');
-    return { ...load, used, executions: after.executions - executions };
+    await this.loader.run({ ...load, seconds: RUN_IN });
+    // What it says of itself takes time of its processor: that lies outside of what is read.
+    const stateBefore = await running.ask('state');
+    const before = await read(pid, this.meters);
+    const measured = await this.loader.run({ ...load, seconds });
+    const after = await read(pid, this.meters);
+    const stateAfter = await running.ask('state');
+    const of = (what: keyof State): number => stateAfter[what] - stateBefore[what];
+    const used = { ...difference(before, after), allocated: of('allocated'), gcMs: of('gcMs') };
+    return { ...measured, used, executions: of('executions') };
   }
 
   /** Keys whose responses are recorded, so many that two requests of one key seldom meet. */
-  private async recorded({ url, subject }: RunningSubject, bytes: number): Promise<readonly string[]> {
-    const name = `${subject.name}, ${bytes}`;
+  private async recorded(
+    { url, subject }: RunningSubject,
+    bytes: number,
+    effect: Effect,
+  ): Promise<readonly string[]> {
+    const name = `${subject.name}, ${bytes}, ${effect}`;
     const known = this.keys.get(name);
     if (known) return known;
     const keys = Array.from({ length: RECORDED }, () => randomUUID());
+    const order = orderOf(bytes, effect);
     for (let first = 0; first < RECORDED; first += BATCH) {
       const batch = keys.slice(first, first + BATCH);
-      await this.loader.run({ kind: 'burst', url, count: BATCH, order: orderOf(bytes), keys: batch });
+      await this.loader.run({ kind: 'burst', url, count: BATCH, order, keys: batch });
     }
     this.keys.set(name, keys);
     return keys;

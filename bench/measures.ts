@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import type { Client } from 'pg';
 import { childrenOf } from '../servers/process-tree';
 
@@ -9,6 +9,8 @@ export interface Reading {
   readonly subjectCpu: number;
   readonly postgresCpu: number;
   readonly redisCpu: number;
+  /** Transactions that wrote something, on all connections. */
+  readonly commits: number;
   readonly walBytes: number;
   /** Commands, those inside of scripts as well. */
   readonly redisCommands: number;
@@ -30,17 +32,34 @@ function cpu(pid: number): number {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    // utime, stime, and those of the children that have ended.
-    return fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks), 0) * MS_PER_TICK;
+    const ticks = (first: number): number =>
+      (Number(fields[first]) + Number(fields[first + 1])) * MS_PER_TICK;
+    // Its own, exactly where the kernel says so, and that of its children that have ended.
+    return (scheduled(pid) ?? ticks(11)) + ticks(13);
   } catch {
     return NaN;
+  }
+}
+
+/** Milliseconds that the threads of a process were on a core, which the scheduler counts in nanoseconds. */
+function scheduled(pid: number): number | undefined {
+  try {
+    const threads = readdirSync(`/proc/${pid}/task`);
+    return threads.reduce((sum, thread) => {
+      const [nanoseconds] = readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ');
+      return sum + Number(nanoseconds) / 1e6;
+    }, 0);
+  } catch {
+    return undefined;
   }
 }
 
 export async function read(subjectPid: number, meters: Meters): Promise<Reading> {
   const { postgres, postgresPid, redis, redisPid } = meters;
   const [wal, stats, commands] = await Promise.all([
-    postgres.query<{ bytes: string }>(`SELECT pg_current_wal_lsn() - '0/0' AS bytes`),
+    postgres.query<{ bytes: string; commits: string }>(
+      `SELECT pg_current_wal_lsn() - '0/0' AS bytes, pg_snapshot_xmax(pg_current_snapshot()) AS commits`,
+    ),
     redis.info('stats'),
     redis.info('commandstats'),
   ]);
@@ -48,6 +67,7 @@ export async function read(subjectPid: number, meters: Meters): Promise<Reading>
     subjectCpu: cpu(subjectPid),
     postgresCpu: [postgresPid, ...childrenOf(postgresPid)].reduce((sum, pid) => sum + cpu(pid), 0),
     redisCpu: cpu(redisPid),
+    commits: Number(wal.rows[0]?.commits),
     walBytes: Number(wal.rows[0]?.bytes),
     redisCommands: [...commands.matchAll(/calls=(\d+)/g)].reduce((sum, [, calls]) => sum + Number(calls), 0),
     redisReads: Number(/total_reads_processed:(\d+)/.exec(stats)?.[1]),
@@ -60,6 +80,7 @@ export function difference(before: Reading, after: Reading): Reading {
     subjectCpu: used('subjectCpu'),
     postgresCpu: used('postgresCpu'),
     redisCpu: used('redisCpu'),
+    commits: used('commits'),
     walBytes: used('walBytes'),
     redisCommands: used('redisCommands'),
     redisReads: used('redisReads'),

@@ -2,9 +2,13 @@ import { isBare, isFloor, NODE_IDEMPOTENCY, SUBJECTS, type Subject } from './sub
 
 export type Workload = 'first requests' | 'replays';
 
+/** What the handler does: nothing, or one row in a transaction of the application's own DataSource. */
+export type Effect = 'none' | 'row';
+
 /** One kind of load, under which its subjects take turns. */
 export interface Cell {
   readonly workload: Workload;
+  readonly effect: Effect;
   readonly connections: number;
   /** Bytes of the request's body, which the response contains as well. */
   readonly bytes: number;
@@ -14,6 +18,8 @@ export interface Cell {
 export interface Plan {
   readonly rounds: number;
   readonly seconds: number;
+  /** For each kind of load, of each subject: at least so many responses and so many seconds. */
+  readonly warmUp: { readonly responses: number; readonly seconds: number };
   readonly cells: readonly Cell[];
   /** Those that get 200 duplicates at once, and those that hold requests in flight. */
   readonly storms: readonly Subject[];
@@ -28,53 +34,68 @@ export const DUPLICATES = 200;
 
 const WORKLOADS: readonly Workload[] = ['first requests', 'replays'];
 const express = SUBJECTS.filter(({ platform }) => platform === 'express');
-const fastify = SUBJECTS.filter(({ platform }) => platform === 'fastify');
+
+/** Two identical processes differ by up to 25 µs of CPU per request if they were warmed for less. */
+const WARM = { responses: 12_000, seconds: 3 };
+
+/** With a row the products that are asked about most, the least that a machine allows, and the rivals. */
+const WITH_ROW = [
+  ...['bare', 'durable', 'fast', 'redis only', 'floor', 'bare, Fastify', 'durable, Fastify'],
+  ...['bare, Nest 10', NODE_IDEMPOTENCY, 'bare, Express 4', 'express-idempotency', 'Powertools'],
+];
+const ON_FASTIFY = ['bare, Fastify', 'durable, Fastify', 'fast, Fastify', 'redis only, Fastify'];
+const WITH_LARGE = ['bare', 'durable', 'redis only', 'bare, Nest 10', NODE_IDEMPOTENCY];
 
 export function planOf(extent: Extent): Plan {
   switch (extent) {
     case 'quick':
-      return planned(1, 0.3, cells([1, 32], SMALL, express));
+      return planned(1, 0.3, { responses: 0, seconds: 0.3 }, [
+        ...cells('none', [32], SMALL, [...express, ...named(ON_FASTIFY)]),
+        ...cells('row', [32], SMALL, named(WITH_ROW)),
+      ]);
     case 'default':
-      return planned(5, 1, [
-        ...cells([1, 32], SMALL, express),
-        ...cells([32], SMALL, named(fastify, 'bare, Fastify', 'durable, Fastify', 'redis only, Fastify')),
-        ...cells(
-          [32],
-          LARGE,
-          named(express, 'bare', 'durable', 'redis only', 'bare, Nest 10', NODE_IDEMPOTENCY),
-        ),
+      return planned(5, 1, WARM, [
+        ...cells('none', [1, 32], SMALL, [...express, ...named(ON_FASTIFY)]),
+        ...cells('row', [1, 32], SMALL, named(WITH_ROW)),
+        ...cells('none', [32], LARGE, named(WITH_LARGE)),
       ]);
     case 'full':
-      return planned(
-        7,
-        2,
-        [SMALL, LARGE].flatMap((bytes) => cells([1, 8, 32, 128], bytes, SUBJECTS)),
-      );
+      return planned(7, 2, WARM, [
+        ...[SMALL, LARGE].flatMap((bytes) => cells('none', [1, 8, 32, 128], bytes, SUBJECTS)),
+        ...cells('row', [1, 8, 32, 128], SMALL, SUBJECTS),
+      ]);
   }
 }
 
 /** Few subjects, many short rounds. */
-export function comparison(subjects: readonly Subject[], rounds: number): Plan {
-  return { rounds, seconds: 1, cells: cells([1, 32], SMALL, subjects), storms: [], inFlight: [] };
+export function comparison(subjects: readonly Subject[], effects: readonly Effect[], rounds: number): Plan {
+  const each = effects.flatMap((effect) => cells(effect, [1, 32], SMALL, subjects));
+  return { rounds, seconds: 1, warmUp: WARM, cells: each, storms: [], inFlight: [] };
 }
 
-function planned(rounds: number, seconds: number, all: readonly Cell[]): Plan {
+function planned(rounds: number, seconds: number, warmUp: Plan['warmUp'], all: readonly Cell[]): Plan {
   const storms = express.filter((subject) => !isFloor(subject));
   return {
     rounds,
     seconds,
+    warmUp,
     cells: all,
     storms,
     inFlight: storms.filter((subject) => isBare(subject) || subject.mode !== 'powertools'),
   };
 }
 
-function cells(connections: readonly number[], bytes: number, subjects: readonly Subject[]): Cell[] {
+function cells(
+  effect: Effect,
+  connections: readonly number[],
+  bytes: number,
+  subjects: readonly Subject[],
+): Cell[] {
   return WORKLOADS.flatMap((workload) =>
-    connections.map((count) => ({ workload, connections: count, bytes, subjects })),
+    connections.map((count) => ({ workload, effect, connections: count, bytes, subjects })),
   );
 }
 
-function named(subjects: readonly Subject[], ...names: readonly string[]): readonly Subject[] {
-  return subjects.filter(({ name }) => names.includes(name));
+function named(names: readonly string[]): readonly Subject[] {
+  return SUBJECTS.filter(({ name }) => names.includes(name));
 }

@@ -1,14 +1,8 @@
 import { goalsOf } from './goals';
 import { DUPLICATES } from './plan';
-import {
-  Figures,
-  productsIn,
-  spread,
-  type CellResult,
-  type Results,
-  type Spread,
-  type StormResult,
-} from './results';
+import { pairs } from './pairs';
+import { kilo, micros, noted, ranged, shown, table } from './tables';
+import { CPU, Figures, spread, type CellResult, type Results, type StormResult } from './results';
 
 /** All results as Markdown. */
 export function markdown(results: Results): string {
@@ -16,7 +10,8 @@ export function markdown(results: Results): string {
     `Measured on ${results.measured}: ${results.machine}${results.pinned ? '' : '; nothing was pinned to a core'}. ` +
       `Medians of ${results.rounds} rounds of ${results.seconds} s, in brackets the least and the most.`,
     goals(results),
-    ...results.cells.map((cell) => `### ${titleOf(cell)}\n\n${cellTable(results, cell)}`),
+    pairs(results),
+    ...results.cells.map((cell) => `### ${titleOf(cell)}\n\n${cellTables(results, cell)}`),
     ...results.storms.map((storm) => `### ${stormTitle(storm)}\n\n${stormTable(storm)}`),
     ...(Object.keys(results.inFlight).length > 0
       ? [`### Memory of a request in flight\n\n${inFlightTable(results)}`]
@@ -35,65 +30,51 @@ function goals(results: Results): string {
   return rows.length > 0 ? table(['goal', 'figure', 'floor', 'reached'], rows) : '';
 }
 
-/** For README: the figures that most will look for. */
-export function summary(results: Results): string {
-  const at = (workload: string, connections: number): CellResult | undefined =>
-    results.cells.find((each) => each.workload === workload && each.connections === connections);
-  const columns = [at('first requests', 32), at('replays', 32), at('first requests', 1), at('replays', 1)];
-  const names = productsIn(results, columns[0]);
-  const rows = names.map((name) => {
-    const [first, replay, firstAlone, replayAlone] = columns.map(
-      (cell) => cell && Figures.of(results, cell, name),
-    );
-    const ratios = [first, replay].map((each) => (each ? noted(each, each.ratio.median.toFixed(2)) : ''));
-    const added = [firstAlone, replayAlone].map((each) =>
-      each ? noted(each, each.added.median.toFixed(2)) : '',
-    );
-    return [name, ...ratios, ...added];
-  });
-  return table(
-    ['', 'first requests, of bare', 'replays, of bare', 'a first request adds, ms', 'a replay adds, ms'],
-    rows,
-  );
-}
-
-function titleOf({ workload, connections, bytes, turns }: CellResult): string {
+function titleOf({ workload, effect, connections, bytes, turns }: CellResult): string {
   const size = bytes >= 1024 ? `${bytes / 1024} KiB` : `${bytes} bytes`;
   const heading = workload === 'replays' ? 'Replays' : 'First requests';
+  const handler = effect === 'row' ? ', handler that writes a row' : '';
   const platform = Object.keys(turns).every((name) => name.endsWith('Fastify')) ? ', Fastify' : '';
-  return `${heading}, ${connections} connection${connections > 1 ? 's' : ''}, ${size}${platform}`;
+  return `${heading}, ${connections} connection${connections > 1 ? 's' : ''}, ${size}${handler}${platform}`;
 }
 
-function cellTable(results: Results, cell: CellResult): string {
-  const rows = Object.keys(cell.turns).flatMap((name) => {
+/** Two tables: what callers see, and what it takes. */
+function cellTables(results: Results, cell: CellResult): string {
+  const all = Object.keys(cell.turns).flatMap((name) => {
     const own = Figures.of(results, cell, name);
-    if (!own) return [];
-    const latencies = (['p50', 'p95', 'p99'] as const).map((share) => own.latency(share).median.toFixed(2));
-    const cpu = (['subjectCpu', 'postgresCpu', 'redisCpu'] as const).map((what) =>
-      (own.used(what).median * 1000).toFixed(0),
-    );
-    const redis = (['redisCommands', 'redisReads'] as const).map((what) => own.used(what).median.toFixed(1));
+    return own ? [[name, own] as const] : [];
+  });
+  const seen = all.map(([name, own]) => {
+    const latencies = (['p50', 'p95', 'p99'] as const).map((share) => shown(own.latency(share).median, 2));
     return [
-      [
-        name,
-        noted(own, own.perSecond.median.toFixed(0)),
-        ranged(own.ratio, 2),
-        latencies.join(' / '),
-        ranged(own.added, 2),
-        cpu.join(' / '),
-        own.used('walBytes').median.toFixed(0),
-        redis.join(' / '),
-      ],
+      name,
+      noted(own, shown(own.perSecond.median, 0)),
+      ranged(own.ratio, 2),
+      latencies.join(' / '),
+      ranged(own.added('p50'), 2),
+      ranged(own.added('p99'), 2),
     ];
   });
-  const headings = ['', 'requests/s', 'of bare', 'p50 / p95 / p99 ms', 'added p50 ms'];
-  return table([...headings, 'CPU µs: own / Postgres / Redis', 'WAL bytes', 'Redis commands / reads'], rows);
-}
-
-/** A figure with errors, or of executions that should not have been, is none. */
-function noted(own: Figures, figure: string): string {
-  if (own.failures > 0) return `failed: ${own.failures} errors (${figure})`;
-  return own.once ? figure : `not deduplicated (${figure})`;
+  const taken = all.map(([name, own]) => [
+    name,
+    CPU.map((what) => micros(own.used(what))).join(' / '),
+    CPU.map((what) => micros(own.addedUse(what))).join(' / '),
+    kilo(own.used('allocated')),
+    micros(own.used('gcMs')),
+    shown(own.batch.median, 1),
+    shown(own.used('walBytes').median, 0),
+    (['redisCommands', 'redisReads'] as const).map((what) => shown(own.used(what).median, 1)).join(' / '),
+  ]);
+  return [
+    table(['', 'requests/s', 'of bare', 'p50 / p95 / p99 ms', 'added p50 ms', 'added p99 ms'], seen),
+    table(
+      [
+        ...['', 'CPU µs: own / Postgres / Redis', 'added CPU µs: own / Postgres / Redis', 'allocated kB'],
+        ...['GC µs', 'mean batch', 'WAL bytes', 'Redis commands / reads'],
+      ],
+      taken,
+    ),
+  ].join('\n\n');
 }
 
 function stormTitle({ wait }: StormResult): string {
@@ -124,14 +105,4 @@ function inFlightTable({ inFlight, bareOf }: Results): string {
     return [name, kib(own.heap), kib(own.heap - bare.heap), kib(own.rss)];
   });
   return table(['', 'heap, KiB', 'beyond bare, KiB', 'resident, KiB'], rows);
-}
-
-function ranged({ median, min, max }: Spread, digits: number): string {
-  const text = median.toFixed(digits);
-  return min === max ? text : `${text} (${min.toFixed(digits)}–${max.toFixed(digits)})`;
-}
-
-function table(headings: readonly string[], rows: readonly (readonly string[])[]): string {
-  const lines = [headings, headings.map(() => '---'), ...rows];
-  return lines.map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 }

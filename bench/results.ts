@@ -1,17 +1,25 @@
 import type { Load } from './load';
 import type { Reading } from './measures';
-import type { Workload } from './plan';
+import { SMALL, type Effect, type Workload } from './plan';
 import { isFloor } from './subjects';
+
+/** What a turn has used up. */
+export interface Used extends Reading {
+  /** Bytes on the subject's heap, and milliseconds of collecting its garbage. */
+  readonly allocated: number;
+  readonly gcMs: number;
+}
 
 /** One subject's turn under a load. */
 export interface Turn extends Load {
-  readonly used: Reading;
+  readonly used: Used;
   /** How often the handler ran, which protection must keep down to the number of keys. */
   readonly executions: number;
 }
 
 export interface CellResult {
   readonly workload: Workload;
+  readonly effect: Effect;
   readonly connections: number;
   readonly bytes: number;
   /** By subject; the turns of one index were in the same round. */
@@ -65,6 +73,26 @@ export function spread(values: readonly number[]): Spread {
   return { median, min: sorted[0] ?? NaN, max: sorted.at(-1) ?? NaN };
 }
 
+/** Of which CPU there is: what protection uses up of it, beside what it is used for anyway. */
+export const CPU = ['subjectCpu', 'postgresCpu', 'redisCpu'] as const;
+
+export function perResponse({ used, responses }: Turn, what: keyof Used): number {
+  return used[what] / responses;
+}
+
+/**
+ * How many requests meet in one transaction of the module's, on average. A first request needs two, its claim and its
+ * completion; the rows of handlers are transactions of their own. NaN where there are none of the module's.
+ */
+export function batchOf(
+  { workload, effect, connections }: CellResult,
+  { used, executions, responses }: Turn,
+): number {
+  const share = (used.commits - (effect === 'row' ? executions : 0)) / responses;
+  // All connections in one batch are two for so many; fewer are those of Postgres itself.
+  return workload === 'first requests' && share > 1 / connections ? 2 / share : NaN;
+}
+
 /** What a subject's turns say; each figure is compared with its bare application's of the same round. */
 export class Figures {
   private constructor(
@@ -92,13 +120,23 @@ export class Figures {
     return spread(this.own.map((turn) => turn[share]));
   }
 
-  /** Milliseconds of median latency beyond bare's. */
-  get added(): Spread {
-    return this.paired((own, bare) => own.p50 - bare.p50);
+  /** Milliseconds of latency beyond bare's. */
+  added(share: 'p50' | 'p99'): Spread {
+    return this.paired((own, bare) => own[share] - bare[share]);
   }
 
-  used(what: keyof Reading): Spread {
-    return spread(this.own.map(({ used, responses }) => used[what] / responses));
+  /** For each response. */
+  used(what: keyof Used): Spread {
+    return spread(this.own.map((turn) => perResponse(turn, what)));
+  }
+
+  /** For each response, beyond bare's. */
+  addedUse(what: keyof Used): Spread {
+    return this.paired((own, bare) => perResponse(own, what) - perResponse(bare, what));
+  }
+
+  get batch(): Spread {
+    return spread(this.own.map((turn) => batchOf(this.cell, turn)));
   }
 
   get failures(): number {
@@ -119,14 +157,38 @@ export class Figures {
     );
   }
 
+  /** One figure for each round. */
+  rounds(figure: (own: Turn, bare: Turn) => number): readonly number[] {
+    return this.own.flatMap((turn, round) => (this.bare[round] ? [figure(turn, this.bare[round])] : []));
+  }
+
   private paired(figure: (own: Turn, bare: Turn) => number): Spread {
-    return spread(
-      this.own.flatMap((turn, round) => (this.bare[round] ? [figure(turn, this.bare[round])] : [])),
-    );
+    return spread(this.rounds(figure));
   }
 }
 
 /** What is compared with its bare application: neither that itself nor the floor. */
-export function productsIn({ bareOf }: Results, cell: CellResult | undefined): string[] {
-  return Object.keys(cell?.turns ?? {}).filter((name) => bareOf[name] !== name && !isFloor({ name }));
+export function productsIn({ bareOf, cells }: Results): string[] {
+  const measured = new Set(cells.flatMap(({ turns }) => Object.keys(turns)));
+  return [...measured].filter((name) => bareOf[name] !== name && !isFloor({ name }));
+}
+
+/** A load of small requests, as most goals, charts and summaries look at. */
+export interface LoadAt {
+  readonly workload: Workload;
+  readonly effect: Effect;
+  readonly connections: number;
+}
+
+/** A subject's figures at a load, if they were measured. */
+export function figuresAt(results: Results, load: LoadAt, subject: string): Figures | undefined {
+  const cell = results.cells.find(
+    ({ workload, effect, connections, bytes, turns }) =>
+      workload === load.workload &&
+      effect === load.effect &&
+      connections === load.connections &&
+      bytes === SMALL &&
+      subject in turns,
+  );
+  return cell && Figures.of(results, cell, subject);
 }

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -9,20 +9,22 @@ import { startPostgres, startRedis } from '../servers';
 import { Loader, pins, pinServer, RunningSubject } from './child';
 import { libOf } from './commit';
 import { Measurement, STORM_WAIT } from './measure';
-import { comparison, planOf, type Plan } from './plan';
+import { comparison, planOf, type Effect, type Plan } from './plan';
 import { markdown } from './report';
 import type { InFlight, Results } from './results';
-import { beforeAndAfter, type Subject } from './subjects';
+import { CREATE_PLACED_ORDER } from './rows';
+import { beforeAndAfter, type Platform, type Subject } from './subjects';
 import { write } from './write';
 
 /*
  * What protection costs, beside the same handler without it, and beside the same of others (docs/performance.md).
  *
- *   npm run bench                              the default set, in about 20 minutes
+ *   npm run bench                              the default set, in about 25 minutes
  *   npm run bench -- --quick | --full          a smoke test; everything
  *   npm run bench -- --write                   puts figures and charts into the documentation
  *   npm run bench -- --against <commit>        `lib` as it is beside `lib` as it was, in pairs
- *     [--modes durable,fast]
+ *     [--modes durable,fast] [--platforms express,fastify] [--effects none,row]
+ *   npm run bench -- --from <file> [--write]   a run's results (.cache/bench.json) once more, without measuring
  *   npm run bench -- --rounds 9                more or fewer rounds, of any of these
  */
 const { values: options } = parseArgs({
@@ -32,10 +34,15 @@ const { values: options } = parseArgs({
     write: { type: 'boolean', default: false },
     against: { type: 'string' },
     modes: { type: 'string', default: 'durable,redis only' },
+    platforms: { type: 'string', default: 'express' },
+    effects: { type: 'string', default: 'none' },
+    from: { type: 'string' },
     rounds: { type: 'string' },
   },
 });
 
+/** All subjects' pools are open at once, though one of them at a time is asked. */
+const MOST_CONNECTIONS = '500';
 const RIVALS = join(__dirname, 'rivals');
 
 function installRivals(): void {
@@ -53,7 +60,15 @@ function installRivals(): void {
 function chosenPlan(): Plan {
   const rounds = options.rounds === undefined ? undefined : Number(options.rounds);
   if (options.against !== undefined)
-    return comparison(beforeAndAfter(libOf(options.against), options.modes.split(',')), rounds ?? 8);
+    return comparison(
+      beforeAndAfter(
+        libOf(options.against),
+        options.modes.split(','),
+        options.platforms.split(',') as Platform[],
+      ),
+      options.effects.split(',') as Effect[],
+      rounds ?? 8,
+    );
   const plan = planOf(options.quick ? 'quick' : options.full ? 'full' : 'default');
   return { ...plan, rounds: rounds ?? plan.rounds };
 }
@@ -63,9 +78,21 @@ function subjectsOf({ cells, storms, inFlight }: Plan): readonly Subject[] {
 }
 
 async function main(): Promise<void> {
+  const results =
+    options.from === undefined ? await run() : (JSON.parse(readFileSync(options.from, 'utf8')) as Results);
+  console.log(markdown(results));
+  if (options.write) await write(results);
+}
+
+async function run(): Promise<Results> {
+  const startedAt = performance.now();
   installRivals();
   const plan = chosenPlan();
-  const [postgres, redis, goneRedis] = await Promise.all([startPostgres(), startRedis(), startRedis()]);
+  const [postgres, redis, goneRedis] = await Promise.all([
+    startPostgres({ settings: { max_connections: MOST_CONNECTIONS } }),
+    startRedis(),
+    startRedis(),
+  ]);
   const meters = {
     postgres: new Client({ connectionString: postgres.url }),
     postgresPid: postgres.pid,
@@ -77,6 +104,7 @@ async function main(): Promise<void> {
   try {
     for (const { pid } of [postgres, redis]) pinServer(pid);
     await meters.postgres.connect();
+    await meters.postgres.query(CREATE_PLACED_ORDER);
     const machine = await machineOf(meters.postgres, meters.redis);
     for (const subject of subjectsOf(plan)) {
       const stores = {
@@ -88,8 +116,8 @@ async function main(): Promise<void> {
     await goneRedis.stop();
     const results = await measured(plan, new Measurement(plan, running, loader, meters), machine);
     save(results);
-    console.log(markdown(results));
-    if (options.write) await write(results);
+    console.error(`measured in ${((performance.now() - startedAt) / 60_000).toFixed(1)} minutes`);
+    return results;
   } finally {
     loader.stop();
     for (const subject of running.values()) subject.stop();
@@ -104,7 +132,9 @@ async function measured(plan: Plan, measurement: Measurement, machine: string): 
   await measurement.warmUp();
   const cells = [];
   for (const cell of plan.cells) {
-    console.error(`${cell.workload}, ${cell.connections} connections, ${cell.bytes} bytes`);
+    console.error(
+      `${cell.workload}, ${cell.connections} connections, ${cell.bytes} bytes, effect: ${cell.effect}`,
+    );
     cells.push(await measurement.cell(cell));
   }
   const storms = [];

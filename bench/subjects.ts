@@ -1,10 +1,12 @@
+export type Platform = 'express' | 'fastify';
+
 /** One application to measure, in a process of its own. */
 export interface Subject {
   readonly name: string;
   /** The file that runs it, and what it is told by the environment. */
   readonly entry: 'app.ts' | 'floor.ts' | 'rivals/node-idempotency.ts' | 'rivals/express.ts';
   readonly mode: string;
-  readonly platform: 'express' | 'fastify';
+  readonly platform: Platform;
   /** The same application without protection, which its figures are ratios to; its own name if it is that itself. */
   readonly bare: string;
   /** Whether its Redis is stopped before the measurements. */
@@ -15,12 +17,12 @@ export interface Subject {
 
 const OURS = ['durable', 'fast', 'redis only', 'postgres only', 'redis down'] as const;
 
-function ours(mode: string, platform: 'express' | 'fastify', lib?: string): Subject {
+function ours(mode: string, platform: Platform, lib?: string): Subject {
   const bare = platform === 'express' ? 'bare' : 'bare, Fastify';
   const name = (mode === 'bare' ? 'bare' : mode) + (platform === 'fastify' ? ', Fastify' : '');
   const redisDown = mode === 'redis down';
   return {
-    name: lib ? `${name}, before` : name,
+    name: lib ? nameBefore(name) : name,
     entry: 'app.ts',
     mode: redisDown ? 'durable' : mode,
     platform,
@@ -60,11 +62,20 @@ export const SUBJECTS: readonly Subject[] = [
 ];
 
 /** Ours as it is and as it was, in the modes that are named. */
-export function beforeAndAfter(lib: string, modes: readonly string[]): readonly Subject[] {
-  return [
-    ours('bare', 'express'),
-    ...modes.flatMap((mode) => [ours(mode, 'express', lib), ours(mode, 'express')]),
-  ];
+export function beforeAndAfter(
+  lib: string,
+  modes: readonly string[],
+  platforms: readonly Platform[],
+): readonly Subject[] {
+  return platforms.flatMap((platform) => [
+    ours('bare', platform),
+    ...modes.flatMap((mode) => [ours(mode, platform, lib), ours(mode, platform)]),
+  ]);
+}
+
+/** The name of the same subject before, if `name` is compared with it. */
+export function nameBefore(name: string): string {
+  return `${name}, before`;
 }
 
 export function isBare({ name, bare }: Subject): boolean {

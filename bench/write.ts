@@ -2,8 +2,9 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { format, resolveConfig } from 'prettier';
 import { chartsOf } from './chart';
-import { markdown, summary } from './report';
+import { markdown } from './report';
 import type { Results } from './results';
+import { summary } from './summary';
 
 const ROOT = join(__dirname, '..');
 

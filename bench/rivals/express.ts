@@ -6,18 +6,22 @@ import { getSharedIdempotencyService, idempotency } from 'express-idempotency';
 import RedisAdapter from 'express-idempotency-redis-adapter';
 import type { Context } from 'aws-lambda';
 import type { AddressInfo } from 'node:net';
+import type { DataSource } from 'typeorm';
 import { place, serve, type Order } from '../host';
+import { openDataSource } from '../rows';
 
 /** Libraries for Express without Nest, each as its documentation sets it up; MODE=bare: Express alone. */
-const { MODE = 'bare', REDIS_URL } = process.env;
+const { MODE = 'bare', DATABASE_URL = '', REDIS_URL } = process.env;
 
 const app = express();
 app.use(express.json());
 
-async function mount(): Promise<void> {
+async function mount(dataSource: DataSource): Promise<void> {
   switch (MODE) {
     case 'bare':
-      app.post('/orders', (request, response, next) => answer(response, next, place(request.body as Order)));
+      app.post('/orders', (request, response, next) =>
+        answer(response, next, place(request.body as Order, dataSource)),
+      );
       return;
     case 'express-idempotency': {
       const dataAdapter = new RedisAdapter({ connectionConfig: { url: REDIS_URL } });
@@ -25,7 +29,7 @@ async function mount(): Promise<void> {
       app.use(idempotency({ dataAdapter }));
       app.post('/orders', (request: Request, response, next) => {
         if (getSharedIdempotencyService().isHit(request)) return;
-        answer(response, next, place(request.body as Order));
+        answer(response, next, place(request.body as Order, dataSource));
       });
       return;
     }
@@ -36,7 +40,7 @@ async function mount(): Promise<void> {
         throwOnNoIdempotencyKey: true,
       });
       config.registerLambdaContext(CONTEXT);
-      const once = makeIdempotent((request: Keyed) => Promise.resolve(place(request.order)), {
+      const once = makeIdempotent((request: Keyed) => Promise.resolve(place(request.order, dataSource)), {
         persistenceStore: new CachePersistenceLayer({ client }),
         config,
       });
@@ -74,7 +78,7 @@ function refuse(error: Error, _request: Request, response: Response, next: NextF
 }
 
 async function main(): Promise<void> {
-  await mount();
+  await mount(await openDataSource(DATABASE_URL));
   app.use(refuse);
   const server = app.listen(0, '127.0.0.1', () =>
     serve(`http://127.0.0.1:${(server.address() as AddressInfo).port}`),

@@ -3,29 +3,37 @@ import { Body, Controller, Module, Post } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { Idempotent, NodeIdempotencyModule } from '@node-idempotency/nestjs';
 import { StorageAdapterEnum } from '@node-idempotency/shared';
+import { DataSource } from 'typeorm';
 import { place, serve, type Order } from '../host';
+import { openDataSource } from '../rows';
 
 /** `@node-idempotency/nestjs` as its documentation sets it up, on the newest Nest it allows; MODE=bare: that Nest alone. */
-const { MODE, REDIS_URL } = process.env;
+const { MODE, DATABASE_URL = '', REDIS_URL } = process.env;
+
+const dataSource = { provide: DataSource, useFactory: () => openDataSource(DATABASE_URL) };
 
 @Controller()
 class BareController {
+  constructor(private readonly dataSource: DataSource) {}
+
   @Post('orders')
   place(@Body() order: Order) {
-    return place(order);
+    return place(order, this.dataSource);
   }
 }
 
 @Controller()
 class ProtectedController {
+  constructor(private readonly dataSource: DataSource) {}
+
   @Post('orders')
   @Idempotent({})
   place(@Body() order: Order) {
-    return place(order);
+    return place(order, this.dataSource);
   }
 }
 
-@Module({ controllers: [BareController] })
+@Module({ providers: [dataSource], controllers: [BareController] })
 class BareModule {}
 
 @Module({
@@ -35,6 +43,7 @@ class BareModule {}
       enforceIdempotency: true,
     }),
   ],
+  providers: [dataSource],
   controllers: [ProtectedController],
 })
 class ProtectedModule {}
