@@ -49,10 +49,14 @@ const WITH_LARGE = ['bare', 'durable', 'redis only', 'bare, Nest 10', NODE_IDEMP
 export function planOf(extent: Extent): Plan {
   switch (extent) {
     case 'quick':
-      return planned(1, 0.3, { responses: 0, seconds: 0.3 }, [
-        ...cells('none', [32], SMALL, [...express, ...named(ON_FASTIFY)]),
-        ...cells('row', [32], SMALL, named(WITH_ROW)),
-      ]);
+      return {
+        ...planned(1, 0.3, { responses: 0, seconds: 0.3 }, [
+          ...cells('none', [32], SMALL, [...express, ...named(ON_FASTIFY)]),
+          ...cells('row', [32], SMALL, named(WITH_ROW)),
+        ]),
+        storms: named(['bare', 'durable']),
+        inFlight: named(['bare', 'durable']),
+      };
     case 'default':
       return planned(5, 1, WARM, [
         ...cells('none', [1, 32], SMALL, [...express, ...named(ON_FASTIFY)]),
