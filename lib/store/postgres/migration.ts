@@ -31,8 +31,8 @@ interface Names {
 
 function namesIn(runner: QueryRunner): Names {
   // TypeORM 0.3 has the DataSource as `connection` only, and a later one may drop that name.
-  const { dataSource = runner.connection } = runner as { dataSource?: DataSource };
-  const { schema, tableName } = configuredPlace(dataSource);
+  const { dataSource, connection } = runner as { dataSource?: DataSource; connection: DataSource };
+  const { schema, tableName } = configuredPlace(dataSource ?? connection);
   const inSchema = (name: string): string =>
     (schema ? `"${schema.replaceAll('"', '""')}".` : '') + identifier(name);
   return {
