@@ -55,7 +55,20 @@ export function encodeRest(
 ): Buffer {
   const members = outcome && membersOf(outcome);
   const line = JSON.stringify({ v: VERSION, token, fingerprint, ...(members && inLine(members)) });
-  return Buffer.concat([Buffer.from(`${line}\n`), members?.body ?? Buffer.alloc(0)]);
+  return withheld(Buffer.concat([Buffer.from(`${line}\n`), members?.body ?? Buffer.alloc(0)]));
+}
+
+/**
+ * Tracing of ioredis exports the arguments of scripts as text: of a response it gets its size alone. The bytes that are
+ * sent are not affected.
+ */
+function withheld(bytes: Buffer): Buffer {
+  bytes.toString = sizeOf;
+  return bytes;
+}
+
+function sizeOf(this: Buffer): string {
+  return `[${this.length} bytes]`;
 }
 
 /**

@@ -51,9 +51,12 @@ export function failFastDuplicate(
       lazyConnect: true,
       clusterRetryStrategy: retryDelay,
     };
-    return application.duplicate([], options);
+    const cluster = application.duplicate([], options);
+    // The options of its nodes, which it makes anew whenever one connects.
+    followCredentials(cluster.options.redisOptions ?? {}, () => application.options.redisOptions);
+    return cluster;
   }
-  return application.duplicate({
+  const single = application.duplicate({
     ...connection,
     // Its timer outlives the connection and ends the next, healthy one; the breaker gives dead connections up instead.
     socketTimeout: undefined,
@@ -61,6 +64,16 @@ export function failFastDuplicate(
     lazyConnect: true,
     retryStrategy: retryDelay,
   });
+  followCredentials(single.options, () => application.options);
+  return single;
+}
+
+const CREDENTIALS = ['username', 'password', 'sentinelUsername', 'sentinelPassword'] as const;
+
+/** ioredis reads them at each attempt to connect; by then an application may have renewed its own. */
+function followCredentials(ours: object, theirs: () => Partial<RedisOptions> | undefined): void {
+  for (const name of CREDENTIALS)
+    Object.defineProperty(ours, name, { get: () => theirs()?.[name], enumerable: true, configurable: true });
 }
 
 /** Not `instanceof`: the application may have another copy of ioredis than we do. */

@@ -1,4 +1,5 @@
 import { Logger } from '@nestjs/common';
+import { AsyncResource } from 'node:async_hooks';
 import {
   circuitBreaker,
   CircuitState,
@@ -7,8 +8,10 @@ import {
   type CircuitBreakerPolicy,
 } from 'cockatiel';
 import { StoreUnavailableError } from '../../core/errors';
+import { News } from '../../observability/news';
 import { Backoff } from './backoff';
 import { DISCONNECT_TIMEOUT, failFastDuplicate, isCluster, type RedisClient } from './fail-fast.client';
+import { refusalOf } from './refusals';
 import { WriteCoalescer } from './write-coalescer';
 import { RedisClock } from './redis.clock';
 
@@ -42,6 +45,9 @@ export class RedisConnection {
   private readonly breaker: CircuitBreakerPolicy;
   private readonly probePause = new Backoff();
   private readonly connectPause = new Backoff();
+  private readonly refusals = new News();
+  /** Timers and connections of ours belong to no request, although one may show that they are needed. */
+  private readonly inBackground = AsyncResource.bind((work: () => void): void => work());
   private probeTimer: NodeJS.Timeout | undefined;
   private underWay = 0;
   private probing: Promise<void> | undefined;
@@ -64,8 +70,9 @@ export class RedisConnection {
       halfOpenAfter: Number.NEGATIVE_INFINITY,
       breaker: new ConsecutiveBreaker(FAILURES_TO_OPEN),
     });
-    this.breaker.onBreak(() => this.giveUpConnection());
-    this.client.on('error', () => undefined); // it shows in the connection's status
+    this.breaker.onBreak(() => this.inBackground(() => this.giveUpConnection()));
+    // That there is one shows in the connection's status.
+    this.client.on('error', (error) => this.reportRefusal('the connection', error));
     this.client.on('ready', () => void this.probeNewConnection());
     this.client.on('close', () => this.lose('the connection is closed'));
     this.client.on('end', () => this.lose('the connection has ended'));
@@ -110,8 +117,9 @@ export class RedisConnection {
     } catch (error) {
       if (isFailureOfRedis(error)) {
         await this.tell(error);
-        this.suspect();
+        this.inBackground(() => this.suspect());
       }
+      this.reportRefusal(operation, error);
       throw new StoreUnavailableError('redis', operation, withoutArguments(error));
     } finally {
       this.underWay -= 1;
@@ -175,6 +183,13 @@ export class RedisConnection {
     else if (this.warned) this.logger.log('Redis answers again: it is used from now on');
   }
 
+  /** Once for each reason: each request may meet it. */
+  private reportRefusal(what: string, error: unknown): void {
+    const refusal = refusalOf(error);
+    if (refusal && !this.closed && this.refusals.isNew(refusal))
+      this.logger.warn(`Redis refused ${what}: ${refusal}`);
+  }
+
   private warn(message: string): void {
     this.warned = true;
     this.logger.warn(message);
@@ -207,24 +222,28 @@ export class RedisConnection {
     if (this.client.status === 'end') this.client.connect().catch(() => undefined);
     // A connection that is thought to be good gets as many tries as the breaker grants, one after the other.
     let answered = await this.answers();
-    while (!answered && this.client.status === 'ready' && this.breaker.state === CircuitState.Closed) {
+    while (
+      answered === 'no' &&
+      this.client.status === 'ready' &&
+      this.breaker.state === CircuitState.Closed
+    ) {
       answered = await this.answers();
     }
-    if (answered) this.proven = true;
+    if (answered === 'yes') this.proven = true;
     this.update();
   }
 
-  private async answers(): Promise<boolean> {
-    if (this.client.status !== 'ready') return false;
-    return this.breaker
-      .execute(() => this.askTime())
-      .then(
-        () => true,
-        () => {
-          this.failing = true;
-          return false;
-        },
-      );
+  /** `refused`: the breaker does not count it, so to ask again at once would go on without end. */
+  private async answers(): Promise<'yes' | 'no' | 'refused'> {
+    if (this.client.status !== 'ready') return 'no';
+    try {
+      await this.breaker.execute(() => this.askTime());
+      return 'yes';
+    } catch (error) {
+      this.failing = true;
+      this.reportRefusal('a probe', error);
+      return refusalOf(error) && !isFailureOfRedis(error) ? 'refused' : 'no';
+    }
   }
 
   /** TIME is as cheap as PING, and shows the clock that deadlines go by. */
