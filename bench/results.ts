@@ -136,7 +136,8 @@ export class Figures {
   }
 
   get batch(): Spread {
-    return spread(this.own.map((turn) => batchOf(this.cell, turn)));
+    // Requests that are under way when a turn ends would look like a few batches of the bare application.
+    return spread(this.own === this.bare ? [] : this.own.map((turn) => batchOf(this.cell, turn)));
   }
 
   get failures(): number {

@@ -49,6 +49,8 @@ describe("a benchmark's figures", () => {
       )?.batch.median;
     expect(of('none', 200)).toBe(10);
     expect(of('row', 1_200)).toBe(10);
+    const bare = resultsOf({ bare: [turn({ commits: 200 })] });
+    expect(figuresAt(bare, LOAD, 'bare')?.batch.median).toBeNaN();
     expect(of('row', 1_000)).toBeNaN();
     expect(of('none', 3)).toBeNaN();
   });
