@@ -9,6 +9,9 @@ const DEEPEST = 500;
 /** Shorter spellings are made anew where a value is referred to again; that is cheaper than to keep them. */
 const WORTH_KEEPING = 64;
 
+/** Names that are sorted by insertion. */
+const FEW = 12;
+
 /** A value that holds itself. */
 class Circular extends Error {}
 
@@ -75,7 +78,7 @@ class CanonicalWalk {
   }
 
   private text(value: string): string {
-    if (value.length <= LONGEST) return JSON.stringify(value);
+    if (value.length <= LONGEST) return quoted(value);
     return this.kept.get(value) ?? this.keep(value, spellBytes('text', bytesOf(value)));
   }
 
@@ -108,7 +111,7 @@ class CanonicalWalk {
   }
 
   private composed(value: object): string {
-    if (Array.isArray(value)) return this.list(value);
+    if (isList(value)) return this.list(value);
     if (!isPlain(value)) return spellOther(value, this.spellMember);
     return hasToJson(value) ? spellByJson(value, this.spellMember) : this.members(value);
   }
@@ -126,13 +129,36 @@ class CanonicalWalk {
 
   private members(value: object): string {
     const spelling = new Spelling('{');
-    for (const name of Object.keys(value).sort()) {
+    for (const name of sorted(Object.keys(value))) {
       const member = (value as Record<string, unknown>)[name];
       if (typeof member === 'function' && isFileOfFastify(value)) continue;
       spelling.add(`${this.text(name)}:${this.spell(member)},`);
     }
     return spelling.end('}');
   }
+}
+
+/** Its length tells where it ends, which is cheaper than escapes. UTF-8 makes one character of all lone surrogates. */
+function quoted(value: string): string {
+  return value.isWellFormed() ? `"${value.length}:${value}` : `\\${JSON.stringify(value)}`;
+}
+
+/** Most objects have a few names, which are sorted here in half the time. */
+function sorted(names: string[]): string[] {
+  if (names.length > FEW) return names.sort();
+  for (let i = 1; i < names.length; i += 1) {
+    const name = names[i] ?? '';
+    let at = i;
+    for (let before = names[at - 1]; before !== undefined && before > name; before = names[at - 1])
+      names[at--] = before;
+    names[at] = name;
+  }
+  return names;
+}
+
+/** An array, from whichever realm, but no instance of a class that extends it. */
+function isList(value: object): value is readonly unknown[] {
+  return Array.isArray(value) && Array.isArray(Object.getPrototypeOf(value));
 }
 
 /** An object of data: from this realm or another, without a prototype, or with an empty one (Fastify's forms). */

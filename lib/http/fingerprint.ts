@@ -25,7 +25,7 @@ export function requestFingerprint(context: ExecutionContext): string {
   const head = JSON.stringify([request.method, path, query, ...urls]);
   const body = spelledBody(request);
   const files = spelledFiles(request);
-  // No part holds a line break: JSON escapes it.
+  // Each part says where it ends, so that none can be taken for a piece of the next.
   return digest(files === undefined ? `${head}\n${body}` : `${head}\n${body}\n${files}`);
 }
 

@@ -2,9 +2,15 @@ import type { IncomingMessage } from 'node:http';
 import type { Http2ServerRequest } from 'node:http2';
 import { canonical, canonicalPairs } from './canonical';
 import { rawRequest, type PlatformRequest } from './request';
+import { roundedNumbers } from './rounded-numbers';
 import { spellBytes } from './spelling';
 
 const NONE = 'none';
+
+const BYTE_ORDER_MARK = /^\ufeff/;
+
+/** What parsers, and adapters in front of them, make of no body. */
+const MADE_OF_NOTHING = new Set([null, {}, '', Buffer.alloc(0)].map(canonical));
 
 /**
  * What a request's body is compared by: the bytes that were sent, where the application keeps them (`rawBody: true`),
@@ -14,10 +20,10 @@ const NONE = 'none';
 export function spelledBody(request: PlatformRequest): string {
   const raw = rawRequest(request);
   // Fastify has no body for what Nest's middleware has parsed: that lies on Node's request.
-  const body = request.body ?? (raw as { readonly body?: unknown }).body;
-  if (body === undefined && request.rawBody === undefined) return NONE;
-  if (!wasSent(raw, body) || isEmptyBytes(request.rawBody)) return NONE;
-  return spelledRawBody(request.rawBody, raw, body) ?? (body === undefined ? NONE : canonical(body));
+  const body = request.body === undefined ? (raw as { readonly body?: unknown }).body : request.body;
+  const kept = keptBytes(request.rawBody);
+  if (kept ? kept.length === 0 : body === undefined || !wasSent(raw, body)) return NONE;
+  return (kept && spelledRawBody(kept, raw, body)) ?? (body === undefined ? NONE : canonical(body));
 }
 
 /** Parsers make `{}`, `''` or nothing of an empty body: only its framing says that it was empty. */
@@ -27,28 +33,28 @@ function wasSent(raw: IncomingMessage, body: unknown): boolean {
   if (length !== undefined) return Number(length) !== 0;
   if (raw.httpVersionMajor > 1) return !(raw as unknown as Http2ServerRequest).stream.endAfterHeaders;
   // What stands in for Node's request (serverless adapters) may have a body without either header.
-  return !isEmpty(body);
+  return !MADE_OF_NOTHING.has(canonical(body));
 }
 
-function isEmpty(body: unknown): boolean {
-  if (typeof body !== 'object' || body === null) return body === undefined || body === null || body === '';
-  return Object.keys(body).length === 0;
-}
-
-function isEmptyBytes(kept: unknown): boolean {
-  return kept instanceof Uint8Array && kept.length === 0;
+/** Nest keeps them as a Buffer, plugins of Fastify also as a text. */
+function keptBytes(kept: unknown): Uint8Array | undefined {
+  if (typeof kept === 'string') return Buffer.from(kept);
+  return kept instanceof Uint8Array ? kept : undefined;
 }
 
 /** Undefined where the parsed body says more: text and bytes, which cannot be changed in place, multipart, other charsets. */
-function spelledRawBody(kept: unknown, raw: IncomingMessage, body: unknown): string | undefined {
-  if (!(kept instanceof Uint8Array) || typeof body === 'string' || body instanceof Uint8Array)
-    return undefined;
+function spelledRawBody(kept: Uint8Array, raw: IncomingMessage, body: unknown): string | undefined {
+  if (typeof body === 'string' || body instanceof Uint8Array) return undefined;
   const type = raw.headers['content-type'] ?? '';
   if (/^multipart\/|charset=(?!"?utf-?8)/i.test(type)) return undefined;
   if (/^[^;]*[/+]json\b/i.test(type)) return spelledJson(kept);
   if (/^application\/x-www-form-urlencoded\b/i.test(type))
-    return canonicalPairs(fieldsOf(Buffer.from(kept).toString('latin1')));
+    return canonicalPairs(fieldsOf(textOf(kept, 'latin1')));
   return spellBytes('raw', kept);
+}
+
+function textOf(kept: Uint8Array, encoding?: BufferEncoding): string {
+  return Buffer.from(kept.buffer, kept.byteOffset, kept.byteLength).toString(encoding);
 }
 
 /** As they are spelled: to decode them would make one of all bytes that are no UTF-8. */
@@ -59,12 +65,15 @@ function fieldsOf(form: string): [string, string | undefined][] {
   });
 }
 
+/** As it is parsed, and the numbers that this rounds: a parser of the application may hold them exactly. */
 function spelledJson(kept: Uint8Array): string {
+  const text = textOf(kept).replace(BYTE_ORDER_MARK, '');
   let value: unknown;
   try {
-    value = JSON.parse(new TextDecoder().decode(kept));
+    value = JSON.parse(text);
   } catch {
     return spellBytes('raw', kept); // a parser of the application reads more than JSON
   }
-  return canonical(value);
+  const rounded = roundedNumbers(text);
+  return rounded.length === 0 ? canonical(value) : `rounded(${canonical(value)},${canonical(rounded)})`;
 }

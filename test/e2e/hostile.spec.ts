@@ -445,7 +445,9 @@ describe.each<Platform>(['express', 'fastify'])('hostile requests on %s', (platf
     /** The bytes of a form are kept: what a parser makes of them says less. */
     const fieldsOf = ({ body }: Accepted): string | undefined =>
       body.headers?.[0] === FORM_TYPE ? String(body.body).split('&').sort().join('&') : undefined;
+    const isRounded = ({ name }: Accepted): boolean => name === '2^53 + 1';
     const isSame = (a: Accepted, b: Accepted): boolean => {
+      if (isRounded(a) || isRounded(b)) return a === b;
       if (isNone(a) || isNone(b)) return isNone(a) && isNone(b);
       if (fieldsOf(a) ?? fieldsOf(b)) return fieldsOf(a) === fieldsOf(b);
       return sameValue(a.saw, b.saw);
@@ -464,14 +466,15 @@ describe.each<Platform>(['express', 'fastify'])('hostile requests on %s', (platf
     await fc.assert(fc.asyncProperty(pairs, check), runs(150));
   });
 
-  it('tell numbers beyond 2^53 apart where the `fingerprint` is over the raw bytes', async () => {
-    const key = freshKey();
-    const with53 = (last: number, to: string) => post(`{"id":900719925474099${last}}`, key, { target: to });
-    expect((await with53(2, '/a')).status).toBe(201);
-    expect((await with53(3, '/a')).replayed).toBe(true);
-    expect((await with53(2, '/bytes')).status).toBe(201);
-    expect((await with53(2, '/bytes')).replayed).toBe(true);
-    expect((await with53(3, '/bytes')).status).toBe(422);
+  it('differ by numbers beyond 2^53, as the bytes are kept, and also where the `fingerprint` is over these', async () => {
+    const with53 = (last: number, to: string, key: string) =>
+      post(`{"id":900719925474099${last}}`, key, { target: to });
+    for (const to of ['/a', '/bytes']) {
+      const key = freshKey();
+      expect((await with53(2, to, key)).status).toBe(201);
+      expect((await with53(2, to, key)).replayed).toBe(true);
+      expect((await with53(3, to, key)).status).toBe(422);
+    }
   });
 
   describe('leave nothing behind', () => {

@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { requestFingerprint } from '../../lib/http/fingerprint';
 import { isIdempotencyError } from '../../lib/core/errors';
 import { built, changedModel, meaning, model } from '../support/bodies';
-import { runs } from '../support/hostile';
+import { json as jsonValue, runs } from '../support/hostile';
 
 const requestOf = (request: object): string =>
   requestFingerprint({
@@ -122,6 +122,7 @@ describe('the fingerprint of a body', () => {
     ['a Blob', new Blob(['a'])],
     ['a File in a form', (() => { const form = new FormData(); form.append('a', new Blob(['a'])); return form; })()], // prettier-ignore
     ['an instance of a class, of which private fields cannot be seen', new Private()],
+    ['an instance of a class that extends a list', new (class Tags extends Array {})()],
     ['an error', new Error('a')],
     ['a promise', Promise.resolve()],
     ['a WeakMap', new WeakMap()],
@@ -250,6 +251,7 @@ describe('what was sent as a body', () => {
       { headers: { 'content-length': '0' }, body: { user: 1 } },
     ],
     ['a length of 0, and an empty text', { headers: { 'content-length': '0' }, body: '' }],
+    ['no headers, and no bytes', { headers: {}, body: Buffer.alloc(0) }],
     ['no chunk', { headers: { 'transfer-encoding': 'chunked' }, body: {}, rawBody: Buffer.alloc(0) }],
     [
       'HTTP/2 without data',
@@ -264,7 +266,10 @@ describe('what was sent as a body', () => {
     ['one in chunks', { headers: { 'transfer-encoding': 'chunked' }, body: {} }],
     ['one over HTTP/2', { headers: {}, httpVersionMajor: 2, stream: { endAfterHeaders: false }, body: {} }],
     ['null', { headers: { 'content-length': '4' }, body: null }],
+    ['null on Fastify', { raw: { headers: { 'content-length': '4' } }, body: null }],
     ['what an adapter hands on without headers', { headers: {}, body: { a: 1 } }],
+    ['a form that it hands on', { headers: {}, body: new URLSearchParams('a=1') }],
+    ['bytes that it hands on', { headers: {}, body: undefined, rawBody: Buffer.from('a') }],
   ])('is something with %s', (_, request) => {
     expect(requestOf(request)).not.toBe(none);
   });
@@ -286,6 +291,40 @@ describe('what was sent as a body', () => {
     const xml = { ...json, 'content-type': 'application/xml' };
     expect(sent('<a/>', { a: 1 }, xml)).toBe(sent('<a/>', { a: 2 }, xml));
     expect(sent('<a/>', undefined, xml)).not.toBe(sent('<b/>', undefined, xml));
+  });
+
+  it.each<[string, string, string]>([
+    ['whole numbers beyond 2^53', '[9007199254740993]', '[9007199254740992]'],
+    ['long decimals', '{"a":0.12345678901234567891}', '{"a":0.12345678901234567892}'],
+    ['numbers beyond every double', '[1e400]', '[1e999]'],
+    ['numbers below every double', '[1e-400]', '[0]'],
+    ['numbers below every normal double', '[5e-324]', '[4e-324]'],
+    [
+      'numbers behind texts of quotation marks',
+      '["\\\\\\"", 9007199254740993]',
+      '["\\\\\\"", 9007199254740992]',
+    ],
+  ])('differs for %s that a parser rounds to one, where the application keeps the bytes', (_, a, b) => {
+    const sent = (raw: string): string =>
+      requestOf({ headers: json, body: JSON.parse(raw) as unknown, rawBody: Buffer.from(raw) });
+    expect(JSON.parse(a)).toEqual(JSON.parse(b));
+    expect(sent(a)).not.toBe(sent(b));
+    expect(sent(` ${a}`)).toBe(sent(a));
+  });
+
+  it('is one for every spelling of the numbers that a double holds, with the bytes or without', () => {
+    fc.assert(
+      fc.property(jsonValue, (value) => {
+        const body = JSON.parse(JSON.stringify([value])) as unknown;
+        const parsed = requestOf({ headers: json, body });
+        expect(requestOf({ headers: json, body, rawBody: JSON.stringify(body, null, 1) })).toBe(parsed);
+      }),
+      runs(500),
+    );
+    const sent = (rawBody: string): string => requestOf({ headers: json, body: {}, rawBody });
+    expect(sent('["1234567890123456789", 1.0, -0, 1e2, true, 0.0]')).toBe(
+      sent('["1234567890123456789",1,0,100,true,0]'),
+    );
   });
 
   it('is what the parser made of it for multipart, whose bytes differ with each request', () => {
