@@ -16,7 +16,7 @@ import { IdempotencySetupError } from './core/errors';
 import { IdempotencyService } from './core/idempotency.service';
 import { Protocol } from './core/protocol';
 import { observeStart } from './http/handler-start';
-import { watchHandler } from './http/handler-watch';
+import { dropModuleDemand, watchHandler } from './http/handler-watch';
 import { IdempotencyInterceptor } from './http/idempotency.interceptor';
 import { document } from './http/openapi';
 import { RouteExplorer } from './http/route-explorer';
@@ -70,6 +70,7 @@ export class IdempotencyModule
     for (const route of routes.explore()) {
       const handler = observeStart(route.type, route.handler);
       watchHandler(handler);
+      dropModuleDemand(route.type);
       document({ ...route, handler });
     }
   }

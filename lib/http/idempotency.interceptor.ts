@@ -22,6 +22,7 @@ import { rawResponse, setContext, type PlatformResponse } from './request';
 import { ResponseCapture } from './response-capture';
 import { RouteOptionsReader } from './route-options';
 import { ScopeResolver } from './scope';
+import { letPass } from './unprotected';
 
 /**
  * Leads a request to an `@Idempotent()` route through the protocol: names it (key, scope, fingerprint), runs its
@@ -48,7 +49,10 @@ export class IdempotencyInterceptor implements NestInterceptor {
       const go = (request: ProtectedRequest | undefined): void => {
         if (subscriber.closed) return; // the client has left before anything began
         if (request) this.protect(context, next, route, request, subscriber);
-        else subscriber.add(this.handle(context, next, route.documentation).subscribe(subscriber));
+        else {
+          letPass(context.switchToHttp().getRequest<object>());
+          subscriber.add(this.handle(context, next, route.documentation).subscribe(subscriber));
+        }
       };
       const response = context.switchToHttp().getResponse<PlatformResponse>();
       const refuse = (error: unknown): void =>
