@@ -18,11 +18,15 @@ export function runHandler(
   reply: (value: unknown) => unknown,
 ): void {
   const values: unknown[] = [];
+  /** Nest failed at a value, so its exception filters answer. */
+  let failed = false;
   const settled = (): void => capture.abandonOnceClosed(lease);
   handling.subscribe({
     next: (value) => {
       values[0] = value;
+      const open = !subscriber.closed;
       subscriber.next(value);
+      failed ||= open && subscriber.closed;
     },
     error: (error: unknown) => {
       if (subscriber.closed) {
@@ -33,7 +37,7 @@ export function runHandler(
     complete: () => {
       if (!subscriber.closed) subscriber.complete();
       else if (values.length === 0) capture.abandon(undefined);
-      else if (!capture.begun) void replyInPlace(capture, () => reply(values[0]));
+      else if (!failed && !capture.begun) void replyInPlace(capture, () => reply(values[0]));
       settled();
     },
   });
