@@ -69,6 +69,9 @@ END $$;
 
 CREATE INDEX IF NOT EXISTS idempotency_cache_expires_at_idx ON idempotency_cache (expires_at);
 
+-- Claims in progress alone, which are few: orphans are looked for by it. A renewal leaves expires_at alone.
+CREATE INDEX IF NOT EXISTS idempotency_cache_in_progress_idx ON idempotency_cache (expires_at) WHERE state = 'in_progress';
+
 COMMENT ON TABLE idempotency_cache IS 'Claims and outcomes of idempotency keys; the arbiter of who may run a handler (nestjs-idempotency)';
 COMMENT ON COLUMN idempotency_cache.fence IS 'Rises strictly with each claim of a key, and tells a late writer from the present owner';
 COMMENT ON COLUMN idempotency_cache.lease_until IS 'While in progress: when the claim lapses unless its owner renews it';

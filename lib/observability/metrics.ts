@@ -42,6 +42,8 @@ const NAMES = {
   orphans: 'idempotency_orphans_taken_over_total',
   leasesLost: 'idempotency_leases_lost_total',
   pendingWrites: 'idempotency_pending_writes',
+  orphansStanding: 'idempotency_orphans',
+  oldestOrphan: 'idempotency_oldest_orphan_seconds',
 } as const;
 
 /** What the gauges show, by name. Their own values do not survive `register.resetMetrics()`. */
@@ -105,6 +107,16 @@ export const metricProviders: Provider[] = [
     'Outcomes and releases of this process that are still to be written to the arbiter',
     'sum',
   ),
+  gaugeProvider(
+    NAMES.orphansStanding,
+    'Claims in Postgres whose lease has lapsed, and that no request took over',
+    'max',
+  ),
+  gaugeProvider(
+    NAMES.oldestOrphan,
+    'Seconds since the lease of the oldest orphan lapsed, 0 without any',
+    'max',
+  ),
 ];
 
 /** The one place that knows the metrics' names. Labels hold no key, scope, path or body. */
@@ -157,6 +169,12 @@ export class IdempotencyMetrics {
 
   leaseLost(): void {
     this.leasesLost.inc();
+  }
+
+  /** All instances see the same ones, as they stand in the table. */
+  orphansSeen({ count, oldest }: { readonly count: number; readonly oldest: number }): void {
+    present.set(NAMES.orphansStanding, count);
+    present.set(NAMES.oldestOrphan, oldest);
   }
 
   pendingWrite(change: 1 | -1): void {

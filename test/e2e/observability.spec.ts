@@ -121,6 +121,25 @@ describe('what an operator sees', () => {
     expect(aggregated).not.toMatch(/^idempotency_redis_up /m);
   });
 
+  it('an orphan shows in the gauges and the log, without a retry', async () => {
+    await start();
+    await app?.close();
+    await sql(
+      postgres.url,
+      `INSERT INTO idempotency_cache (id, token, fingerprint, state, attempt, lease_until, created_at, expires_at, scope, key)
+       VALUES (sha256('orphan'), gen_random_uuid(), sha256('f'), 'in_progress', 1, now() - interval '1 min', now(),
+         now() + interval '1 d', 'POST /payments user.id:s:alice', 'their-key')`,
+    );
+    const log = new KeptLog();
+    await start(log);
+    await eventually(async () => expect(await metric('idempotency_orphans')).toBe(1));
+    expect(await metric('idempotency_oldest_orphan_seconds')).toBeGreaterThanOrEqual(60);
+    const lines = log.lines.filter((line) => line.includes('outcome unknown'));
+    expect(lines).toEqual([expect.stringContaining('POST /payments, attempt 1')]);
+    expect(lines.join()).not.toMatch(/alice|their-key/);
+    await sql(postgres.url, `DELETE FROM idempotency_cache WHERE key = 'their-key'`);
+  });
+
   it('a refusal of Postgres is logged once, however many requests meet it', async () => {
     const log = new KeptLog();
     const opened = await start(log);

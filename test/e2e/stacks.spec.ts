@@ -201,7 +201,7 @@ describe('an application whose TypeORM is set up in its own way', () => {
       url,
       `SELECT indexname FROM pg_indexes WHERE tablename = 'b_idempotency_cache'`,
     );
-    expect(indexes).toHaveLength(2);
+    expect(indexes).toHaveLength(3);
     expect(await tables()).toEqual(['public.a_idempotency_cache', 'public.b_idempotency_cache']);
     expect(await sql(url, 'SELECT b_idempotency_cache.key FROM b_idempotency_cache')).toHaveLength(1);
     expect(await sql(url, 'SELECT cleanup_a_idempotency_cache(10) AS deleted')).toEqual([{ deleted: 0 }]);

@@ -27,6 +27,7 @@ interface Names {
   readonly cleanup: string;
   readonly primaryKey: string;
   readonly expiryIndex: string;
+  readonly inProgressIndex: string;
 }
 
 function namesIn(runner: QueryRunner): Names {
@@ -40,10 +41,11 @@ function namesIn(runner: QueryRunner): Names {
     cleanup: inSchema(`cleanup_${tableName}`),
     primaryKey: identifier(`${tableName}_pkey`),
     expiryIndex: identifier(`${tableName}_expires_at_idx`),
+    inProgressIndex: identifier(`${tableName}_in_progress_idx`),
   };
 }
 
-const creation = ({ table, cleanup, primaryKey, expiryIndex }: Names): string => `
+const creation = ({ table, cleanup, primaryKey, expiryIndex, inProgressIndex }: Names): string => `
 -- CREATE ... IF NOT EXISTS alone fails when two run it at the same moment.
 DO $$ BEGIN PERFORM pg_advisory_xact_lock(hashtext('idempotency_cache migration')); END $$;
 
@@ -83,6 +85,8 @@ CREATE TABLE IF NOT EXISTS ${table} (
 );
 
 CREATE INDEX IF NOT EXISTS ${expiryIndex} ON ${table} (expires_at);
+
+CREATE INDEX IF NOT EXISTS ${inProgressIndex} ON ${table} (expires_at) WHERE state = 'in_progress';
 
 COMMENT ON TABLE ${table} IS 'Claims and outcomes of idempotency keys; the arbiter of who may run a handler (nestjs-idempotency)';
 COMMENT ON COLUMN ${table}.fence IS 'Rises strictly with each claim of a key, and tells a late writer from the present owner';

@@ -8,6 +8,7 @@ import { IdempotencyMetrics } from '../../observability/metrics';
 import { MODULE_SETTINGS } from '../../options/module-settings';
 import type { ModuleSettings } from '../../options/resolve';
 import { ExpiredRecordCleanup } from './cleanup';
+import { OrphanWatch } from './orphans';
 import { PostgresConnection } from './postgres.connection';
 import { PostgresStore } from './postgres.store';
 import { assertMigrated, assertUsable, makeTable } from './setup';
@@ -21,6 +22,7 @@ export class PostgresProvider {
   silentAtStart = false;
   private connection: PostgresConnection | undefined;
   private cleanup: ExpiredRecordCleanup | undefined;
+  private orphans: OrphanWatch | undefined;
 
   constructor(
     @Inject(MODULE_SETTINGS) private readonly settings: ModuleSettings,
@@ -45,6 +47,8 @@ export class PostgresProvider {
     this.connection = new PostgresConnection(dataSource, postgres);
     const make = dataSource.options.synchronize ? () => makeTable(dataSource) : undefined;
     this.silentAtStart = !(await assertMigrated(this.connection, names, make));
+    this.orphans = new OrphanWatch(this.connection, names, (report) => this.metrics.orphansSeen(report));
+    this.orphans.start();
     if (cleanupInterval !== false) {
       this.cleanup = new ExpiredRecordCleanup(this.connection, names, {
         interval: cleanupInterval,
@@ -57,6 +61,7 @@ export class PostgresProvider {
 
   /** Ends the cleanup and closes our own pool; the application's stays as it is. */
   async close(): Promise<void> {
+    this.orphans?.stop();
     await this.cleanup?.stop();
     await this.connection?.close();
   }
