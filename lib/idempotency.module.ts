@@ -16,7 +16,7 @@ import { IdempotencySetupError } from './core/errors';
 import { IdempotencyService } from './core/idempotency.service';
 import { Protocol } from './core/protocol';
 import { observeStart } from './http/handler-start';
-import { dropModuleDemand, watchHandler } from './http/handler-watch';
+import { watchHandler } from './http/handler-watch';
 import { IdempotencyInterceptor } from './http/idempotency.interceptor';
 import { document } from './http/openapi';
 import { RouteExplorer } from './http/route-explorer';
@@ -70,7 +70,6 @@ export class IdempotencyModule
     for (const route of routes.explore()) {
       const handler = observeStart(route.type, route.handler);
       watchHandler(handler);
-      dropModuleDemand(route.type);
       document({ ...route, handler });
     }
   }
@@ -134,8 +133,9 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
       TieredStoreService,
       {
         provide: Protocol,
-        inject: [TieredStoreService, IdempotencyMetrics],
-        useFactory: (store: TieredStoreService, metrics: IdempotencyMetrics) => new Protocol(store, metrics),
+        inject: [TieredStoreService, IdempotencyMetrics, MODULE_SETTINGS],
+        useFactory: (store: TieredStoreService, metrics: IdempotencyMetrics, settings: ModuleSettings) =>
+          new Protocol(store, metrics, settings.bounds),
       },
       {
         provide: IdempotencyService,

@@ -1,4 +1,4 @@
-import type { HeldLease } from './lease';
+import type { Lease } from './lease';
 import type { Claim } from './record';
 
 /** What a handler can know of the claim under which it runs. */
@@ -13,7 +13,7 @@ export interface IdempotencyContext {
 }
 
 /** A plain object, so that it can be spread. */
-export function contextOf({ id, attempt, fence }: Claim, lease: HeldLease): IdempotencyContext {
+export function contextOf({ id, attempt, fence }: Claim, lease: Lease): IdempotencyContext {
   return {
     key: id.key,
     attempt,

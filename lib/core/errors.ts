@@ -1,3 +1,4 @@
+import type { ShedReason } from '../observability/metrics';
 import type { Tier } from './record';
 
 /** Stable, documented reasons for which the module refuses to run a handler or to answer with its response. */
@@ -10,7 +11,8 @@ export type IdempotencyErrorCode =
   | 'outcome_unknown'
   | 'outcome_not_stored'
   | 'outcome_not_recorded'
-  | 'store_unavailable';
+  | 'store_unavailable'
+  | 'overloaded';
 
 const MARKER = Symbol.for('nestjs-idempotency.error');
 
@@ -58,6 +60,40 @@ export class UnreadableRecordError extends StoreUnavailableError {
   constructor(tier: Tier, operation: string, cause: unknown) {
     super(tier, operation, cause);
     this.name = 'UnreadableRecordError';
+  }
+}
+
+/**
+ * The operation waited in a queue of this process for too long, or found it full, while the store itself answered.
+ * This is no outage, so nothing runs unprotected because of it.
+ */
+export class OverloadedError extends StoreUnavailableError {
+  constructor(
+    tier: Tier,
+    operation: string,
+    /** What was full, as the label of a metric. */
+    readonly reason: ShedReason & ('claims_queued' | 'claims_late'),
+    sent = false,
+  ) {
+    super(tier, operation, 'the queue of this process is too long', sent);
+    this.name = 'OverloadedError';
+    this.message = `This process is overloaded (${operation}): the queue for ${tier === 'redis' ? 'Redis' : 'Postgres'} is too long`;
+  }
+}
+
+/** The outcome of this key waits in this process for the store, so its handler has run: under no policy does it run again. */
+export class UnrecordedOutcomeError extends StoreUnavailableError {
+  constructor(cause: StoreUnavailableError) {
+    super(cause.tier, cause.operation, cause.cause, cause.sent);
+    this.name = 'UnrecordedOutcomeError';
+  }
+}
+
+/** The client of a request that waited has left, so nothing is answered. */
+export class ClientLeftError extends Error {
+  constructor() {
+    super('The client has left before its request was answered.');
+    this.name = 'ClientLeftError';
   }
 }
 

@@ -42,7 +42,8 @@ export class IdempotencyService {
    *
    * @throws IdempotencyError `key_invalid`; `fingerprint_mismatch`; `in_flight` after `waitTimeout`;
    * `outcome_unknown` with `onOrphan: 'reject'`; `outcome_not_stored` if the value exceeded `maxBodySize` or had no
-   * JSON form; `outcome_not_recorded` or `store_unavailable` while no store can be reached
+   * JSON form; `outcome_not_recorded` or `store_unavailable` while no store can be reached;
+   * `overloaded` while too many wait
    * @throws InvalidOptionsError
    */
   async execute<T>(

@@ -1,4 +1,5 @@
 import { performance } from 'node:perf_hooks';
+import { inBackground } from './background';
 import type { Claim } from './record';
 import type { IdempotencyStore } from './store';
 
@@ -11,17 +12,17 @@ export class LeaseLostError extends Error {
 }
 
 /** A claim that is being kept alive. */
-export interface HeldLease {
+export interface Lease {
   /** Aborts with {@link LeaseLostError} once the claim no longer stands, or could not be renewed in time. */
   readonly signal: AbortSignal;
   /** Monotonic time (ms) until which the lease certainly holds: afterwards another request may own the key. */
   readonly heldUntil: number;
   /** Ends the renewals. The claim itself is completed or released by its owner. */
-  drop(): void;
+  stop(): void;
 }
 
 /** A class, as V8 turns an object literal with a getter into a dictionary. */
-class Entry implements HeldLease {
+class Entry implements Lease {
   /** Made when a handler asks for its signal, or when it aborts: few ask, and it costs as much as a hash of the request. */
   private aborting: AbortController | undefined;
   /** Monotonic time until which the lease certainly holds. */
@@ -32,7 +33,7 @@ class Entry implements HeldLease {
   constructor(
     readonly claim: Claim,
     readonly lease: number,
-    private readonly onDrop: (entry: Entry) => void,
+    private readonly onStop: (entry: Entry) => void,
   ) {}
 
   get signal(): AbortSignal {
@@ -64,8 +65,8 @@ class Entry implements HeldLease {
     clearTimeout(this.lapse);
   }
 
-  drop(): void {
-    this.onDrop(this);
+  stop(): void {
+    this.onStop(this);
   }
 }
 
@@ -74,7 +75,7 @@ class Entry implements HeldLease {
  * together go in one statement. Only elapsed (monotonic) time is measured here; the lease itself runs on the
  * store's clock.
  */
-export class LeaseKeeper {
+export class LeaseManager {
   private readonly entries = new Map<string, Entry>();
   private timer: NodeJS.Timeout | undefined;
   private timerAt = Infinity;
@@ -84,7 +85,7 @@ export class LeaseKeeper {
   constructor(private readonly store: Pick<IdempotencyStore, 'renew'>) {}
 
   /** @param claimedAt monotonic time before the claim was sent, so that we never believe in a longer lease than the store does */
-  hold(claim: Claim, lease: number, claimedAt: number): HeldLease {
+  start(claim: Claim, lease: number, claimedAt: number): Lease {
     const entry = new Entry(claim, lease, this.remove);
     this.entries.set(claim.token, entry);
     entry.renewed(claimedAt);
@@ -99,7 +100,7 @@ export class LeaseKeeper {
     this.timerAt = Infinity;
   }
 
-  /** A beat that was due for this one alone finds nothing to renew: looking for the next at each drop costs more. */
+  /** A beat that was due for this one alone finds nothing to renew: looking for the next at each stop costs more. */
   private readonly remove = (entry: Entry): void => {
     entry.end();
     this.entries.delete(entry.claim.token);
@@ -110,7 +111,8 @@ export class LeaseKeeper {
     if (this.beating || time >= this.timerAt) return;
     clearTimeout(this.timer);
     this.timerAt = time;
-    this.timer = setTimeout(() => void this.beat(), Math.max(0, time - performance.now()));
+    const pause = Math.max(0, time - performance.now());
+    this.timer = inBackground(() => setTimeout(() => void this.beat(), pause));
     this.timer.unref();
   }
 
@@ -153,7 +155,7 @@ export class LeaseKeeper {
     const claims = group.map((entry) => entry.claim);
     const held = await this.store.renew(claims, lease).catch(() => undefined); // the tiered store has said why
     for (const entry of group) {
-      // An entry that was dropped meanwhile has not been lost.
+      // An entry that was stopped meanwhile has not been lost.
       if (this.entries.get(entry.claim.token) !== entry) continue;
       if (held?.has(entry.claim.token)) {
         entry.renewed(startedAt);

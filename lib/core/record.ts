@@ -63,6 +63,15 @@ export interface TombstoneOutcome {
 
 export type Outcome = ResponseOutcome | TombstoneOutcome;
 
+/** Of its headers and its body. */
+export function bytesOfOutcome(outcome: Outcome): number {
+  if (outcome.kind === 'tombstone') return 0;
+  let bytes = outcome.body.length;
+  for (const [name, value] of outcome.headers)
+    for (const each of [value].flat()) bytes += Buffer.byteLength(name) + Buffer.byteLength(each);
+  return bytes;
+}
+
 /** A response whose headers and body are encrypted. */
 export interface SealedOutcome {
   readonly kind: 'sealed';
@@ -116,4 +125,9 @@ export type IdempotencyRecord = InProgressRecord | CompletedRecord;
 /** The owner of this claim is gone: its lease lapsed without an outcome. */
 export function isOrphaned(record: IdempotencyRecord): boolean {
   return record.state === 'in_progress' && record.leaseRemaining <= 0;
+}
+
+/** Redis' word alone: Postgres did not have it when it was written, and another claim may have won the key since. */
+export function isPending(record: IdempotencyRecord): boolean {
+  return record.state === 'completed' && record.pending;
 }

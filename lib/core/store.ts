@@ -20,7 +20,12 @@ export interface ClaimRequest {
 
 export type ClaimResult =
   | { readonly claimed: true; readonly claim: Claim }
-  | { readonly claimed: false; readonly record: IdempotencyRecord };
+  | {
+      readonly claimed: false;
+      readonly record: IdempotencyRecord;
+      /** A cache says that the request is in flight; only its own duplicates, and only those that wait, may go by that. */
+      readonly isHint?: boolean;
+    };
 
 /** `recorded: false` means that the lease was lost; `record` is what stands in the store instead. */
 export type CompleteResult =

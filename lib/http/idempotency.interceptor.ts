@@ -2,8 +2,9 @@ import { Injectable, type CallHandler, type ExecutionContext, type NestIntercept
 import { HttpAdapterHost } from '@nestjs/core';
 import type { OutgoingHttpHeaders } from 'node:http';
 import { catchError, Observable, type Subscriber } from 'rxjs';
-import { IdempotencyError, isIdempotencyError } from '../core/errors';
-import { Protocol, type ProtectedRequest, type RunResult } from '../core/protocol';
+import { ClientLeftError, IdempotencyError, isIdempotencyError } from '../core/errors';
+import type { ProtectedRequest, RunResult } from '../core/claimed-executions';
+import { Protocol } from '../core/protocol';
 import { recordId, type Outcome, type ResponseOutcome } from '../core/record';
 import { tombstoneFor, unsendable } from '../core/stored-outcome';
 import { IdempotencyMetrics } from '../observability/metrics';
@@ -13,6 +14,7 @@ import { fingerprintOf, requestFingerprint } from './fingerprint';
 import { answersItself } from './handler-parameters';
 import { runHandler } from './handler-run';
 import { HandlerWatch } from './handler-watch';
+import { HttpRequest } from './http-request';
 import { headerKeyOf, keyOf } from './key';
 import { sendOrFail } from './last-resort';
 import { IdempotencyException, problemResponse } from './problems';
@@ -22,7 +24,6 @@ import { rawResponse, setContext, type PlatformResponse } from './request';
 import { ResponseCapture } from './response-capture';
 import { RouteOptionsReader } from './route-options';
 import { ScopeResolver } from './scope';
-import { letPass } from './unprotected';
 
 /**
  * Leads a request to an `@Idempotent()` route through the protocol: names it (key, scope, fingerprint), runs its
@@ -49,10 +50,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
       const go = (request: ProtectedRequest | undefined): void => {
         if (subscriber.closed) return; // the client has left before anything began
         if (request) this.protect(context, next, route, request, subscriber);
-        else {
-          letPass(context.switchToHttp().getRequest<object>());
-          subscriber.add(this.handle(context, next, route.documentation).subscribe(subscriber));
-        }
+        else subscriber.add(this.handle(context, next, route.documentation).subscribe(subscriber));
       };
       const response = context.switchToHttp().getResponse<PlatformResponse>();
       const refuse = (error: unknown): void =>
@@ -94,7 +92,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
       if (key === undefined) return undefined;
       const fingerprint = requestFingerprint(context);
       const scope = this.scopes.requestScope(context, route);
-      return { id: recordId(scope, key), fingerprint, policy: route.policy };
+      return new HttpRequest(recordId(scope, key), fingerprint, route.policy, context);
     } catch (error) {
       throw this.counted(error);
     }
@@ -111,7 +109,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
         this.scopes.resolve(context, route),
         fingerprintOf(context, route),
       ]);
-      return { id: recordId(scope, key), fingerprint, policy: route.policy };
+      return new HttpRequest(recordId(scope, key), fingerprint, route.policy, context);
     } catch (error) {
       throw this.counted(error);
     }
@@ -166,6 +164,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
       })
       .then((result) => this.answer(response, route, before, capture, result))
       .catch((error: unknown) => {
+        if (error instanceof ClientLeftError) return; // nothing is answered, so that nothing holds the request
         if (capture)
           this.replaceWithProblem(
             response,

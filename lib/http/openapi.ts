@@ -62,7 +62,10 @@ const REFUSALS: Responses = {
     RETRY_AFTER,
   ),
   422: problem('The idempotency key was used for a different request'),
-  503: problem('The idempotency store cannot be reached: retry with the same key', RETRY_AFTER),
+  503: problem(
+    'The idempotency store cannot be reached, or too many requests wait: retry with the same key',
+    RETRY_AFTER,
+  ),
 };
 
 /** Metadata belongs to the process, in which there can be more applications than one. */

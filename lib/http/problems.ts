@@ -14,6 +14,7 @@ const PROBLEMS: Record<IdempotencyErrorCode, { readonly status: number; readonly
   outcome_not_stored: { status: 409, title: 'Response of the first request was not stored' },
   outcome_not_recorded: { status: 503, title: 'Outcome is not recorded yet' },
   store_unavailable: { status: 503, title: 'Idempotency store is unavailable' },
+  overloaded: { status: 503, title: 'Too many requests wait' },
 };
 
 /** Problem details (RFC 9457). `type` is stable: clients may depend on it. */

@@ -22,10 +22,17 @@ const OUTCOMES = [
   'outcome_not_stored',
   'outcome_not_recorded',
   'store_unavailable',
+  'overloaded',
+  'client_left',
   'failed',
 ] as const;
 
 export type RequestOutcome = (typeof OUTCOMES)[number];
+
+/** Why a request was turned away, as the label `reason` of `idempotency_shed_total`. */
+const SHED_REASONS = ['waiters_of_key', 'waiters', 'waiting_bytes', 'claims_queued', 'claims_late'] as const;
+
+export type ShedReason = (typeof SHED_REASONS)[number];
 
 type StoreTier = 'redis' | 'postgres';
 
@@ -44,6 +51,9 @@ const NAMES = {
   pendingWrites: 'idempotency_pending_writes',
   orphansStanding: 'idempotency_orphans',
   oldestOrphan: 'idempotency_oldest_orphan_seconds',
+  shed: 'idempotency_shed_total',
+  waitingRequests: 'idempotency_waiting_requests',
+  waitingBytes: 'idempotency_waiting_bytes',
 } as const;
 
 /** What the gauges show, by name. Their own values do not survive `register.resetMetrics()`. */
@@ -117,6 +127,24 @@ export const metricProviders: Provider[] = [
     'Seconds since the lease of the oldest orphan lapsed, 0 without any',
     'max',
   ),
+  makeCounterProvider({
+    name: NAMES.shed,
+    help: 'Requests turned away with 503 because too many wait, by what was full',
+    labelNames: ['reason'],
+    collect() {
+      for (const reason of SHED_REASONS) this.inc({ reason }, 0);
+    },
+  }),
+  gaugeProvider(
+    NAMES.waitingRequests,
+    'Requests of this process that wait for another one of their key',
+    'sum',
+  ),
+  gaugeProvider(
+    NAMES.waitingBytes,
+    'Bytes of the bodies of requests that wait for another one of their key',
+    'sum',
+  ),
 ];
 
 /** The one place that knows the metrics' names. Labels hold no key, scope, path or body. */
@@ -132,6 +160,7 @@ export class IdempotencyMetrics {
     @InjectMetric(NAMES.storeDuration) private readonly storeDuration: Histogram<'tier' | 'operation'>,
     @InjectMetric(NAMES.orphans) private readonly orphans: Counter,
     @InjectMetric(NAMES.leasesLost) private readonly leasesLost: Counter,
+    @InjectMetric(NAMES.shed) private readonly sheds: Counter<'reason'>,
   ) {}
 
   request(outcome: RequestOutcome): void {
@@ -178,8 +207,22 @@ export class IdempotencyMetrics {
   }
 
   pendingWrite(change: 1 | -1): void {
-    present.set(NAMES.pendingWrites, (present.get(NAMES.pendingWrites) ?? 0) + change);
+    add(NAMES.pendingWrites, change);
   }
+
+  shed(reason: ShedReason): void {
+    this.sheds.inc({ reason });
+  }
+
+  /** Two applications in one process share the gauges, so what changes is added. */
+  waiting(requests: number, bytes: number): void {
+    add(NAMES.waitingRequests, requests);
+    add(NAMES.waitingBytes, bytes);
+  }
+}
+
+function add(name: string, change: number): void {
+  present.set(name, (present.get(name) ?? 0) + change);
 }
 
 function upGauge(tier: StoreTier): string {

@@ -65,6 +65,12 @@ export interface PolicyOptions {
    * @default 1048576 (1 MiB)
    */
   maxBodySize?: number;
+  /**
+   * Requests of one key that may wait in one process for the first to finish. Further ones get 503 (`overloaded`) with
+   * `Retry-After`.
+   * @default 1000
+   */
+  maxWaiters?: number;
 }
 
 /**
@@ -152,7 +158,8 @@ export interface PostgresOptions {
   cleanupInterval?: Duration | false;
   /** Rows that one cleanup statement deletes at most. @default 1000 */
   cleanupBatchSize?: number;
-  /** After how long a statement, or the wait for a connection, counts as failed. @default '2s' */
+  /** How long Postgres may take with a statement before it counts as failed. So long a statement may also wait for its
+   * turn in this process; that is no outage. @default '2s' */
   timeout?: Duration;
   /**
    * Connections of the module's own pool, which has the DataSource's settings otherwise. It is apart from the
@@ -195,4 +202,22 @@ export interface IdempotencyModuleOptions extends IdempotencyOptions {
    * fingerprint stay readable. @default responses are stored in the clear
    */
   encryption?: EncryptionOptions;
+  /**
+   * Requests that may wait in one process, of all keys together. Past it the key with the most waiters is turned away
+   * first: 503 (`overloaded`) with `Retry-After`.
+   * @default 10000
+   */
+  maxWaitersTotal?: number;
+  /**
+   * Bytes that the bodies of the requests which wait in one process may have together. Past it the key with the most of
+   * them is turned away first: 503 (`overloaded`) with `Retry-After`.
+   * @default 67108864 (64 MiB)
+   */
+  maxWaitingBytes?: number;
+  /**
+   * Claims of different keys that may queue in one process for the store. Further ones get 503 (`overloaded`) with
+   * `Retry-After`, as do those that could not be served within the store's `timeout`.
+   * @default 5000
+   */
+  maxQueuedClaims?: number;
 }

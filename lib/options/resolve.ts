@@ -23,6 +23,7 @@ export interface Policy {
   readonly durability: Durability;
   readonly maxKeyLength: number;
   readonly maxBodySize: number;
+  readonly maxWaiters: number;
 }
 
 export interface RouteOptions {
@@ -57,6 +58,13 @@ export interface PostgresSettings {
   readonly preparedStatements: boolean;
 }
 
+/** How much of this process its requests may take while they wait. */
+export interface LoadBounds {
+  readonly maxWaitersTotal: number;
+  readonly maxWaitingBytes: number;
+  readonly maxQueuedClaims: number;
+}
+
 export interface ModuleSettings {
   /** The module's own options as the outermost layer of every route's. */
   readonly defaults: IdempotencyOptions;
@@ -64,6 +72,7 @@ export interface ModuleSettings {
   readonly postgres: PostgresSettings | false;
   /** Undefined: outcomes are stored in the clear. */
   readonly encryption: EncryptionSettings | undefined;
+  readonly bounds: LoadBounds;
 }
 
 /** Node's timers cannot wait longer (2^31 - 1 ms, almost 25 days). */
@@ -123,6 +132,7 @@ const policyShape = {
   durability: oneOf('durable', 'fast').optional(),
   maxKeyLength: integer(1, 1024).optional(),
   maxBodySize: integer(0, 256 * 1024 * 1024).optional(),
+  maxWaiters: integer(0, 1_000_000).optional(),
 };
 
 const routeShape = {
@@ -176,6 +186,9 @@ export const moduleSchema = z.strictObject({
   redis: z.union([disabled, z.strictObject(redisShape)]).optional(),
   postgres: z.union([disabled, z.strictObject(postgresShape)]).optional(),
   encryption: encryptionSchema.optional(),
+  maxWaitersTotal: integer(0, 1_000_000).optional(),
+  maxWaitingBytes: integer(0, 64 * 1024 * 1024 * 1024).optional(),
+  maxQueuedClaims: integer(1, 1_000_000).optional(),
 });
 
 /**
@@ -183,11 +196,8 @@ export const moduleSchema = z.strictObject({
  * @throws InvalidOptionsError
  */
 export function resolveModuleOptions(options: IdempotencyModuleOptions = {}): ModuleSettings {
-  const { redis, postgres, encryption, ...defaults } = check(
-    moduleSchema,
-    options,
-    'IdempotencyModule options',
-  );
+  const { redis, postgres, encryption, maxWaitersTotal, maxWaitingBytes, maxQueuedClaims, ...defaults } =
+    check(moduleSchema, options, 'IdempotencyModule options');
   const settings: ModuleSettings = {
     defaults,
     redis: redis !== false && {
@@ -206,6 +216,11 @@ export function resolveModuleOptions(options: IdempotencyModuleOptions = {}): Mo
       preparedStatements: postgres?.preparedStatements ?? true,
     },
     encryption: encryptionSettings(encryption),
+    bounds: {
+      maxWaitersTotal: maxWaitersTotal ?? 10_000,
+      maxWaitingBytes: maxWaitingBytes ?? 67_108_864,
+      maxQueuedClaims: maxQueuedClaims ?? 5_000,
+    },
   };
   if (!settings.redis && !settings.postgres) {
     throw new InvalidOptionsError('IdempotencyModule options', [
@@ -270,6 +285,7 @@ function policyOf(options: z.output<typeof policySchema>): Policy {
     durability: options.durability ?? 'durable',
     maxKeyLength: options.maxKeyLength ?? 255,
     maxBodySize: options.maxBodySize ?? 1_048_576,
+    maxWaiters: options.maxWaiters ?? 1_000,
   };
 }
 

@@ -1,4 +1,5 @@
 import { performance } from 'node:perf_hooks';
+import { inBackground } from '../core/background';
 
 /** Milliseconds. Most handlers have finished by then, and a duplicate that comes before asks Postgres instead. */
 const HINT_AFTER = 50;
@@ -15,11 +16,12 @@ export class Hints {
   later(token: string, lease: number, write: (remaining: number) => void): void {
     this.drop(token);
     const leaseUntil = performance.now() + lease;
-    const timer = setTimeout(() => {
+    const due = (): void => {
       this.timers.delete(token);
       const remaining = leaseUntil - performance.now();
       if (remaining >= 1) write(remaining);
-    }, HINT_AFTER);
+    };
+    const timer = inBackground(() => setTimeout(due, HINT_AFTER));
     timer.unref();
     this.timers.set(token, timer);
   }

@@ -1,8 +1,9 @@
 import { Logger } from '@nestjs/common';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
+import { inBackground } from '../core/background';
 import { IdempotencySetupError, StoreUnavailableError } from '../core/errors';
-import type { Claim, Outcome, RecordId } from '../core/record';
+import { bytesOfOutcome, type Claim, type Outcome, type RecordId } from '../core/record';
 import type { CompleteResult, IdempotencyStore } from '../core/store';
 import type { IdempotencyMetrics } from '../observability/metrics';
 
@@ -105,7 +106,8 @@ export class PendingWrites {
 
   private schedule(): void {
     if (this.timer || this.stopped || this.completions.size + this.releases.size === 0) return;
-    this.timer = setTimeout(() => void this.flush(), this.retryIn * (0.75 + Math.random() / 2));
+    const pause = this.retryIn * (0.75 + Math.random() / 2);
+    this.timer = inBackground(() => setTimeout(() => void this.flush(), pause));
     this.timer.unref();
   }
 
@@ -194,5 +196,5 @@ function moveToEnd<T>(map: Map<string, T>, key: string): void {
 }
 
 function sizeOf(outcome: Outcome): number {
-  return outcome.kind === 'response' ? outcome.body.length + 1024 : 1024;
+  return bytesOfOutcome(outcome) + 1024;
 }

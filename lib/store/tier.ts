@@ -1,8 +1,9 @@
 import { Logger } from '@nestjs/common';
 import { AsyncResource } from 'node:async_hooks';
 import { performance } from 'node:perf_hooks';
-import { IdempotencySetupError, StoreUnavailableError } from '../core/errors';
+import { IdempotencySetupError, OverloadedError, StoreUnavailableError } from '../core/errors';
 import type { Tier as TierName } from '../core/record';
+import type { TierHealth } from '../observability/health';
 import type { IdempotencyMetrics } from '../observability/metrics';
 import { News } from '../observability/news';
 import { Backoff } from './redis/backoff';
@@ -38,6 +39,8 @@ export class TierGate {
       this.report(true);
       return answer;
     } catch (error) {
+      // What waits in this process says nothing about the tier.
+      if (error instanceof OverloadedError) throw error;
       this.metrics.storeError(this.name);
       if (error instanceof StoreUnavailableError) this.report(false, error);
       else this.reportRefusal(operation, error);
@@ -86,6 +89,14 @@ export class TierGate {
     if (this.refusals.isNew(kindOf(error)))
       this.logger.error(`${LABEL[this.name]} refused to ${operation}`, stackOf(error));
   }
+}
+
+/** What a question to a tier tells of it; one that got stuck in this process tells nothing against it. */
+export function healthOf(answer: Promise<unknown>): Promise<TierHealth> {
+  return answer.then(
+    () => 'up' as const,
+    (error: unknown) => (error instanceof OverloadedError ? 'up' : 'down'),
+  );
 }
 
 /** By code, as messages may quote what was sent. */

@@ -1,9 +1,16 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { performance } from 'node:perf_hooks';
-import { IdempotencySetupError, StoreUnavailableError } from '../core/errors';
-import { recordId, type Claim, type IdempotencyRecord, type Outcome, type RecordId } from '../core/record';
+import { IdempotencySetupError, StoreUnavailableError, UnrecordedOutcomeError } from '../core/errors';
+import {
+  isPending,
+  recordId,
+  type Claim,
+  type IdempotencyRecord,
+  type Outcome,
+  type RecordId,
+} from '../core/record';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore, StorePhase } from '../core/store';
-import type { HealthReport, TierHealth } from '../observability/health';
+import type { HealthReport } from '../observability/health';
 import { IdempotencyMetrics } from '../observability/metrics';
 import { MODULE_SETTINGS } from '../options/module-settings';
 import type { ModuleSettings } from '../options/resolve';
@@ -14,19 +21,8 @@ import { PostgresProvider } from './postgres/postgres.provider';
 import type { PostgresStore } from './postgres/postgres.store';
 import { RedisProvider } from './redis/redis.provider';
 import type { CacheEntry, RedisStore } from './redis/redis.store';
-import { TierGate } from './tier';
-
-interface Tiers {
-  readonly name: 'postgres' | 'redis';
-  /** The only store whose answer may let a handler run. */
-  readonly arbiter: IdempotencyStore;
-  readonly gate: TierGate;
-  /** Finished responses and in-flight hints, kept for `ttl` ms; may be empty, stale or gone. */
-  readonly cache: { readonly store: RedisStore; readonly gate: TierGate; readonly ttl: number } | undefined;
-  /** Milliseconds for which an outcome that the arbiter could not take is tried again. */
-  readonly retention: number;
-  readonly pending: PendingWrites;
-}
+import { healthOf, TierGate } from './tier';
+import { fromCache, type Tiers } from './tiers';
 
 /** Asks a store for a sign of life: no such record exists. */
 const PROBE = recordId('health', 'probe');
@@ -73,11 +69,11 @@ export class TieredStoreService implements IdempotencyStore {
   async claim(request: ClaimRequest): Promise<ClaimResult> {
     const cached = this.recall(request.id);
     const early = await hedged(cached);
-    if (early && !isPending(early) && this.answers(early, request)) return { claimed: false, record: early };
+    if (early && !isPending(early) && this.answers(early, request)) return fromCache(early);
 
     let result: ClaimResult;
     try {
-      if (this.tiers.pending.holds(request.id)) await this.tiers.pending.settle(request.id);
+      await this.settlePending(request.id);
       result = await this.askArbiter('claim', () => this.tiers.arbiter.claim(request));
     } catch (error) {
       if (!(error instanceof StoreUnavailableError)) throw error;
@@ -86,7 +82,7 @@ export class TieredStoreService implements IdempotencyStore {
         this.tiers.pending.release({ ...request, fence: 0, attempt: 0 }, this.tiers.retention);
       }
       const late = await cached;
-      if (late && this.answers(late, request)) return { claimed: false, record: late };
+      if (late && this.answers(late, request)) return fromCache(late);
       throw error;
     }
     if (!result.claimed) {
@@ -143,7 +139,8 @@ export class TieredStoreService implements IdempotencyStore {
   }
 
   async find(id: RecordId): Promise<IdempotencyRecord | undefined> {
-    const cached = await this.recall(id);
+    const recalled = this.recall(id);
+    const cached = await hedged(recalled);
     if (cached?.state === 'completed' && !cached.pending) return cached;
     try {
       if (cached && isPending(cached)) await this.tiers.pending.settle(id);
@@ -151,7 +148,8 @@ export class TieredStoreService implements IdempotencyStore {
       if (record) this.refill(record);
       return record;
     } catch (error) {
-      if (cached && error instanceof StoreUnavailableError) return cached;
+      const late = error instanceof StoreUnavailableError ? await recalled : undefined;
+      if (late) return late;
       throw error;
     }
   }
@@ -172,13 +170,8 @@ export class TieredStoreService implements IdempotencyStore {
 
   /** Asks each tier over the path that requests take. */
   async health(): Promise<HealthReport> {
-    const up = (answer: Promise<unknown>): Promise<TierHealth> =>
-      answer.then(
-        () => 'up' as const,
-        () => 'down' as const,
-      );
-    const arbiter = up(this.askArbiter('ping', () => this.tiers.arbiter.find(PROBE)));
-    const cache = this.tiers.cache && up(this.askCache('ping', (store) => store.find(PROBE)));
+    const arbiter = healthOf(this.askArbiter('ping', () => this.tiers.arbiter.find(PROBE)));
+    const cache = this.tiers.cache && healthOf(this.askCache('ping', (store) => store.find(PROBE)));
     if (this.tiers.name === 'redis') return { redis: await arbiter, postgres: 'disabled' };
     return { redis: (await cache) ?? 'disabled', postgres: await arbiter };
   }
@@ -295,6 +288,17 @@ export class TieredStoreService implements IdempotencyStore {
     );
   }
 
+  /**
+   * Brings an outcome of this key that waits in memory to the arbiter.
+   * @throws UnrecordedOutcomeError if it still cannot be brought there: its handler has run
+   */
+  private async settlePending(id: RecordId): Promise<void> {
+    if (!this.tiers.pending.holds(id)) return;
+    await this.tiers.pending.settle(id).catch((error: unknown) => {
+      throw error instanceof StoreUnavailableError ? new UnrecordedOutcomeError(error) : error;
+    });
+  }
+
   private askArbiter<T>(operation: string, call: () => Promise<T>): Promise<T> {
     return this.tiers.gate.ask(operation, call);
   }
@@ -309,9 +313,4 @@ export class TieredStoreService implements IdempotencyStore {
     }
     return cache.gate.ask(operation, () => call(cache.store));
   }
-}
-
-/** Redis' word alone: Postgres did not have it when it was written, and another claim may have won the key since. */
-function isPending(record: IdempotencyRecord): boolean {
-  return record.state === 'completed' && record.pending;
 }

@@ -70,6 +70,13 @@ class ProblemController {
     return `run ${++runs}`;
   }
 
+  @Post('alone')
+  @Idempotent({ maxWaiters: 0 })
+  async alone(): Promise<number> {
+    await held?.pass();
+    return ++runs;
+  }
+
   @Post('of-another-type')
   @Header('Content-Type', 'text/csv')
   @Header('Content-Disposition', 'attachment')
@@ -239,6 +246,7 @@ describe.each<Platform>(['express', 'fastify'])('problems on %s', (platform) => 
       },
     },
     in_flight: { status: 409, retryAfter: true, provoke: () => inFlight(app) },
+    overloaded: { status: 503, retryAfter: true, provoke: () => inFlight(app, '/alone') },
     outcome_unknown: {
       status: 409,
       retryAfter: false,

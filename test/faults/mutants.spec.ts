@@ -97,7 +97,7 @@ describe('the rig finds out', () => {
     'a completion after the response (%s): a client has seen what no retry will get',
     async (route, promise) => {
       await start({
-        file: 'lib/core/protocol.ts',
+        file: 'lib/core/claimed-executions.ts',
         from: 'const completion = await this.store.complete(claim, outcome, heldUntil).catch((error: unknown) => {',
         to: `void this.store.complete(claim, outcome, heldUntil).catch(() => undefined);
         return { kind: 'executed', outcome, recorded: true };

@@ -98,7 +98,7 @@ export async function openProcess(
     metrics,
   );
   await store.open();
-  const protocol = new Protocol(store, metrics);
+  const protocol = new Protocol(store, metrics, settings.bounds);
   return {
     store,
     service: new IdempotencyService(protocol, store, settings.defaults),

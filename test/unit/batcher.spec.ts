@@ -15,15 +15,22 @@ class Expired extends Error {
 
 interface Flush {
   readonly items: readonly Item[];
+  readonly onStart: () => void;
   readonly onSend: () => void;
   readonly answer: (error?: Error) => void;
 }
 
 /** A batcher whose batches the test answers by hand. */
-function byHand(bounds: Partial<BatchBounds> = {}, timeout = 30_000, expires = false, afterTurn = false) {
+function byHand(
+  bounds: Partial<BatchBounds> = {},
+  timeout = 30_000,
+  expires = false,
+  afterTurn = false,
+  max?: number,
+) {
   const flushes: Flush[] = [];
   const batcher = new Batcher<Item, string>({
-    send: (items, deadline, onSend) =>
+    send: (items, deadline, { onStart, onSend }) =>
       new Promise((resolve, reject) => {
         if (expires) setTimeout(() => reject(new Error('late')), deadline - performance.now());
         const answer = (error?: Error): void => {
@@ -32,7 +39,7 @@ function byHand(bounds: Partial<BatchBounds> = {}, timeout = 30_000, expires = f
           else if (items.some(({ poisoned }) => poisoned)) reject(new Refusal('poisoned'));
           else resolve(items.map(({ key }) => `${key} done`));
         };
-        flushes.push({ items, onSend, answer });
+        flushes.push({ items, onStart, onSend, answer });
       }),
     keyOf: ({ key }) => key,
     bytesOf: ({ bytes }) => bytes,
@@ -41,6 +48,7 @@ function byHand(bounds: Partial<BatchBounds> = {}, timeout = 30_000, expires = f
     timeout,
     bounds: { items: 4, bytes: 100, inFlight: 1, ...bounds },
     afterTurn,
+    queue: max === undefined ? undefined : { max, full: () => new Error('full') },
   });
   const add = (key: string, more: Partial<Item> = {}) => batcher.add({ key, bytes: 1, ...more });
   const sent = (): string[] => flushes.map(({ items }) => items.map(({ key }) => key).join(' '));
@@ -182,6 +190,52 @@ describe('Batcher', () => {
     expect(sent()).toEqual(['x', 'a b', 'b']);
     flushes[2]?.answer();
     await expect(late).resolves.toBe('b done');
+  });
+
+  it('gives a batch that begins late as long as one that begins at once', async () => {
+    const { add, flushes } = byHand({}, 100);
+    const added = add('a');
+    await new Promise((resolve) => setTimeout(resolve, 60));
+    flushes[0]?.onStart();
+    await new Promise((resolve) => setTimeout(resolve, 60));
+    flushes[0]?.answer();
+    await expect(added).resolves.toBe('a done');
+  });
+
+  it('turns away what finds its queue full', async () => {
+    const { add, sent, settled } = byHand({}, 30_000, false, false, 2);
+    const added = ['a', 'b', 'c'].map((key) => add(key));
+    await expect(add('d')).rejects.toThrow('full');
+    await settled(added);
+    expect(sent()).toEqual(['a', 'b c']);
+  });
+
+  it('turns away at once what cannot be sent in time, going by the batches before it', async () => {
+    const { add, flushes, settled } = byHand({ items: 1 }, 400, false, false, 100);
+    const first = add('x');
+    flushes[0]?.onStart();
+    const queued = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'].map((key) => add(key));
+    const all = Promise.allSettled(queued);
+    const last = expect(queued.at(-1)).rejects.toThrow('expired, not sent');
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    flushes[0]?.answer(); // so each takes 100 ms at least, and the last of eight cannot begin within 400 ms
+    await first;
+    await last;
+    expect(flushes.length).toBeLessThan(3); // those before it are still under way
+    await settled(queued);
+    expect(outcomes(await all)[0]).toBe('a done');
+  });
+
+  it('reads what was answered before it gives an item up that a busy process has left waiting', async () => {
+    const { add, flushes } = byHand({}, 50);
+    const added = add('a');
+    setImmediate(() => {
+      const until = performance.now() + 120;
+      while (performance.now() < until); // the timer is due when this ends
+      process.nextTick(() => undefined);
+      setImmediate(() => flushes[0]?.answer());
+    });
+    await expect(added).resolves.toBe('a done');
   });
 
   it('calls an item not sent that was handed on but waited for a connection', async () => {

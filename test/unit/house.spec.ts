@@ -10,7 +10,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   store: ['core', 'store/redis', 'store/postgres', 'observability', 'options'],
   'store/redis': ['core', 'store/batching', 'observability', 'options'],
   'store/postgres': ['core', 'store/batching', 'observability', 'options'],
-  'store/batching': [],
+  'store/batching': ['core'],
   core: ['observability', 'options'],
   observability: [],
   options: [],

@@ -13,6 +13,7 @@ const CODES: Record<IdempotencyErrorCode, boolean> = {
   outcome_not_stored: false,
   outcome_not_recorded: true,
   store_unavailable: true,
+  overloaded: true,
 };
 
 /** The rows of the table in docs/problems.md, by type. */

@@ -1,24 +1,46 @@
 import { performance } from 'node:perf_hooks';
+import { inBackground } from '../../core/background';
+import { QueueEstimate } from './queue-estimate';
 
 export interface BatcherOptions<Item, Result> {
   /**
    * Sends one batch and answers with one result per item, in their order.
-   * @param deadline monotonic time (ms) after which nobody waits for the batch any more
-   * @param onSend to be called as soon as the batch may take effect
+   * @param deadline monotonic time (ms) by which the batch must have begun, if `progress` is told of that
    */
-  readonly send: (items: readonly Item[], deadline: number, onSend: () => void) => Promise<readonly Result[]>;
+  readonly send: (
+    items: readonly Item[],
+    deadline: number,
+    progress: BatchProgress,
+  ) => Promise<readonly Result[]>;
   /** Two items of one key never share a batch; without it, they may. */
   readonly keyOf?: (item: Item) => string;
   readonly bytesOf: (item: Item) => number;
   /** True for an error that says that the batch, which was sent, had no effect, and may be due to one of its items. */
   readonly isRefusal: (error: unknown) => boolean;
-  /** What an item is rejected with at its deadline; `sent` is false if it cannot have taken effect. */
-  readonly expired: (sent: boolean) => Error;
-  /** Milliseconds from when an item is added, after which it is rejected. */
+  /**
+   * What an item is rejected with at its deadline; `sent` is false if it cannot have taken effect.
+   * @param addedAt monotonic time (ms)
+   */
+  readonly expired: (sent: boolean, addedAt: number) => Error;
+  /** Milliseconds from when an item is added, and again from when its batch begins, after which it is rejected. */
   readonly timeout: number;
+  /** Bounds the queue. @default all wait until their deadline */
+  readonly queue?: {
+    readonly max: number;
+    /** @param addedAt monotonic time (ms) */
+    readonly full: (addedAt: number) => Error;
+  };
   readonly bounds: BatchBounds;
   /** Whether even a lone item waits for the end of the turn of the event loop: what is done with the others goes first. */
   readonly afterTurn?: boolean;
+}
+
+/** To be told of what becomes of a batch. */
+export interface BatchProgress {
+  /** What it waited for is there: from now on its items have `timeout` ms. */
+  readonly onStart: () => void;
+  /** It may take effect. */
+  readonly onSend: () => void;
 }
 
 export interface BatchBounds {
@@ -35,7 +57,8 @@ const MARGIN = 5;
 
 interface Entry<Item, Result> {
   readonly item: Item;
-  readonly deadline: number;
+  readonly addedAt: number;
+  deadline: number;
   readonly resolve: (result: Result) => void;
   readonly reject: (error: unknown) => void;
   sent: boolean;
@@ -55,21 +78,43 @@ export class Batcher<Item, Result> {
   private flushing = false;
   /** Whether the last batch had more than one item. */
   private meeting = false;
+  private readonly estimate = new QueueEstimate();
 
   constructor(private readonly options: BatcherOptions<Item, Result>) {}
 
   /** @returns the result of this item; rejects by its deadline, whatever becomes of its batch */
   add(item: Item): Promise<Result> {
     return new Promise((resolve, reject) => {
-      const { timeout } = this.options;
-      const deadline = performance.now() + timeout;
-      const entry: Entry<Item, Result> = { item, deadline, resolve, reject, sent: false, settled: false };
+      const { timeout, queue } = this.options;
+      const addedAt = performance.now();
+      const deadline = addedAt + timeout;
+      const ahead = this.queue.length;
+      if (queue && (ahead >= queue.max || this.startOf(ahead, addedAt) > deadline)) {
+        reject(ahead >= queue.max ? queue.full(addedAt) : this.options.expired(false, addedAt));
+        return;
+      }
+      const entry: Entry<Item, Result> = {
+        item,
+        addedAt,
+        deadline,
+        resolve,
+        reject,
+        sent: false,
+        settled: false,
+      };
       this.waiting.add(entry);
-      this.timer ??= setTimeout(this.expire, timeout);
       this.queue.push(entry);
-      this.flushSoon();
+      inBackground(() => {
+        this.timer ??= setTimeout(this.expireSoon, timeout);
+        this.flushSoon();
+      });
     });
   }
+
+  /** A process that was busy reads first what was answered meanwhile. */
+  private readonly expireSoon = (): void => {
+    setImmediate(this.expire);
+  };
 
   private readonly expire = (): void => {
     this.timer = undefined;
@@ -77,10 +122,10 @@ export class Batcher<Item, Result> {
     const now = performance.now() + 1;
     for (const entry of this.waiting) {
       if (entry.deadline > now) {
-        this.timer = setTimeout(this.expire, entry.deadline - now);
+        this.timer = setTimeout(this.expireSoon, entry.deadline - now);
         return;
       }
-      this.fail(entry, this.options.expired(entry.sent));
+      this.fail(entry, this.options.expired(entry.sent, entry.addedAt));
     }
   };
 
@@ -125,9 +170,27 @@ export class Batcher<Item, Result> {
       this.inFlight++;
       void this.send(batch).finally(() => {
         this.inFlight--;
+        this.giveUpLate();
         this.flushSoon();
       });
     }
+  }
+
+  private startOf(ahead: number, now: number): number {
+    const { items, inFlight } = this.options.bounds;
+    return this.estimate.startOf(ahead, items * inFlight, now);
+  }
+
+  /** What cannot be sent in time, as far as the last batches tell, is told so at once. */
+  private giveUpLate(): void {
+    const { queue, expired } = this.options;
+    if (!queue || this.queue.length === 0) return;
+    const now = performance.now();
+    this.queue.forEach((entry, ahead) => {
+      if (!entry.settled && this.startOf(ahead, now) > entry.deadline)
+        this.fail(entry, expired(false, entry.addedAt));
+    });
+    this.queue = this.queue.filter((entry) => !entry.settled);
   }
 
   /** The first in the queue that fit together; the others keep their order. */
@@ -157,15 +220,27 @@ export class Batcher<Item, Result> {
     return batch;
   }
 
+  /** The oldest deadline stays the first of all that wait: this one is later than any of theirs. */
+  private postpone(entry: Entry<Item, Result>, deadline: number): void {
+    if (entry.settled) return;
+    entry.deadline = deadline;
+    this.waiting.delete(entry);
+    this.waiting.add(entry);
+  }
+
   /**
-   * Never rejects. A batch is given up before the first deadline in it: what is told to have failed must not take effect
-   * later, where nobody gives it back. The others are sent again.
+   * Never rejects. A batch that has not begun is given up before the first deadline in it: what is told to have failed
+   * must not take effect later, where no one gives it back. The others are queued again.
    */
   private async send(batch: readonly Entry<Item, Result>[]): Promise<void> {
     const waiting = batch.filter((entry) => !entry.settled);
     if (waiting.length === 0) return;
     const before = new Set(waiting.filter((entry) => entry.sent));
-    const progress = { sent: false };
+    const progress: { startedAt?: number; sent: boolean } = { sent: false };
+    const onStart = (): void => {
+      progress.startedAt = performance.now();
+      for (const entry of waiting) this.postpone(entry, progress.startedAt + this.options.timeout + MARGIN);
+    };
     const onSend = (): void => {
       progress.sent = true;
       for (const entry of waiting) entry.sent = true;
@@ -173,13 +248,14 @@ export class Batcher<Item, Result> {
     const deadline = Math.min(...waiting.map((entry) => entry.deadline)) - MARGIN;
     try {
       const items = waiting.map((entry) => entry.item);
-      const results = await this.options.send(items, deadline, onSend);
+      const results = await this.options.send(items, deadline, { onStart, onSend });
+      if (progress.startedAt !== undefined) this.estimate.took(performance.now() - progress.startedAt);
       waiting.forEach((entry, index) => this.fulfil(entry, results[index] as Result));
     } catch (error) {
       if (progress.sent && waiting.length > 1 && this.options.isRefusal(error)) {
         for (const entry of waiting) entry.sent = before.has(entry);
         await Promise.all(waiting.map((entry) => this.send([entry])));
-      } else if (performance.now() >= deadline - MARGIN) {
+      } else if (progress.startedAt === undefined && performance.now() >= deadline - MARGIN) {
         this.retry(waiting, deadline, error);
       } else {
         for (const entry of waiting) this.fail(entry, error);

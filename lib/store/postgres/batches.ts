@@ -1,6 +1,6 @@
-import { IdempotencySetupError, StoreUnavailableError } from '../../core/errors';
+import { IdempotencySetupError, OverloadedError, StoreUnavailableError } from '../../core/errors';
 import type { Durability } from '../../options/idempotency.options';
-import { Batcher, type BatchBounds } from '../batching/batcher';
+import { Batcher, type BatchBounds, type BatcherOptions } from '../batching/batcher';
 import { DeadlineError } from './failures';
 import type { PostgresConnection, Run } from './postgres.connection';
 import type { RecordRow } from './row';
@@ -58,6 +58,7 @@ export class Batches {
     private readonly table: string,
     private readonly retention: number,
     bounds: BatchBounds = BATCH_BOUNDS,
+    private readonly maxQueuedClaims = Infinity,
   ) {
     // Apart, as all claims of one batch share its commit.
     this.claims = { durable: this.claimer('durable', bounds), fast: this.claimer('fast', bounds) };
@@ -103,7 +104,9 @@ export class Batches {
 
   private claimer(durability: Durability, bounds: BatchBounds): Batcher<ClaimItem, ClaimRow | undefined> {
     const size = ({ scope, key }: ClaimItem): number => 4 * (scope.length + key.length);
-    return this.batcher('claim', bounds, size, (run, items) => this.claim(run, items, durability));
+    const full = (): Error => new OverloadedError('postgres', 'claim', 'claims_queued');
+    const queue = { max: this.maxQueuedClaims, full };
+    return this.batcher('claim', bounds, size, (run, items) => this.claim(run, items, durability), queue);
   }
 
   private batcher<Item extends Named, Result>(
@@ -111,21 +114,30 @@ export class Batches {
     bounds: BatchBounds,
     bytesOf: (item: Item) => number,
     send: (run: Run, items: readonly Item[]) => Promise<Result[]>,
+    queue?: BatcherOptions<Item, Result>['queue'],
   ): Batcher<Item, Result> {
-    const { timeout } = this.connection;
+    const { connection } = this;
+    const { timeout } = connection;
     return new Batcher<Item, Result>({
-      send: (items, deadline, onSend) => {
-        return send(this.connection.operation(operation, { deadline, onSend }), items);
-      },
+      send: (items, deadline, progress) =>
+        send(connection.operation(operation, { deadline, ...progress }), items),
       keyOf: ({ id }) => id,
       bytesOf,
       // What Postgres has answered with an error had no effect, also where it says that it cannot now.
       isRefusal: (error) =>
         error instanceof StoreUnavailableError ? !error.sent : !(error instanceof IdempotencySetupError),
-      expired: (sent) =>
-        new StoreUnavailableError('postgres', operation, new DeadlineError('the statement', timeout), sent),
+      expired: (sent, addedAt) =>
+        sent || connection.isDownSince(addedAt)
+          ? new StoreUnavailableError(
+              'postgres',
+              operation,
+              new DeadlineError('the statement', timeout),
+              sent,
+            )
+          : new OverloadedError('postgres', operation, 'claims_late'),
       timeout,
       bounds,
+      queue,
     });
   }
 

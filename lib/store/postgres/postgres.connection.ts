@@ -2,14 +2,19 @@ import { Logger } from '@nestjs/common';
 import { hash } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Client, Pool, PoolClient, PoolConfig, QueryConfig, QueryResult } from 'pg';
+import type { Client, Pool, PoolClient, QueryConfig, QueryResult } from 'pg';
 import type { DataSource } from 'typeorm';
-import { IdempotencySetupError, StoreUnavailableError } from '../../core/errors';
+import { inBackground } from '../../core/background';
+import { OverloadedError, StoreUnavailableError } from '../../core/errors';
+import { Lanes } from '../batching/lanes';
 import { cancelStatement } from './cancel';
 import { DeadlineError, failureOf, setupError, type Failure } from './failures';
+import { laneLimits, laneOf } from './lanes';
+import { destroy, destroySocket, ownPool } from './pool';
+import { Wire } from './wire';
 
 export interface PostgresConnectionOptions {
-  /** Milliseconds that one operation may take: the wait for a connection, connecting, and all its statements. */
+  /** Milliseconds that one operation may take with Postgres: connecting, and all its statements. So long it may also wait for its turn. */
   readonly timeout: number;
   /** Connections of the module's own pool at most. */
   readonly poolSize: number;
@@ -18,7 +23,7 @@ export interface PostgresConnectionOptions {
 }
 
 /**
- * Sends the statements of one operation, all under one deadline.
+ * Sends the statements of one operation, all under one deadline, which begins with its turn.
  * Numbers come as `number`, booleans as `boolean`, everything else as the text that Postgres sent.
  */
 export type Run = <Row>(text: string, values: readonly unknown[]) => Promise<Row[]>;
@@ -26,8 +31,10 @@ export type Run = <Row>(text: string, values: readonly unknown[]) => Promise<Row
 export interface OperationOptions {
   /** In milliseconds, if not the connection's own. */
   readonly timeout?: number;
-  /** Monotonic time (ms), if the operation began before its first statement. */
+  /** Monotonic time (ms) by which it must have its turn. @default `timeout` from now */
   readonly deadline?: number;
+  /** Called when it has its turn: from now on Postgres has `timeout` ms. */
+  readonly onStart?: () => void;
   /** Called before a statement is sent, from when on it may take effect. */
   readonly onSend?: () => void;
 }
@@ -50,6 +57,9 @@ const CLOSE_TIMEOUT = 1_000;
 export class PostgresConnection {
   private readonly logger = new Logger('Idempotency');
   private readonly pool: Pool;
+  /** Never more than there are connections: what waits, waits here, by lanes, and not in the pool. */
+  private readonly lanes: Lanes;
+  private readonly wire = new Wire();
   /** Milliseconds that an operation may take, unless it says otherwise. */
   readonly timeout: number;
   /** Every client whose socket may be open, also those that are still connecting. */
@@ -70,7 +80,8 @@ export class PostgresConnection {
   ) {
     this.timeout = timeout;
     this.prepares = preparedStatements;
-    this.pool = this.duplicate(applicationPool(dataSource), poolSize);
+    this.pool = ownPool(dataSource, poolSize, timeout, this.clients);
+    this.lanes = new Lanes(laneLimits(poolSize));
     this.pool.on('error', (error) =>
       this.logger.debug(`An idle Postgres connection was lost: ${error.message}`),
     );
@@ -85,12 +96,24 @@ export class PostgresConnection {
    */
   operation(
     name: string,
-    { timeout = this.timeout, deadline = performance.now() + timeout, onSend }: OperationOptions = {},
+    {
+      timeout = this.timeout,
+      deadline = performance.now() + timeout,
+      onStart,
+      onSend,
+    }: OperationOptions = {},
   ): Run {
+    const turn: Turn = { lane: laneOf(name), began: performance.now(), deadline, timeout, started: false };
+    const start = (): void => {
+      if (turn.started) return;
+      turn.started = true;
+      turn.deadline = performance.now() + timeout;
+      onStart?.();
+    };
     return async <Row>(text: string, values: readonly unknown[]) => {
       let everSent = false;
       for (let transients = 0; ;) {
-        const attempt = await this.attempt<Row>(text, values, deadline, timeout, onSend);
+        const attempt = await inBackground(() => this.attempt<Row>(text, values, turn, start, onSend));
         if ('rows' in attempt) return attempt.rows;
 
         const { error, failure, worthAnother, sent } = attempt;
@@ -98,13 +121,21 @@ export class PostgresConnection {
         if (failure === 'refused') throw error;
         if (failure === 'setup') throw setupError(error);
         if (failure === 'unprepared') this.stopPreparing();
+        if (failure === 'queued' && !this.closing && !this.wire.isDownSince(turn.began)) {
+          throw new OverloadedError('postgres', name, 'claims_late', everSent);
+        }
         if (failure === 'transient' && ++transients <= TRANSIENT_RETRIES) {
           await delay(Math.random() * 5 * transients);
-        } else if (!worthAnother || this.closing || performance.now() >= deadline) {
+        } else if (!worthAnother || this.closing || performance.now() >= turn.deadline) {
           throw new StoreUnavailableError('postgres', name, error, everSent);
         }
       }
     };
+  }
+
+  /** Whether Postgres has failed on the wire since then (monotonic, ms), and not answered after that. */
+  isDownSince(time: number): boolean {
+    return this.wire.isDownSince(time);
   }
 
   /** Ends the pool. After a second at most no socket is left open, even if Postgres does not answer. */
@@ -115,16 +146,48 @@ export class PostgresConnection {
   private async attempt<Row>(
     text: string,
     values: readonly unknown[],
-    deadline: number,
-    timeout: number,
+    turn: Turn,
+    start: () => void,
     onSend?: () => void,
   ): Promise<Attempt<Row>> {
-    let client: PoolClient;
+    const { lane } = turn;
+    const queued = this.lanes.enter(lane);
+    if (queued) {
+      try {
+        await this.within(queued.entered, turn.deadline, 'the wait for a connection', turn.timeout);
+      } catch (error) {
+        queued.giveUp();
+        return { error, failure: 'queued', worthAnother: false, sent: false };
+      }
+    }
+    start();
+    const pending = this.pool.connect();
     try {
-      client = await this.checkOut(deadline, timeout);
+      const client = await this.within(pending, turn.deadline, 'the wait for a connection', turn.timeout);
+      const attempt = await this.send<Row>(client, text, values, turn, onSend);
+      this.lanes.leave(lane);
+      return attempt;
     } catch (error) {
+      this.wire.failed();
+      // Given up, but the pool does not know: it may still hand over a client.
+      void pending
+        .then(
+          (late) => late.release(),
+          () => undefined,
+        )
+        .finally(() => this.lanes.leave(lane));
       return { error, failure: 'unavailable', worthAnother: false, sent: false };
     }
+  }
+
+  /** Never rejects. Takes care of the client. */
+  private async send<Row>(
+    client: PoolClient,
+    text: string,
+    values: readonly unknown[],
+    { deadline, timeout }: Turn,
+    onSend?: () => void,
+  ): Promise<Attempt<Row>> {
     const query = (config: QueryConfig): Promise<QueryResult> =>
       this.within(client.query(config), deadline, 'the statement', timeout);
     const name = this.prepares ? nameOf(text) : undefined;
@@ -135,11 +198,14 @@ export class PostgresConnection {
       sent = true;
       const result = await query({ name, text, values: [...values] });
       this.proven.add(client);
+      this.wire.answered();
       client.release();
       return { rows: result.rows as Row[] };
     } catch (error) {
       withhold(error);
       const failure = failureOf(error);
+      if (failure === 'connection' || failure === 'unavailable') this.wire.failed();
+      else this.wire.answered();
       if (failure !== 'connection') {
         client.release();
         // Postgres has said no, so the statement had no effect.
@@ -172,48 +238,6 @@ export class PostgresConnection {
     );
   }
 
-  private async checkOut(deadline: number, timeout: number): Promise<PoolClient> {
-    const pending = this.pool.connect();
-    try {
-      return await this.within(pending, deadline, 'the wait for a connection', timeout);
-    } catch (error) {
-      // Given up, but the pool does not know: it may still hand over a client.
-      pending.then(
-        (late) => late.release(),
-        () => undefined,
-      );
-      throw error;
-    }
-  }
-
-  private duplicate(original: ApplicationPool, max: number): Pool {
-    const { options } = original;
-    const { clients } = this;
-    const TrackedClient = class extends original.Client {
-      constructor(config?: PoolConfig) {
-        super(config);
-        clients.add(this);
-        this.on('error', () => undefined); // the statement under way, or the pool, is told as well
-        this.once('end', () => clients.delete(this));
-      }
-    };
-    const Pool = original.constructor as new (options: DuplicateConfig) => Pool;
-    return new Pool({
-      ...options,
-      password: options.password, // not enumerable in a pool's options
-      application_name: `${options.application_name ?? ''} idempotency`.trim(),
-      Client: TrackedClient,
-      max,
-      min: 0,
-      connectionTimeoutMillis: this.timeout, // also bounds the wait in the pool's queue
-      query_timeout: 0, // ours covers more
-      keepAlive: true,
-      types: { getTypeParser },
-      binary: false,
-      pipeline: false,
-    });
-  }
-
   private async shutDown(): Promise<void> {
     const ended = [...this.clients].map((client) => new Promise((resolve) => client.once('end', resolve)));
     const closed = Promise.all([this.pool.end(), ...ended]);
@@ -226,11 +250,15 @@ export class PostgresConnection {
     for (const reject of this.waiting) reject(new Error('the connection is closed'));
   }
 
-  /** Settles as `promise` does, or rejects at the deadline, or when the connection is closed. */
+  /**
+   * Settles as `promise` does, or rejects at the deadline, or when the connection is closed. A process that was busy
+   * finds its timer due before it has read what Postgres has answered meanwhile, so what has arrived is read first.
+   */
   private within<T>(promise: Promise<T>, deadline: number, what: string, timeout: number): Promise<T> {
     return new Promise((resolve, reject) => {
       const left = Math.max(0, deadline - performance.now());
-      const timer = setTimeout(() => settle(() => reject(new DeadlineError(what, timeout))), left);
+      const giveUp = (): void => settle(() => reject(new DeadlineError(what, timeout)));
+      const timer = setTimeout(() => setImmediate(giveUp), left);
       const settle = (outcome: () => void): void => {
         clearTimeout(timer);
         this.waiting.delete(reject);
@@ -245,50 +273,28 @@ export class PostgresConnection {
   }
 }
 
+/** One operation's way through the lanes. */
+interface Turn {
+  readonly lane: number;
+  /** Monotonic time (ms). */
+  readonly began: number;
+  readonly timeout: number;
+  started: boolean;
+  /** Monotonic time (ms) by which it must have its turn; once it has, by which Postgres must have answered. */
+  deadline: number;
+}
+
 type Attempt<Row> =
   | { readonly rows: Row[] }
   | {
       readonly error: unknown;
-      readonly failure: Failure;
+      /** `queued`: it never had its turn. */
+      readonly failure: Failure | 'queued';
       /** Only this one connection was found dead. */
       readonly worthAnother: boolean;
       /** The statement may have taken effect. */
       readonly sent: boolean;
     };
-
-/** What pg takes, including what its types do not know yet. */
-type DuplicateConfig = PoolConfig & { binary: boolean; pipeline: boolean };
-
-interface ApplicationPool {
-  readonly options: PoolConfig;
-  readonly Client: new (config?: PoolConfig) => Client;
-}
-
-/** The pool under the DataSource; with replication, the master's. */
-function applicationPool(dataSource: DataSource): ApplicationPool {
-  const { master } = dataSource.driver as { master?: ApplicationPool };
-  if (!master) {
-    throw new IdempotencySetupError(
-      'the DataSource is not initialized yet. Initialize it before the application starts.',
-    );
-  }
-  return master;
-}
-
-/** Our own, as an application may have changed pg's global type parsers. */
-function getTypeParser(oid: number): (text: string) => unknown {
-  switch (oid) {
-    case 16: // boolean
-      return (text) => text === 't';
-    case 20: // bigint
-    case 21: // smallint
-    case 23: // integer
-    case 701: // double precision
-      return Number;
-    default:
-      return (text) => text;
-  }
-}
 
 const names = new Map<string, string>();
 
@@ -300,16 +306,6 @@ function nameOf(text: string): string {
     names.set(text, name);
   }
   return name;
-}
-
-/** Never back to the pool as healthy: the reply to our statement may still come over this socket. */
-function destroy(client: PoolClient, error: unknown): void {
-  client.release(error instanceof Error ? error : true);
-  destroySocket(client);
-}
-
-function destroySocket(client: Client | PoolClient): void {
-  (client as { connection?: { stream?: { destroy(): void } } }).connection?.stream?.destroy();
 }
 
 /** Postgres quotes rows and parameters in these, and with them keys and bodies, which do not belong in logs. */

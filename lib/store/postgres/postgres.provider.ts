@@ -35,7 +35,7 @@ export class PostgresProvider {
    * @throws IdempotencySetupError if the application has no such DataSource, or it lacks the table
    */
   async open(): Promise<PostgresStore | undefined> {
-    const { postgres, encryption } = this.settings;
+    const { postgres, encryption, bounds } = this.settings;
     if (!postgres) {
       this.metrics.tierDisabled('postgres');
       return undefined;
@@ -56,7 +56,11 @@ export class PostgresProvider {
       });
       this.cleanup.start();
     }
-    return new PostgresStore(this.connection, names, { retention, seal: sealOf(encryption) });
+    return new PostgresStore(this.connection, names, {
+      retention,
+      seal: sealOf(encryption),
+      maxQueuedClaims: bounds.maxQueuedClaims,
+    });
   }
 
   /** Ends the cleanup and closes our own pool; the application's stays as it is. */

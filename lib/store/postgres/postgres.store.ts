@@ -1,6 +1,5 @@
 import { Logger } from '@nestjs/common';
-import { performance } from 'node:perf_hooks';
-import { StoreUnavailableError } from '../../core/errors';
+import { OverloadedError, StoreUnavailableError } from '../../core/errors';
 import {
   isOrphaned,
   type Claim,
@@ -23,6 +22,8 @@ export interface PostgresStoreOptions {
   readonly seal?: Seal;
   /** How much goes to Postgres together. @default 256 items, 1 MiB, one batch of each kind at a time */
   readonly batches?: BatchBounds;
+  /** Claims that may wait to go there. @default any number */
+  readonly maxQueuedClaims?: number;
 }
 
 /** Each round is lost only to another claim, completion or expiry of the same key that came first. */
@@ -42,24 +43,25 @@ export class PostgresStore implements IdempotencyStore {
   constructor(
     private readonly connection: PostgresConnection,
     { table }: statements.TableNames,
-    { retention, seal = plainSeal, batches }: PostgresStoreOptions,
+    { retention, seal = plainSeal, batches, maxQueuedClaims }: PostgresStoreOptions,
   ) {
     this.table = table;
     this.retention = retention;
     this.seal = seal;
-    this.batches = new Batches(connection, table, retention, batches);
+    this.batches = new Batches(connection, table, retention, batches, maxQueuedClaims);
   }
 
   async claim(request: ClaimRequest): Promise<ClaimResult> {
-    const startedAt = performance.now();
     const standing = await this.claimBatched(request);
     const claim = standing && claimIn(request, standing);
     if (claim) return { claimed: true, claim };
     const progress = { mayHold: false };
     try {
-      return await this.claimStanding(this.goOn('claim', startedAt), request, standing, progress);
+      return await this.claimStanding(this.connection.operation('claim'), request, standing, progress);
     } catch (error) {
       if (!(error instanceof StoreUnavailableError) || error.sent || !progress.mayHold) throw error;
+      if (error instanceof OverloadedError)
+        throw new OverloadedError('postgres', 'claim', error.reason, true);
       // The statement that failed was not sent, but one before it was, and may have taken the key.
       throw new StoreUnavailableError('postgres', 'claim', error.cause);
     }
@@ -94,14 +96,13 @@ export class PostgresStore implements IdempotencyStore {
   }
 
   async complete(claim: Claim, outcome: Outcome): Promise<CompleteResult> {
-    const startedAt = performance.now();
     const { token, fence } = claim;
     const id = bytes(claim.id.hash);
     const [status, tombstone, headers, body] = outcomeValues(this.seal.close(claim, outcome));
     if (await this.batches.recorded({ id, token, fence, status, tombstone, headers, body }))
       return { recorded: true };
     const values = [id, token, fence, this.retention, status, tombstone, headers, body];
-    return this.completeStanding(this.goOn('complete', startedAt), claim, values);
+    return this.completeStanding(this.connection.operation('complete'), claim, values);
   }
 
   /** What stands is not the unfinished claim, or somebody else has locked it. */
@@ -128,11 +129,10 @@ export class PostgresStore implements IdempotencyStore {
   }
 
   async release(claim: Claim): Promise<boolean> {
-    const startedAt = performance.now();
     const { token, fence } = claim;
     const id = bytes(claim.id.hash);
     if (fence > 0 && (await this.batches.released({ id, token, fence }))) return true;
-    const run = this.goOn('release', startedAt);
+    const run = this.connection.operation('release');
     if (fence === 0) return (await run(statements.abandon(this.table), [id, token])).length > 0;
     return (await run(statements.release(this.table, { waits: true }), [id, token, fence])).length > 0;
   }
@@ -155,11 +155,6 @@ export class PostgresStore implements IdempotencyStore {
       fence,
     ]);
     return row?.existed ?? false;
-  }
-
-  /** The statements after the first, of which most operations need none: under the same deadline. */
-  private goOn(operation: string, startedAt: number): Run {
-    return this.connection.operation(operation, { deadline: startedAt + this.connection.timeout });
   }
 
   private claimBatched(request: ClaimRequest): Promise<ClaimRow | undefined> {

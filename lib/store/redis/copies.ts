@@ -62,7 +62,7 @@ export class Copies {
   ): Batcher<Item, Result> {
     const { connection } = this;
     return new Batcher<Item, Result>({
-      send: (items, _, onSend) =>
+      send: (items, _, { onSend }) =>
         connection.run(operation, (client) => {
           onSend();
           return send(client, items);

@@ -7,6 +7,7 @@ import {
   handleWhen,
   type CircuitBreakerPolicy,
 } from 'cockatiel';
+import { inBackground } from '../../core/background';
 import { StoreUnavailableError } from '../../core/errors';
 import { News } from '../../observability/news';
 import { Backoff } from './backoff';
@@ -157,7 +158,7 @@ export class RedisConnection {
 
   /** Finds out at once what is wrong, instead of at the expense of the next requests. */
   private suspect(): void {
-    if (this.available) void this.probe();
+    if (this.available) void inBackground(() => this.probe());
   }
 
   private lose(reason: string): void {
@@ -197,10 +198,11 @@ export class RedisConnection {
 
   private scheduleProbe(): void {
     if (this.probeTimer || this.closed) return;
-    this.probeTimer = setTimeout(() => {
+    const due = (): void => {
       this.probeTimer = undefined;
       void this.probe();
-    }, this.probePause.next());
+    };
+    this.probeTimer = inBackground(() => setTimeout(due, this.probePause.next()));
     this.probeTimer.unref();
   }
 

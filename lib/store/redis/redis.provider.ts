@@ -26,7 +26,7 @@ export class RedisProvider {
    * @throws IdempotencySetupError if the application has no such connection
    */
   async open(): Promise<RedisStore | undefined> {
-    const { redis, encryption } = this.settings;
+    const { redis, encryption, bounds } = this.settings;
     if (!redis) {
       this.metrics.tierDisabled('redis');
       return undefined;
@@ -37,7 +37,13 @@ export class RedisProvider {
     });
     await this.connection.open();
     const { keyPrefix, ttl } = redis;
-    return new RedisStore({ connection: this.connection, keyPrefix, ttl, seal: sealOf(encryption) });
+    return new RedisStore({
+      connection: this.connection,
+      keyPrefix,
+      ttl,
+      seal: sealOf(encryption),
+      maxQueuedClaims: bounds.maxQueuedClaims,
+    });
   }
 
   /** Closes our own connection; the application's stays as it is. */

@@ -5,6 +5,7 @@ import type { Claim, IdempotencyRecord, Outcome, RecordId } from '../../core/rec
 import { plainSeal, SealError, type Seal } from '../../core/seal';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../../core/store';
 import { decode, encodeRest, ForeignValueError, RANK, toRecord, type StoredValue } from './codec';
+import { ClaimQueue } from './claim-queue';
 import { Copies } from './copies';
 import { evaluate, type Argument, type Reply } from './evaluate';
 import type { RedisConnection } from './redis.connection';
@@ -32,6 +33,8 @@ export interface RedisStoreOptions {
   readonly ttl: number;
   /** What outcomes pass on their way in and out. @default in the clear */
   readonly seal?: Seal;
+  /** Claims that may wait to be sent, where Redis is the arbiter. @default any number */
+  readonly maxQueuedClaims?: number;
 }
 
 /** For how long (ms) the mark of a removed claim keeps its late writes out; no write is accepted that late. */
@@ -45,12 +48,14 @@ export class RedisStore implements IdempotencyStore {
   private readonly logger = new Logger('Idempotency');
   private readonly connection: RedisConnection;
   private readonly copies: Copies;
+  private readonly claims: ClaimQueue;
   private readonly seal: Seal;
   private readonly reported = new Set<string>();
 
   constructor(private readonly options: RedisStoreOptions) {
     this.connection = options.connection;
     this.copies = new Copies(options.connection);
+    this.claims = new ClaimQueue(options.connection, options.maxQueuedClaims);
     this.seal = options.seal ?? plainSeal;
   }
 
@@ -68,7 +73,7 @@ export class RedisStore implements IdempotencyStore {
     const lease = wholeMs(request.lease);
     const rest = encodeRest(request);
     const args = [lease, this.lifetime(lease), takeOver ? 1 : 0, token, fingerprint, rest];
-    const reply = await this.ask('claim', CLAIM, id, args, { droppedIfLate: true });
+    const reply = await this.claims.add(() => this.ask('claim', CLAIM, id, args, { droppedIfLate: true }));
     const record = this.recordOf('claim', id, reply);
     return reply.verdict === VERDICT.done
       ? { claimed: true, claim: claimOf(record) }

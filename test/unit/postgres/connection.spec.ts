@@ -75,7 +75,16 @@ describe('PostgresConnection', () => {
 
     it('opens as many connections as it may, under a name that tells them apart', async () => {
       const { store } = await instance({ poolSize: 3, dataSource: { applicationName: 'shop' } });
-      await Promise.all(Array.from({ length: 30 }, (_, n) => store.find(claimRequest(`key-${n}`).id)));
+      const claims = await Promise.all(
+        Array.from({ length: 30 }, async (_, n) => claimed(await store.claim(claimRequest(`key-${n}`)))),
+      );
+      await Promise.all(
+        claims.flatMap((claim) => [
+          store.find(claim.id),
+          store.renew([claim], 1_000),
+          store.complete(claim, response('done')),
+        ]),
+      );
       expect(await backends('shop idempotency')).toHaveLength(3);
     });
 
@@ -172,7 +181,8 @@ describe('PostgresConnection', () => {
     it('closes within a second or so, and leaves no socket open', async () => {
       const opened = await openInstance(url, { timeout: 10_000, poolSize: 4 });
       const { connection, store } = opened;
-      await Promise.all(Array.from({ length: 4 }, (_, n) => store.find(claimRequest(`key-${n}`).id)));
+      const held = claimed(await store.claim(claimRequest('held')));
+      await Promise.all(Array.from({ length: 4 }, () => store.renew([held], 1_000)));
       const before = sockets();
       await frozen(async () => {
         const hanging = [store.claim(claimRequest('a')), store.claim(claimRequest('b'))];

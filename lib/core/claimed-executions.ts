@@ -1,0 +1,117 @@
+import type { IdempotencyMetrics } from '../observability/metrics';
+import type { Policy } from '../options/resolve';
+import { contextOf, type IdempotencyContext } from './context';
+import { StoreUnavailableError } from './errors';
+import type { InFlightResult } from './in-flight-requests';
+import type { Lease, LeaseManager } from './lease';
+import type { Claim, CompletedRecord, InProgressRecord, Outcome, RecordId } from './record';
+import { inFlight, mismatch, notRecorded } from './refusals';
+import type { IdempotencyStore } from './store';
+import type { WaitingRequest } from './waiting-room';
+
+export interface ProtectedRequest extends WaitingRequest {
+  readonly id: RecordId;
+  readonly fingerprint: string;
+  readonly policy: Policy;
+}
+
+/** Runs the handler. Its outcome is recorded; without one, the key is given back. */
+export type Work = (context: IdempotencyContext) => Promise<Outcome | undefined>;
+
+export type RunResult =
+  | { readonly kind: 'executed'; readonly outcome: Outcome | undefined; readonly recorded: boolean }
+  | { readonly kind: 'replayed'; readonly outcome: Outcome };
+
+/** The key is this request's. */
+export interface Claimed {
+  readonly kind: 'claimed';
+  readonly claim: Claim;
+  /** Monotonic time (ms) before the claim was sent. */
+  readonly claimedAt: number;
+}
+
+/** Runs handlers under a claim of theirs, and records what becomes of them. */
+export class ClaimedExecutions {
+  /** @param waitForWinner for the outcome of the request that took the key over */
+  constructor(
+    private readonly store: IdempotencyStore,
+    private readonly metrics: IdempotencyMetrics,
+    private readonly leases: LeaseManager,
+    private readonly waitForWinner: (
+      record: InProgressRecord,
+      request: ProtectedRequest,
+    ) => Promise<InFlightResult | undefined>,
+  ) {}
+
+  async run(request: ProtectedRequest, { claim, claimedAt }: Claimed, work: Work): Promise<RunResult> {
+    this.metrics.firstRequest();
+    if (claim.attempt > 1) this.metrics.orphanTakenOver();
+    const lease = this.leases.start(claim, request.policy.lease, claimedAt);
+    try {
+      const outcome = await this.runWork(claim, work, lease);
+      if (outcome) return await this.completeClaim(request, claim, outcome, lease);
+      await releaseClaim(this.store, claim);
+      return { kind: 'executed', outcome, recorded: false };
+    } finally {
+      lease.stop();
+    }
+  }
+
+  private async runWork(claim: Claim, work: Work, lease: Lease): Promise<Outcome | undefined> {
+    try {
+      return await work(contextOf(claim, lease));
+    } catch (error) {
+      await releaseClaim(this.store, claim);
+      throw error;
+    }
+  }
+
+  private async completeClaim(
+    request: ProtectedRequest,
+    claim: Claim,
+    outcome: Outcome,
+    lease: Lease,
+  ): Promise<RunResult> {
+    const heldUntil = (): number => lease.heldUntil;
+    const completion = await this.store.complete(claim, outcome, heldUntil).catch((error: unknown) => {
+      if (!(error instanceof StoreUnavailableError)) throw error;
+      throw notRecorded(error);
+    });
+    if (completion.recorded) return { kind: 'executed', outcome, recorded: true };
+
+    // The lease lapsed and another request took over: what that one records is what every retry gets.
+    this.metrics.leaseLost();
+    const { record } = completion;
+    const winner = record.state === 'completed' ? record : await this.winnersOutcome(record, request);
+    if (!winner) throw inFlight(request.policy.lease);
+    if (winner.fingerprint !== request.fingerprint) throw mismatch();
+    return replay(winner, this.metrics);
+  }
+
+  private async winnersOutcome(
+    record: InProgressRecord,
+    request: ProtectedRequest,
+  ): Promise<CompletedRecord | undefined> {
+    const result = await this.waitForWinner(record, request);
+    return result?.kind === 'completed' ? result.record : undefined;
+  }
+}
+
+/** Without a claim, as no store could be asked for one. */
+export async function executeUnprotected({ id }: ProtectedRequest, work: Work): Promise<RunResult> {
+  const signal = new AbortController().signal;
+  const outcome = await work({ key: id.key, attempt: 1, fence: 0, signal });
+  return { kind: 'executed', outcome, recorded: false };
+}
+
+/** A store that cannot be reached keeps the release and tries it again; the caller's answer does not wait for it. */
+export async function releaseClaim(store: IdempotencyStore, claim: Claim): Promise<void> {
+  await store.release(claim).catch((error: unknown) => {
+    if (!(error instanceof StoreUnavailableError)) throw error;
+  });
+}
+
+export function replay(record: CompletedRecord, metrics: IdempotencyMetrics): RunResult {
+  if (record.outcome.kind === 'response') metrics.replayedFrom(record.tier);
+  return { kind: 'replayed', outcome: record.outcome };
+}

@@ -1,0 +1,40 @@
+import { OverloadedError, StoreUnavailableError } from '../../core/errors';
+import { Batcher } from '../batching/batcher';
+import type { Reply } from './evaluate';
+import type { RedisConnection } from './redis.connection';
+
+/** Claims under way at once: what Redis does in about a millisecond, so that a renewal behind them hardly waits. */
+const IN_FLIGHT = 64;
+
+type Ask = () => Promise<Reply>;
+
+/**
+ * Where Redis is the arbiter, its one connection carries claims, renewals and outcomes: a flood of claims waits here, so
+ * that the others do not wait behind it.
+ */
+export class ClaimQueue {
+  private readonly batcher: Batcher<Ask, Reply>;
+
+  constructor(connection: RedisConnection, max = Infinity) {
+    this.batcher = new Batcher<Ask, Reply>({
+      send: async (asks, _, { onStart, onSend }) => {
+        onStart();
+        onSend();
+        return Promise.all(asks.map((ask) => ask()));
+      },
+      bytesOf: () => 0,
+      isRefusal: () => false,
+      expired: (sent) =>
+        sent || !connection.available
+          ? new StoreUnavailableError('redis', 'claim', new Error('no answer in time'), sent)
+          : new OverloadedError('redis', 'claim', 'claims_late'),
+      timeout: connection.timeout,
+      bounds: { items: 1, bytes: 1, inFlight: IN_FLIGHT },
+      queue: { max, full: () => new OverloadedError('redis', 'claim', 'claims_queued') },
+    });
+  }
+
+  add(ask: Ask): Promise<Reply> {
+    return this.batcher.add(ask);
+  }
+}

@@ -1,0 +1,23 @@
+import type { IdempotencyRecord } from '../core/record';
+import type { ClaimResult, IdempotencyStore } from '../core/store';
+import type { PendingWrites } from './pending-writes';
+import type { RedisStore } from './redis/redis.store';
+import type { TierGate } from './tier';
+
+/** The stores of one application, by what they are for. */
+export interface Tiers {
+  readonly name: 'postgres' | 'redis';
+  /** The only store whose answer may let a handler run. */
+  readonly arbiter: IdempotencyStore;
+  readonly gate: TierGate;
+  /** Finished responses and in-flight hints, kept for `ttl` ms; may be empty, stale or gone. */
+  readonly cache: { readonly store: RedisStore; readonly gate: TierGate; readonly ttl: number } | undefined;
+  /** Milliseconds for which an outcome that the arbiter could not take is tried again. */
+  readonly retention: number;
+  readonly pending: PendingWrites;
+}
+
+/** What stands in a claim's way, by the word of the cache. */
+export function fromCache(record: IdempotencyRecord): ClaimResult {
+  return { claimed: false, record, isHint: record.state === 'in_progress' };
+}
