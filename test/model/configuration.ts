@@ -23,6 +23,12 @@ export const MUTANTS = {
     'a pending outcome in Redis is replayed although Postgres could be asked',
   'pending outcome written after its lease': 'a pending outcome may reach Redis when its lease has lapsed',
   'claim without a lease': 'the claim of a crashed owner stands for ever',
+  'joins equal requests only':
+    'a request of another fingerprint, or one that does not wait, asks the store beside the one that runs',
+  'unprotected beside an outcome':
+    'a handler runs unprotected although its outcome waits in the memory of its process',
+  'unprotected beside a wait':
+    'a handler runs unprotected although its process waits for the owner of the key',
   'older outcome kept': 'of two outcomes of one key that wait in memory the first stays',
 } as const;
 
@@ -37,6 +43,7 @@ export interface Configuration {
   readonly claims: number;
   readonly onOrphan: 'retry' | 'reject';
   readonly inFlight: 'wait' | 'reject';
+  readonly onOutage: 'reject' | 'execute';
   readonly redis: boolean;
   /**
    * The assumption under which a pending outcome is as good as a recorded one: until Postgres has it, Redis keeps it
@@ -72,6 +79,7 @@ export function configuration(
     claims: 3,
     onOrphan: 'retry',
     inFlight: 'wait',
+    onOutage: 'reject',
     redis: true,
     keepsVouched: true,
     ...more,
@@ -93,6 +101,16 @@ export const PROOFS: readonly Configuration[] = [
   configuration('handlers fail', { postgres: 1, failures: 1, crashes: 1, lapses: 1 }, medium),
   configuration('records expire', { postgres: 1, expiries: 1, lapses: 1 }, { claims: 3 }),
   configuration('two requests share a key', { postgres: 1, crashes: 1 }, { fingerprints: 2 }),
+  configuration(
+    'onOutage execute',
+    { postgres: 2, crashes: 1, lapses: 1 },
+    { onOutage: 'execute', fingerprints: 2, claims: 2 },
+  ),
+  configuration(
+    'onOutage execute, inFlight reject',
+    { postgres: 2, crashes: 1, lapses: 1 },
+    { onOutage: 'execute', inFlight: 'reject', claims: 2 },
+  ),
   configuration('without Redis', { postgres: 2, crashes: 1, lapses: 1 }, { redis: false }),
   configuration('inFlight reject', { postgres: 1, crashes: 1, lapses: 1 }, { inFlight: 'reject' }),
   configuration(
@@ -182,10 +200,25 @@ export const CONTROLS: Readonly<
     more: { requests: 3 },
   },
   'claim without a lease': { faults: { crashes: 1 }, property: 'no key is stuck' },
+  'joins equal requests only': {
+    faults: { postgres: 1 },
+    property: 'unprotected alone',
+    more: { onOutage: 'execute', fingerprints: 2 },
+  },
+  'unprotected beside an outcome': {
+    faults: { postgres: 2 },
+    property: 'unprotected alone',
+    more: { onOutage: 'execute' },
+  },
+  'unprotected beside a wait': {
+    faults: { postgres: 1 },
+    property: 'unprotected alone',
+    more: { onOutage: 'execute', inFlight: 'wait', fingerprints: 2, requests: 3 },
+  },
   'older outcome kept': {
     faults: { postgres: 2, lapses: 2 },
     property: 'no outcome is forgotten',
-    more: { inFlight: 'reject' },
+    more: { requests: 3 },
   },
 };
 

@@ -15,6 +15,8 @@ export const PROPERTIES = {
   'no outcome is forgotten':
     'the outcome of the claim that stands is kept in the memory of its process until Postgres has it',
   'not refused by itself': 'no request waits for, or is refused by, a row that carries its own token',
+  'unprotected alone':
+    'a handler runs unprotected only while its process has no claim, no outcome to record and no other request under way for the key',
   'no key is stuck': 'without further faults, some path leads to a completed or absent record',
 } as const;
 

@@ -93,22 +93,23 @@ export type Place =
   | 'fall back' // TieredStoreService.claim, catch: Postgres is away, and Redis may have answered by now
   | 'look aside' // TieredStoreService.adopt: an orphan was taken over; Redis may have its outcome
   | 'adopt' // TieredStoreService.adopt: that outcome is recorded under the new claim
-  | 'claimed' // Protocol.ask: the claim is committed, its reply on the way
-  | 'give up' // Protocol.ask: the lease lapsed before the handler began
-  | 'running' // Protocol.runWork
+  | 'claimed' // Protocol.claimOrRead: the claim is committed, its reply on the way
+  | 'give up' // Protocol.claimOrRead: the lease lapsed before the handler began
+  | 'running' // ClaimedExecutions.run
+  | 'unprotected' // executeUnprotected
   | 'complete' // TieredStoreService.complete
   | 'vouch' // TieredStoreService.complete, catch: Redis is to vouch for the outcome
   | 'release' // TieredStoreService.release
-  | 'waiting' // Protocol.waitFor
-  | 'outlived' // Protocol.settle: the lease was lost, and the winner's outcome is waited for
-  | 'joined'; // Protocol.answer: waits for the request of its process that leads
+  | 'waiting' // Poll
+  | 'outlived' // ClaimedExecutions.completeClaim: the lease was lost, and the winner's outcome is waited for
+  | 'joined'; // Protocol.follow: waits for the request of its process that leads
 
 export interface Request {
   /** For traces only. */
   id: number;
   fingerprint: number;
   at: Place;
-  /** Whether duplicates of this process join it (lib/core/flights.ts). */
+  /** Whether other requests of this process follow it (lib/core/in-flight-requests.ts). */
   leads: boolean;
   fresh: boolean;
   token: number;
@@ -116,7 +117,7 @@ export interface Request {
   attempt: number;
   /** The outcome of another execution that it adopts. */
   outcome: number;
-  /** Its own clock says that its lease may have lapsed (HeldLease.lapsed). */
+  /** Its own clock says that its lease may have lapsed (Lease.lapsed). */
   lapsed: boolean;
   /** Of mutants only: it read an orphan, and goes on to take it over. */
   sawOrphan: boolean;

@@ -114,7 +114,60 @@ class Draft {
     expect(s.effects.length === 0 || request.attempt > 1, 'attempts are told');
     s.standing.push(request.token);
     s.effects.push(request.token);
-    this.go('running');
+    this.executeAt('running');
+  }
+
+  /** Protocol.lead: Postgres is away, and `onOutage: 'execute'`. */
+  startUnprotected(): void {
+    const { process, request } = this;
+    const others = process.requests.filter((other) => other !== request && other.at !== 'joined');
+    expect(
+      !process.outcome &&
+        others.every(({ at }) => !HOLDING.has(at) && at !== 'waiting' && at !== 'unprotected'),
+      'unprotected alone',
+    );
+    this.executeAt('unprotected');
+  }
+
+  /** InFlightRequest.execute: of those that follow, only duplicates that wait go on doing so. */
+  private executeAt(at: Place): void {
+    const { process, request } = this;
+    this.go(at);
+    if (!request.leads) return;
+    process.requests = process.requests.filter(
+      (other) => other.at !== 'joined' || mayWaitFor(request, other, this.c),
+    );
+  }
+
+  /** Protocol.waitElsewhere: the row is another's, and its lease lives. */
+  wait(fingerprint: number): void {
+    const { process, request, c } = this;
+    const { leads } = request;
+    Object.assign(request, { at: 'waiting', leads: false });
+    if (!leads) return;
+    for (const other of process.requests.filter(({ at }) => at === 'joined')) {
+      if (other.fingerprint === fingerprint && c.inFlight === 'wait')
+        Object.assign(other, { at: 'waiting', fresh: true });
+      else process.requests = process.requests.filter((each) => each !== other);
+    }
+  }
+
+  /** The row is an orphan, or of another request: who has a use for it tries itself. */
+  giveWay(row: Readonly<Row>): void {
+    const { process, request } = this;
+    const followers = request.leads ? process.requests.filter(({ at }) => at === 'joined') : [];
+    process.requests = process.requests.filter((other) => other !== request);
+    for (const follower of followers) {
+      const takesOver = row.lapsed && this.c.onOrphan === 'retry';
+      if (
+        follower.fingerprint !== row.fingerprint ||
+        (row.lapsed && !takesOver) ||
+        (!row.lapsed && this.c.inFlight === 'reject')
+      )
+        process.requests = process.requests.filter((other) => other !== follower);
+      else if (row.lapsed) enter(process, follower, this.c);
+      else Object.assign(follower, { at: 'waiting', leads: false, fresh: true });
+    }
   }
 
   see({ outcome, fingerprint }: Outcome, request: Request): void {
@@ -125,7 +178,7 @@ class Draft {
 
   /** Replays an outcome, or refuses the request as another than the one that had it. */
   replay(record: Outcome): void {
-    this.end(record.fingerprint === this.request.fingerprint ? record : 'refused');
+    this.end(record);
   }
 
   /** Protocol.answer: the request has its answer, and so have those that joined it, or they go on by themselves. */
@@ -133,23 +186,45 @@ class Draft {
     const { process, request } = this;
     const followers = request.leads ? process.requests.filter(({ at }) => at === 'joined') : [];
     process.requests = process.requests.filter((other) => other !== request);
-    if (typeof ending === 'object') this.see(ending, request);
+    const sees = (other: Request): void => {
+      if (typeof ending === 'object' && ending.fingerprint === other.fingerprint) this.see(ending, other);
+    };
+    sees(request);
     for (const follower of followers) {
       if (ending === 'try again') {
         enter(process, follower, this.c);
         continue;
       }
       process.requests = process.requests.filter((other) => other !== follower);
-      if (typeof ending === 'object') this.see(ending, follower);
+      sees(follower);
     }
   }
 }
 
 /** Protocol.answer: joins the request of this process that leads, or asks the stores. */
 function enter(process: Process, request: Request, c: Configuration): void {
-  const leader = c.inFlight === 'wait' ? process.requests.find(({ leads }) => leads) : undefined;
-  const joins = leader?.fingerprint === request.fingerprint;
+  const beside = c.mutant === 'joins equal requests only';
+  const leader = process.requests.find(({ leads }) => leads);
+  if (leader && EXECUTING.has(leader.at) && !beside && !mayWaitFor(leader, request, c)) {
+    process.requests = process.requests.filter((other) => other !== request); // 422 or 409, at once
+    return;
+  }
+  const joins = leader !== undefined && (!beside || mayWaitFor(leader, request, c));
   Object.assign(request, { at: joins ? 'joined' : 'recall', leads: !joins && !leader });
+}
+
+/** Places in which a handler runs, or has run, for the request that leads. */
+const EXECUTING: ReadonlySet<Place> = new Set([
+  'running',
+  'unprotected',
+  'complete',
+  'vouch',
+  'release',
+  'outlived',
+]);
+
+function mayWaitFor(leader: Request, request: Request, c: Configuration): boolean {
+  return leader.fingerprint === request.fingerprint && c.inFlight === 'wait';
 }
 
 const isOutcome = ({ outcome }: Copy): boolean => outcome > 0;
@@ -291,8 +366,8 @@ class Stepper implements Steps {
             lapsed: false,
             sawOrphan: false,
           };
-          enter(process, request, c);
           process.requests.push(request);
+          enter(process, request, c);
         });
       }
     });
@@ -460,7 +535,7 @@ class Stepper implements Steps {
       case 'fall back':
         return this.recall(who, p, r, {
           knows: (draft, copy) => this.answers(draft, copy),
-          fails: (draft) => draft.end('refused'),
+          fails: (draft) => this.outage(draft),
         });
       case 'look aside':
         return this.lookAside(request, who, p, r);
@@ -481,6 +556,9 @@ class Stepper implements Steps {
       case 'waiting':
       case 'outlived':
         return this.wait(request, who, p, r);
+      case 'unprotected':
+        this.add(`the handler of ${who} ends, unprotected`, false, (draft) => draft.end('refused'), p, r);
+        return;
       case 'joined':
         this.add(`${who} has waited long enough`, false, (draft) => draft.end('try again'), p, r);
     }
@@ -549,8 +627,32 @@ class Stepper implements Steps {
     const { fresh, fingerprint, token } = draft.request;
     const another = copy.rank === RANK.hint && copy.token !== token && copy.fingerprint === fingerprint;
     if (fresh || !another) return false;
-    draft.go('waiting');
+    // A hint is no ground to refuse one that follows: it asks Postgres itself.
+    const { process, request } = draft;
+    const askers = request.leads
+      ? process.requests.filter((other) => other.at === 'joined' && !mayWaitFor(request, other, this.c))
+      : [];
+    const { leads } = request;
+    Object.assign(request, { at: 'waiting', leads: false });
+    if (leads)
+      for (const other of process.requests.filter(({ at }) => at === 'joined')) {
+        if (askers.includes(other)) Object.assign(other, { fresh: true, at: 'recall' });
+        else Object.assign(other, { at: 'waiting', fresh: true });
+      }
+    for (const asker of askers) enter(process, asker, this.c);
     return true;
+  }
+
+  /** Protocol.lead: the store could not be asked. */
+  private outage(draft: Draft): void {
+    const { process, request } = draft;
+    const { mutant, onOutage } = this.c;
+    const knows = process.outcome && mutant !== 'unprotected beside an outcome';
+    if (onOutage === 'reject' || knows) return draft.end('refused');
+    const waiting = process.requests.find(({ at }) => at === 'waiting');
+    if (!waiting || mutant === 'unprotected beside a wait') return draft.startUnprotected();
+    if (mayWaitFor(waiting, request, this.c)) draft.wait(waiting.fingerprint);
+    else draft.end('try again');
   }
 
   private claim(request: Request, who: string, p: number, r: number): void {
@@ -596,9 +698,9 @@ class Stepper implements Steps {
     if (request.token) expect(row.token !== request.token, 'not refused by itself');
     Object.assign(request, { token: 0, fence: 0, attempt: 0, lapsed: false });
     if (row.outcome) draft.replay(row);
-    else if (row.fingerprint !== request.fingerprint || row.lapsed) draft.end('refused');
-    else if (this.c.inFlight === 'reject') draft.end('try again');
-    else draft.go('waiting');
+    else if (row.fingerprint !== request.fingerprint || row.lapsed || this.c.inFlight === 'reject')
+      draft.giveWay(row);
+    else draft.wait(row.fingerprint);
   }
 
   private lookAside(request: Request, who: string, p: number, r: number): void {
