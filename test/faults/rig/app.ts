@@ -6,6 +6,7 @@ import type { Cluster, Redis } from 'ioredis';
 import { randomUUID } from 'node:crypto';
 import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
+import { register } from 'prom-client';
 import {
   CreateIdempotencyCache1764000000015,
   Idempotent,
@@ -88,6 +89,11 @@ class WorkController {
   @Get('health')
   health(): Promise<unknown> {
     return this.idempotency.check();
+  }
+
+  @Get('metrics')
+  metrics(): Promise<string> {
+    return register.metrics();
   }
 
   private async work(
