@@ -482,13 +482,13 @@ describe.each<Platform>(['express', 'fastify'])('problems on %s', (platform) => 
     held = gate();
     const first = post('/waiting', {}, timing);
     await held.reached();
-    const refused = await metric('idempotency_requests_total', { outcome: 'in_flight' });
+    const left = await metric('idempotency_requests_total', { outcome: 'client_left' });
     const second = post('/waiting', {}, timing);
     await eventually(() => expect(responses).toHaveLength(2));
     responses[1]!.end('timed out');
     expect((await second).text).toBe('timed out');
     await eventually(async () =>
-      expect(await metric('idempotency_requests_total', { outcome: 'in_flight' })).toBe(refused + 1),
+      expect(await metric('idempotency_requests_total', { outcome: 'client_left' })).toBe(left + 1),
     );
     held.open();
     expect((await first).status).toBe(201);
