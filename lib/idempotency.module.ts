@@ -12,6 +12,7 @@ import {
   type Type,
 } from '@nestjs/common';
 import { ApplicationConfig } from '@nestjs/core';
+import { Digest } from './core/digest';
 import { IdempotencySetupError } from './core/errors';
 import { IdempotencyService } from './core/idempotency.service';
 import { Protocol } from './core/protocol';
@@ -126,6 +127,11 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
         useFactory: (options: IdempotencyModuleOptions) =>
           resolveModuleOptions(withSwitches(options, process.env)),
       },
+      {
+        provide: Digest,
+        inject: [MODULE_SETTINGS],
+        useFactory: (settings: ModuleSettings) => new Digest(settings),
+      },
       ...metricProviders,
       IdempotencyMetrics,
       RedisProvider,
@@ -139,9 +145,13 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
       },
       {
         provide: IdempotencyService,
-        inject: [Protocol, TieredStoreService, MODULE_SETTINGS],
-        useFactory: (protocol: Protocol, store: TieredStoreService, settings: ModuleSettings) =>
-          new IdempotencyService(protocol, store, settings.defaults),
+        inject: [Protocol, TieredStoreService, MODULE_SETTINGS, Digest],
+        useFactory: (
+          protocol: Protocol,
+          store: TieredStoreService,
+          { defaults }: ModuleSettings,
+          digest: Digest,
+        ) => new IdempotencyService(protocol, store, defaults, digest),
       },
       RouteOptionsReader,
       RouteExplorer,

@@ -97,6 +97,11 @@ export class ClientLeftError extends Error {
   }
 }
 
+/** For what a start may do later: rethrows any error but that of a store that cannot be asked now. */
+export function unlessUnavailable(error: unknown): void {
+  if (!(error instanceof StoreUnavailableError)) throw error;
+}
+
 /** The application is not set up for the module; thrown at start, with the way to mend it in its message. */
 export class IdempotencySetupError extends Error {
   constructor(message: string, options?: ErrorOptions) {

@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto';
+import { bytesOf, plainDigest, type Digest } from './digest';
 import { assertKey } from './key';
 import type { IdempotencyContext } from './context';
 import type { Protocol } from './protocol';
-import { bytesOf, isOrphaned, recordId, type IdempotencyRecord, type RecordId } from './record';
+import { isOrphaned, recordId, type IdempotencyRecord, type RecordId } from './record';
 import { resolvedOutcome, type Resolution } from './resolution';
 import { assertArguments, assertOpen, invalid } from './service-arguments';
 import type { IdempotencyStore, StorePhase } from './store';
@@ -34,6 +34,7 @@ export class IdempotencyService {
     private readonly protocol: Protocol,
     private readonly store: IdempotencyStore & { readonly phase: StorePhase },
     private readonly defaults: IdempotencyOptions,
+    private readonly digest: Digest = plainDigest,
   ) {}
 
   /**
@@ -63,7 +64,11 @@ export class IdempotencyService {
 
     let unstored: { value: T } | undefined;
     const result = await this.protocol.run(
-      { id: recordId(scope, key), fingerprint: sha256(fingerprint), policy },
+      {
+        id: recordId(scope, key, this.digest),
+        fingerprint: this.digest.fingerprintOf(bytesOf(fingerprint)),
+        policy,
+      },
       async (context) => {
         const value = await fn(context);
         const outcome = valueOutcome(value, policy.maxBodySize);
@@ -122,10 +127,6 @@ export class IdempotencyService {
   private idOf(method: string, key: string, options: ScopeOption): RecordId {
     assertOpen(this.store.phase);
     assertArguments(`IdempotencyService.${method}`, key, options);
-    return recordId(options.scope ?? DEFAULT_SCOPE, key);
+    return recordId(options.scope ?? DEFAULT_SCOPE, key, this.digest);
   }
-}
-
-function sha256(text: string): string {
-  return createHash('sha256').update(bytesOf(text)).digest('hex');
 }

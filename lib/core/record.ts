@@ -1,4 +1,4 @@
-import { createHash, hash } from 'node:crypto';
+import { plainDigest, type Digest } from './digest';
 
 /** Where a copy of a record was read. */
 export type Tier = 'redis' | 'postgres';
@@ -11,33 +11,13 @@ export type Tier = 'redis' | 'postgres';
 export interface RecordId {
   readonly scope: string;
   readonly key: string;
-  /** SHA-256 of scope and key, in lower-case hexadecimal. */
+  /** SHA-256 of namespace, scope and key, keyed where there is a `secret`, in lower-case hexadecimal. */
   readonly hash: string;
 }
 
-/** Builds the identity of a record. The scope's length is hashed too, so that no two pairs run together. */
-export function recordId(scope: string, key: string): RecordId {
-  return { scope, key, hash: digestOf(scope, key) };
-}
-
-function digestOf(scope: string, key: string): string {
-  // One call for all is a third of the work, where no part needs an encoding of its own.
-  if (scope.isWellFormed() && key.isWellFormed())
-    return hash('sha256', `${Buffer.byteLength(scope)}:${scope}${key}`, 'hex');
-  const scopeBytes = bytesOf(scope);
-  return createHash('sha256')
-    .update(`${scopeBytes.length}:`)
-    .update(scopeBytes)
-    .update(bytesOf(key))
-    .digest('hex');
-}
-
-/**
- * Bytes to hash, different for different texts. UTF-8 makes one character of all lone surrogates, so a text that has
- * some is taken as UTF-16, behind a byte that UTF-8 never has.
- */
-export function bytesOf(text: string): Buffer {
-  return text.isWellFormed() ? Buffer.from(text) : Buffer.from(`\u{ff}${text}`, 'utf16le');
+/** Builds the identity of a record. */
+export function recordId(scope: string, key: string, digest: Digest = plainDigest): RecordId {
+  return { scope, key, hash: digest.idOf(scope, key) };
 }
 
 /** Header names as first sent, in order; a name that was sent more than once has a list of values. */
@@ -87,7 +67,10 @@ export type StoredOutcome = Outcome | SealedOutcome;
 /** The right to run one handler for one key, proven by `token` and ordered by `fence`. */
 export interface Claim {
   readonly id: RecordId;
-  /** SHA-256 of the request, in lower-case hexadecimal: tells a retry from another request under the same key. */
+  /**
+   * SHA-256 of the request, keyed where there is a `secret`, in lower-case hexadecimal: tells a retry from another
+   * request under the same key.
+   */
   readonly fingerprint: string;
   /** UUID that the claimant chose; it alone may complete, renew or release the claim. */
   readonly token: string;

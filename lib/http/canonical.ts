@@ -1,5 +1,5 @@
 import { IdempotencyError, isIdempotencyError } from '../core/errors';
-import { bytesOf } from '../core/record';
+import { bytesOf } from '../core/digest';
 import { hasToJson, isStream, spellByJson, spellOther, spellPairs } from './other-kinds';
 import { LONGEST, NotComparableError, spellBytes, Spelling } from './spelling';
 

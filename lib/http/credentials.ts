@@ -1,5 +1,5 @@
-import { hash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
+import type { Digest } from '../core/digest';
 import { lastsForRetries } from './authorization';
 import { sessionCookies } from './cookies';
 import { kindOf } from './credential-headers';
@@ -43,8 +43,8 @@ export function credentialsOf(
 }
 
 /** The one place where credentials are hashed. */
-export function digest(credentials: Credentials): string {
-  return hash('sha256', JSON.stringify(credentials), 'hex');
+export function digestOf(credentials: Credentials, digest: Digest): string {
+  return digest.credentialsOf(JSON.stringify(credentials));
 }
 
 function kindFor(name: string, { headers, credentialHeaders }: CredentialRules): ReturnType<typeof kindOf> {

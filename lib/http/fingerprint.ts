@@ -1,23 +1,26 @@
-import { hash } from 'node:crypto';
 import type { ExecutionContext } from '@nestjs/common';
-import { bytesOf } from '../core/record';
+import { bytesOf, plainDigest, type Digest } from '../core/digest';
 import type { RouteOptions } from '../options/resolve';
 import { rewrittenFrom, target, type PlatformRequest } from './request';
 import { spelledBody } from './request-body';
 import { spelledFiles } from './uploaded-files';
 
 /**
- * SHA-256, in hexadecimal, over what must be equal in a retry: the `fingerprint` option's answer, or method, path,
- * query and body. Headers stay out: signatures and timestamps of webhooks change with each delivery.
+ * The digest of what must be equal in a retry: the `fingerprint` option's answer, or method, path, query and body.
+ * Headers stay out: signatures and timestamps of webhooks change with each delivery.
  */
-export async function fingerprintOf(context: ExecutionContext, options: RouteOptions): Promise<string> {
+export async function fingerprintOf(
+  context: ExecutionContext,
+  options: RouteOptions,
+  digest: Digest = plainDigest,
+): Promise<string> {
   return options.fingerprint
-    ? digest(given(await options.fingerprint(context)))
-    : requestFingerprint(context);
+    ? digest.fingerprintOf(given(await options.fingerprint(context)))
+    : requestFingerprint(context, digest);
 }
 
 /** {@link fingerprintOf} a route without a `fingerprint` option. */
-export function requestFingerprint(context: ExecutionContext): string {
+export function requestFingerprint(context: ExecutionContext, digest: Digest = plainDigest): string {
   const request = context.switchToHttp().getRequest<PlatformRequest>();
   const { path, query } = target(request);
   const sent = rewrittenFrom(request);
@@ -26,11 +29,7 @@ export function requestFingerprint(context: ExecutionContext): string {
   const body = spelledBody(request);
   const files = spelledFiles(request);
   // Each part says where it ends, so that none can be taken for a piece of the next.
-  return digest(files === undefined ? `${head}\n${body}` : `${head}\n${body}\n${files}`);
-}
-
-function digest(compared: string | Uint8Array): string {
-  return hash('sha256', compared, 'hex');
+  return digest.fingerprintOf(files === undefined ? `${head}\n${body}` : `${head}\n${body}\n${files}`);
 }
 
 function given(answer: unknown): Buffer {

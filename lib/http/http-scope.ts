@@ -1,3 +1,5 @@
+import { Digest } from '../core/digest';
+import { secretKey } from '../options/secret';
 import { headerPattern } from '../options/header-pattern';
 import { principalOfCredentials, principalOfScope, principalOfUser } from './principal';
 import { normalizedPath } from './path';
@@ -12,6 +14,8 @@ export interface HttpCaller extends ScopeSelectors {
   readonly user?: ScopeUser;
   /** The headers of the request, for callers that nothing else names. Those that are no credentials do not count. */
   readonly credentials?: Readonly<Record<string, string | readonly string[]>>;
+  /** The module's `secret`, if it has one: the digest of credentials is keyed by it. */
+  readonly secret?: string | Uint8Array;
   /** What the `credentialHeaders` option of the route says, if it is set. */
   readonly credentialHeaders?: readonly string[];
 }
@@ -19,13 +23,20 @@ export interface HttpCaller extends ScopeSelectors {
 /**
  * The scope under which an HTTP route's records are filed, for `IdempotencyService.find`, `forget` and `resolve`.
  * @param path as the route spells it, with the values of its parameters, without the query
+ * @throws InvalidOptionsError for a secret that is none
  * @throws TypeError for a user without an id, and where nothing of the credentials lasts
  */
 export function httpScope(method: string, path: string, caller: HttpCaller = {}): string {
   return scopeText(method.toUpperCase(), normalizedPath(path) || '/', caller, principalOf(caller));
 }
 
-function principalOf({ scope, user, credentials, credentialHeaders }: HttpCaller): Principal | undefined {
+function principalOf({
+  scope,
+  user,
+  credentials,
+  credentialHeaders,
+  secret,
+}: HttpCaller): Principal | undefined {
   if (scope !== undefined) return principalOfScope(scope);
   if (user) return principalOfUser(user);
   if (!credentials) return undefined;
@@ -42,5 +53,6 @@ function principalOf({ scope, user, credentials, credentialHeaders }: HttpCaller
       headers: [],
       credentialHeaders: credentialHeaders && headerPattern(credentialHeaders),
     },
+    new Digest({ secret: secret === undefined ? undefined : secretKey('httpScope', secret) }),
   );
 }

@@ -2,6 +2,7 @@ import { Injectable, type CallHandler, type ExecutionContext, type NestIntercept
 import { HttpAdapterHost } from '@nestjs/core';
 import type { OutgoingHttpHeaders } from 'node:http';
 import { catchError, Observable, type Subscriber } from 'rxjs';
+import { Digest } from '../core/digest';
 import { ClientLeftError, IdempotencyError, isIdempotencyError } from '../core/errors';
 import type { ProtectedRequest, RunResult } from '../core/claimed-executions';
 import { Protocol } from '../core/protocol';
@@ -40,6 +41,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
     private readonly scopes: ScopeResolver,
     private readonly metrics: IdempotencyMetrics,
     private readonly adapterHost: HttpAdapterHost,
+    private readonly digest: Digest,
   ) {}
 
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
@@ -90,9 +92,9 @@ export class IdempotencyInterceptor implements NestInterceptor {
     try {
       const key = this.demanded(headerKeyOf(context, route), route);
       if (key === undefined) return undefined;
-      const fingerprint = requestFingerprint(context);
-      const scope = this.scopes.requestScope(context, route);
-      return new HttpRequest(recordId(scope, key), fingerprint, route.policy, context);
+      const fingerprint = requestFingerprint(context, this.digest);
+      const id = recordId(this.scopes.requestScope(context, route), key, this.digest);
+      return new HttpRequest(id, fingerprint, route.policy, context);
     } catch (error) {
       throw this.counted(error);
     }
@@ -107,9 +109,9 @@ export class IdempotencyInterceptor implements NestInterceptor {
       if (key === undefined) return undefined;
       const [scope, fingerprint] = await Promise.all([
         this.scopes.resolve(context, route),
-        fingerprintOf(context, route),
+        fingerprintOf(context, route, this.digest),
       ]);
-      return new HttpRequest(recordId(scope, key), fingerprint, route.policy, context);
+      return new HttpRequest(recordId(scope, key, this.digest), fingerprint, route.policy, context);
     } catch (error) {
       throw this.counted(error);
     }
@@ -147,8 +149,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
         setContext(handled, claim);
         const watch = new HandlerWatch(handled);
         before = response.getHeaders();
-        const { maxBodySize } = route.policy;
-        capture = new ResponseCapture(rawResponse(response), maxBodySize, route.keepsHeader);
+        capture = new ResponseCapture(rawResponse(response), route.policy.maxBodySize, route.keepsHeader);
         const handling = this.handle(context, next, route.documentation, () => (refused = true));
         runHandler(handling, subscriber, capture, route.policy.lease, (value) =>
           this.adapterHost.httpAdapter.reply(response, value),

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
-import { credentialsOf, digest, type CredentialRules } from './credentials';
+import type { Digest } from '../core/digest';
+import { credentialsOf, digestOf, type CredentialRules } from './credentials';
 import type { CallerName } from '../options/idempotency.options';
 import type { Principal, ScopeUser } from './scope-text';
 
@@ -35,9 +36,10 @@ export function principalOfUser(user: object): Principal {
 export function principalOfCredentials(
   request: Pick<IncomingMessage, 'headers' | 'rawHeaders'>,
   rules: CredentialRules,
+  digest: Digest,
 ): Principal | undefined {
   const { lasting, perRequest } = credentialsOf(request, rules);
-  if (lasting.length > 0) return { credentials: digest(lasting) };
+  if (lasting.length > 0) return { credentials: digestOf(lasting, digest) };
   if (!perRequest) return undefined;
   throw new TypeError(
     'The credentials of this request are made anew for each request, and no guard or middleware has set request.user, so ' +

@@ -1,4 +1,5 @@
 import { Injectable, Logger, type ExecutionContext } from '@nestjs/common';
+import { Digest } from '../core/digest';
 import type { RouteOptions } from '../options/resolve';
 import { principalOfCredentials, principalOfScope, principalOfUser } from './principal';
 import { rawRequest, target, userOf, type PlatformRequest } from './request';
@@ -11,7 +12,10 @@ export class ScopeResolver {
   private readonly logger = new Logger('Idempotency');
   private warned = false;
 
-  constructor(private readonly selectors: RouteSelectors) {}
+  constructor(
+    private readonly selectors: RouteSelectors,
+    private readonly digest: Digest,
+  ) {}
 
   async resolve(context: ExecutionContext, options: RouteOptions): Promise<string> {
     return options.scope
@@ -36,7 +40,7 @@ export class ScopeResolver {
     const user = userOf(request);
     // Where a guard has let someone in, the credentials may be those of a service that many users share.
     if (user) return principalOfUser(user);
-    const principal = principalOfCredentials(rawRequest(request), options);
+    const principal = principalOfCredentials(rawRequest(request), options, this.digest);
     if (principal) this.warnOnce();
     return principal;
   }

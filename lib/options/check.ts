@@ -19,6 +19,9 @@ export function check<S extends z.ZodType>(schema: S, value: unknown, where: str
   );
 }
 
+/** What stands there may be a key, or hold one. */
+const HIDDEN = new Set(['encryption', 'secret']);
+
 function describe(issue: z.core.$ZodIssue, options: unknown): string[] {
   const path = issue.path.map(String);
   const value = valueAt(options, path);
@@ -39,8 +42,7 @@ function describe(issue: z.core.$ZodIssue, options: unknown): string[] {
       return meant.flatMap((inner) => describe({ ...inner, path: [...issue.path, ...inner.path] }, options));
   }
   if (path.length === 0) return [`must be an object, not ${inspect(value, { depth: 0 })}`];
-  // Whatever stands there, it may be a key or hold one.
-  const found = path[0] === 'encryption' ? 'not valid (its value is not shown)' : inspect(value);
+  const found = HIDDEN.has(path[0] ?? '') ? 'not valid (its value is not shown)' : inspect(value);
   return [`option "${path.join('.')}" is ${found}, but must be ${issue.message}`];
 }
 

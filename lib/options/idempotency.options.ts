@@ -220,4 +220,17 @@ export interface IdempotencyModuleOptions extends IdempotencyOptions {
    * @default 5000
    */
   maxQueuedClaims?: number;
+  /**
+   * Keeps the records of this application apart from those of other services that share its table or its Redis: with
+   * different namespaces, equal keys never meet. All instances of a service have the same one. 1 to 64 characters.
+   * @default none: all applications without one share their records
+   */
+  namespace?: string;
+  /**
+   * Keys record ids, fingerprints and digests of credentials (HMAC-SHA-256), so that a copy of the stores does not let
+   * passwords or short inputs be guessed. At least 32 bytes, as text or as a Buffer; the same on all instances, and apart
+   * from `encryption.keys`. The first start leaves a mark of it, and a start with another one, or none, is refused: see
+   * docs/privacy.md. @default none: plain SHA-256
+   */
+  secret?: string | Uint8Array;
 }

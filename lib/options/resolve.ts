@@ -1,4 +1,4 @@
-import ms, { type StringValue } from 'ms';
+import type { KeyObject } from 'node:crypto';
 import { z } from 'zod';
 import { atOnce } from './at-once';
 import { check, InvalidOptionsError } from './check';
@@ -6,12 +6,13 @@ import { encryptionSchema, encryptionSettings, type EncryptionSettings } from '.
 import { headerPattern } from './header-pattern';
 import type {
   Durability,
-  Duration,
   HeaderFilter,
   IdempotencyModuleOptions,
   IdempotencyOptions,
   PolicyOptions,
 } from './idempotency.options';
+import { callback, duration, integer, LONGEST_TIMER, oneOf } from './schemas';
+import { secretSchema } from './secret';
 
 /** {@link PolicyOptions} with every default filled in; durations in milliseconds, sizes in bytes. */
 export interface Policy {
@@ -73,39 +74,14 @@ export interface ModuleSettings {
   /** Undefined: outcomes are stored in the clear. */
   readonly encryption: EncryptionSettings | undefined;
   readonly bounds: LoadBounds;
+  readonly namespace: string | undefined;
+  /** Undefined: ids, fingerprints and digests of credentials are not keyed. */
+  readonly secret: KeyObject | undefined;
 }
-
-/** Node's timers cannot wait longer (2^31 - 1 ms, almost 25 days). */
-const LONGEST_TIMER = 2_147_483_647;
 
 const STATUSES_NOT_RECORDED = new Set([400, 401, 403, 408, 422, 423, 425, 429]);
 
-function duration(smallest: number, largest = Number.MAX_SAFE_INTEGER) {
-  const allowed = `a duration from ${smallest} ms to ${largest === LONGEST_TIMER ? '24 days' : 'any length'}, as milliseconds or a string such as '250ms', '30s' or '24h'`;
-  return z
-    .union([z.number(), z.string()], { error: allowed })
-    .transform(milliseconds)
-    .refine((value) => value >= smallest && value <= largest, { error: allowed });
-}
-
-function milliseconds(value: Duration): number {
-  const parsed = typeof value === 'number' ? value : /^\s*$/.test(value) ? NaN : ms(value as StringValue);
-  return Number.isFinite(parsed) ? Math.round(parsed) : NaN;
-}
-
-function oneOf<const T extends readonly string[]>(...values: T) {
-  return z.enum(values, { error: `one of ${values.map((value) => `'${value}'`).join(', ')}` });
-}
-
-function integer(smallest: number, largest: number) {
-  const error = `a whole number from ${smallest} to ${largest}`;
-  return z.number({ error }).int({ error }).min(smallest, { error }).max(largest, { error });
-}
-
-function callback<T>() {
-  return z.custom<T>((value) => typeof value === 'function', { error: 'a function' });
-}
-
+const NAMESPACE = 'a text of 1 to 64 characters without control characters, such as the name of the service';
 const boolean = z.boolean({ error: 'true or false' });
 const text = z.string({ error: 'a string' });
 const name = z.string({ error: 'a non-empty string' }).min(1, { error: 'a non-empty string' });
@@ -115,6 +91,7 @@ const headerName = z
 
 /** A star is a legal character of a header name. Alone it would match those that change with each request. */
 const credentialHeader = headerName.regex(/[^*]/, { error: 'a header name, not * alone' });
+const namespace = z.string({ error: NAMESPACE }).regex(/^[^\p{C}]{1,64}$/u, { error: NAMESPACE });
 
 /** Normalized, so that no space, quote or angle bracket of it can end the `Link` that carries it. */
 const httpUrl = z.url({
@@ -189,6 +166,8 @@ export const moduleSchema = z.strictObject({
   maxWaitersTotal: integer(0, 1_000_000).optional(),
   maxWaitingBytes: integer(0, 64 * 1024 * 1024 * 1024).optional(),
   maxQueuedClaims: integer(1, 1_000_000).optional(),
+  namespace: namespace.optional(),
+  secret: secretSchema.optional(),
 });
 
 /**
@@ -196,8 +175,17 @@ export const moduleSchema = z.strictObject({
  * @throws InvalidOptionsError
  */
 export function resolveModuleOptions(options: IdempotencyModuleOptions = {}): ModuleSettings {
-  const { redis, postgres, encryption, maxWaitersTotal, maxWaitingBytes, maxQueuedClaims, ...defaults } =
-    check(moduleSchema, options, 'IdempotencyModule options');
+  const {
+    redis,
+    postgres,
+    encryption,
+    maxWaitersTotal,
+    maxWaitingBytes,
+    maxQueuedClaims,
+    namespace,
+    secret,
+    ...defaults
+  } = check(moduleSchema, options, 'IdempotencyModule options');
   const settings: ModuleSettings = {
     defaults,
     redis: redis !== false && {
@@ -221,6 +209,8 @@ export function resolveModuleOptions(options: IdempotencyModuleOptions = {}): Mo
       maxWaitingBytes: maxWaitingBytes ?? 67_108_864,
       maxQueuedClaims: maxQueuedClaims ?? 5_000,
     },
+    namespace,
+    secret,
   };
   if (!settings.redis && !settings.postgres) {
     throw new InvalidOptionsError('IdempotencyModule options', [

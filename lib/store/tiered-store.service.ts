@@ -48,7 +48,7 @@ export class TieredStoreService implements IdempotencyStore {
   /** @throws IdempotencySetupError if the application lacks what an enabled tier needs */
   async open(): Promise<void> {
     try {
-      const [postgres, redis] = await Promise.all([this.postgres.open(), this.redis.open()]);
+      const [postgres, redis] = await Promise.all([this.postgres.open(), this.redis.open(this.postgres)]);
       this.tiers = this.arrange(postgres, redis);
       this.phase = 'open';
     } catch (error) {

@@ -7,11 +7,11 @@ import { CreateLeadDto } from './create-lead.dto';
 import { Lead } from './lead.entity';
 
 @Controller('api')
+@UseGuards(ApiTokenGuard)
 export class LeadsController {
   constructor(@InjectRepository(Lead) private readonly leads: Repository<Lead>) {}
 
   @Post('webhooks/leados')
-  @UseGuards(ApiTokenGuard)
   @Idempotent({ required: true })
   receive(@Body() { user_id, name }: CreateLeadDto): Promise<Lead> {
     return this.leads.save({ userId: user_id, name });

@@ -1,20 +1,27 @@
 import { ValidationPipe, type INestApplication } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
+import { apiToken, DEFAULT_TOKEN } from './api-token.guard';
 import { AppModule } from './app.module';
 import { openStores, type OpenStores } from './stores';
 
 const DEFAULT_PORT = 3000;
 
+/** Metrics and health ask for no token, so nothing outside this machine gets to them by default. */
+const DEFAULT_HOST = '127.0.0.1';
+
 /** A store that is frozen can keep a connection of the application from closing; the process does not wait for it. */
 const SHUTDOWN_TIMEOUT = 4_500;
 
 async function main(): Promise<void> {
+  const { HOST = '' } = process.env;
+  const host = HOST === '' ? DEFAULT_HOST : HOST;
+  assertToken(host);
   const stores = await openStores();
   let app: INestApplication | undefined;
   try {
     app = await NestFactory.create(AppModule.with(stores), { abortOnError: false });
     app.useGlobalPipes(new ValidationPipe({ whitelist: true, forbidNonWhitelisted: true }));
-    await app.listen(port());
+    await app.listen(port(), host);
     console.log(introduction(await app.getUrl(), stores));
     stopOnSignal(app, stores);
   } catch (error) {
@@ -37,6 +44,13 @@ function stopOnSignal(app: INestApplication, stores: OpenStores): void {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void (stopping ??= stop()));
 }
 
+/** The default token is in the README: it must open nothing to others. */
+function assertToken(host: string): void {
+  const isLocal = /^(127(\.\d+){3}|::1|localhost)$/.test(host);
+  if (isLocal || apiToken() !== DEFAULT_TOKEN) return;
+  throw new Error(`HOST is "${host}", which others can reach: set API_TOKEN to a token of your own`);
+}
+
 function port(): number {
   const { PORT = '' } = process.env;
   const number = PORT === '' ? DEFAULT_PORT : Number(PORT);
@@ -47,7 +61,7 @@ function port(): number {
 
 function introduction(url: string, stores: OpenStores): string {
   const base = url.replace('[::1]', 'localhost');
-  const token = process.env.API_TOKEN ?? 'dev-token';
+  const token = apiToken();
   return [
     '',
     ...stores.description,
@@ -61,7 +75,7 @@ function introduction(url: string, stores: OpenStores): string {
       : []),
     'And look:',
     '',
-    `  curl ${base}/api/leads`,
+    `  curl ${base}/api/leads -H 'Authorization: Bearer ${token}'`,
     `  curl ${base}/health`,
     `  curl -s ${base}/metrics | grep ^idempotency_`,
     '',

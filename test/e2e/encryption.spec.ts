@@ -9,6 +9,7 @@ import { startApp, type TestApp } from '../support/app';
 import { migrated } from '../support/database';
 import { eventually } from '../support/eventually';
 import { comparable, isReplay, type Answer } from '../support/http';
+import { IS_RECORD, REDIS_RECORDS, redisKeyOf } from '../support/stored';
 import { metric } from '../support/metrics';
 import { openProcess } from '../support/tiers';
 
@@ -80,7 +81,7 @@ describe('encryption at rest', () => {
   };
   const post = (app: TestApp, body: object = {}): Promise<Answer> =>
     app.call('/secrets', { body, headers: { 'idempotency-key': key } });
-  const redisKey = (of = key): string => `idempotency:${recordId('POST /secrets', of).hash}`;
+  const redisKey = (of = key): string => redisKeyOf(apps.at(-1)!, recordId('POST /secrets', of));
   const inRedis = (): Promise<Buffer> =>
     eventually(async () => {
       const value = await client.getBuffer(redisKey());
@@ -107,10 +108,10 @@ describe('encryption at rest', () => {
 
   /** Everything that either store holds, in each form in which a secret could be seen. */
   const everything = async (): Promise<string> => {
-    const keys = await client.keys('*');
+    const keys = await client.keys(REDIS_RECORDS);
     const values = await Promise.all(keys.map((each) => client.getBuffer(each)));
     const rows = await database.query<{ row: string; body: Buffer; headers: unknown }[]>(
-      `SELECT idempotency_cache::text AS row, body, headers FROM idempotency_cache`,
+      `SELECT idempotency_cache::text AS row, body, headers FROM idempotency_cache WHERE ${IS_RECORD}`,
     );
     expect(keys.length).toBeGreaterThan(0);
     expect(rows.length).toBeGreaterThan(0);
@@ -131,7 +132,7 @@ describe('encryption at rest', () => {
     await post(app);
     await inRedis();
     await app.service.execute('job', () => ({ secret: SECRET }));
-    await eventually(async () => expect(await client.dbsize()).toBe(2));
+    await eventually(async () => expect(await client.keys(REDIS_RECORDS)).toHaveLength(2));
     const encrypted = await everything();
     for (const text of [SECRET, CARD, 'X-Card', 'Content-Type']) {
       for (const form of forms(text)) expect(encrypted).not.toContain(form);
@@ -150,7 +151,9 @@ describe('encryption at rest', () => {
   it('leaves what operators look for in the clear: key, scope and status', async () => {
     const app = await start({ keys: [KEY] });
     await post(app);
-    const rows = await database.query('SELECT key, scope, status, headers FROM idempotency_cache');
+    const rows = await database.query(
+      `SELECT key, scope, status, headers FROM idempotency_cache WHERE ${IS_RECORD}`,
+    );
     expect(rows).toEqual([
       {
         key,
@@ -412,7 +415,9 @@ describe('encryption at rest', () => {
         const answer = await post(app);
         if (acceptPlain) expect(answer.text).toBe('forged');
         else expect(comparable(answer)).toEqual(comparable(first));
-        await database.query(`UPDATE idempotency_cache SET headers = '[]', body = 'forged'`);
+        await database.query(
+          `UPDATE idempotency_cache SET headers = '[]', body = 'forged' WHERE ${IS_RECORD}`,
+        );
         await client.flushall();
         if (acceptPlain) expect((await post(app)).text).toBe('forged');
         else await isRefused(app);

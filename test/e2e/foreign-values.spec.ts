@@ -9,6 +9,7 @@ import { startApp, type Platform, type TestApp } from '../support/app';
 import { migrated } from '../support/database';
 import { eventually } from '../support/eventually';
 import { comparable, isReplay, type Answer } from '../support/http';
+import { redisKeyOf } from '../support/stored';
 
 let runs = 0;
 
@@ -148,7 +149,7 @@ describe.each<Platform>(['express', 'fastify'])('on %s', (platform) => {
     return app;
   };
   const post = (app: TestApp): Promise<Answer> => app.call('/leads', { headers: { 'idempotency-key': key } });
-  const redisKey = (): string => `idempotency:${recordId('POST /leads', key).hash}`;
+  const redisKey = (): string => redisKeyOf(apps[0]!, recordId('POST /leads', key));
   const isLoggedOnce = async (line: RegExp): Promise<void> => {
     // Postgres may have answered before Redis.
     await eventually(() => expect(lines).toHaveBeenCalled());

@@ -1,6 +1,7 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { eventually } from '../support/eventually';
 import { call, comparable, isReplay, type Answer } from '../support/http';
 
@@ -11,7 +12,7 @@ describe('the sample application on its own servers', () => {
   let output = '';
   let base = '';
 
-  const start = async (env: NodeJS.ProcessEnv = {}): Promise<void> => {
+  const launch = (env: NodeJS.ProcessEnv): void => {
     output = '';
     child = spawn(
       process.execPath,
@@ -23,6 +24,9 @@ describe('the sample application on its own servers', () => {
     );
     child.stdout?.on('data', (chunk) => (output += String(chunk)));
     child.stderr?.on('data', (chunk) => (output += String(chunk)));
+  };
+  const start = async (env: NodeJS.ProcessEnv = {}): Promise<void> => {
+    launch(env);
     await eventually(() => {
       if (child?.exitCode) throw new Error(`it ended:\n${output}`);
       base = /curl (http:\/\/\S+)\/api\/leads/.exec(output)![1]!.replace('localhost', '127.0.0.1');
@@ -43,6 +47,11 @@ describe('the sample application on its own servers', () => {
       headers: { authorization: 'Bearer dev-token', 'x-idempotency-key': 'lead-1', ...headers },
     });
   const get = (path: string): Promise<Answer> => call(base + path, { method: 'GET' });
+  /** Runs a line as it was printed, but for the grep behind it. */
+  const printed = async (path: string): Promise<string> => {
+    const line = output.split('\n').find((each) => each.includes(path) && each.trim().startsWith('curl'));
+    return (await promisify(execFile)('sh', ['-c', line!.split('|')[0]!])).stdout;
+  };
 
   afterEach(async () => {
     child?.kill('SIGKILL');
@@ -63,7 +72,8 @@ describe('the sample application on its own servers', () => {
     const third = await webhook();
     expect(isReplay(third)).toBe(true);
     expect(comparable(third)).toEqual(comparable(first));
-    expect(JSON.parse((await get('/api/leads')).text)).toMatchObject({ count: 1 });
+    expect(JSON.parse(await printed('/api/leads'))).toMatchObject({ count: 1 });
+    expect((await get('/api/leads')).status).toBe(401);
     expect((await get('/metrics')).text).toMatch(/^idempotency_db_hits [1-9]/m);
     expect((await get('/health')).status).toBe(200);
 
@@ -74,6 +84,25 @@ describe('the sample application on its own servers', () => {
 
     child?.kill('SIGTERM');
     expect(await exits()).toBe(0);
+  });
+
+  it('listens on this machine alone, and on other addresses only with a token of its own', async () => {
+    await start();
+    expect(new URL(base).hostname).toBe('127.0.0.1');
+    expect(await printed('/metrics')).toMatch(/^idempotency_/m);
+    await expect(call(base.replace('127.0.0.1', '127.0.0.2') + '/health', { method: 'GET' })).rejects.toThrow(
+      /ECONNREFUSED/,
+    );
+    child?.kill('SIGTERM');
+    await exits();
+    for (const API_TOKEN of ['', 'dev-token']) {
+      launch({ HOST: '0.0.0.0', API_TOKEN });
+      expect(await exits()).toBe(1);
+      expect(output).toContain('set API_TOKEN to a token of your own');
+    }
+    await start({ HOST: '0.0.0.0', API_TOKEN: 'of-my-own' });
+    expect((await webhook()).status).toBe(401);
+    expect((await webhook(undefined, { authorization: 'Bearer of-my-own' })).status).not.toBe(401);
   });
 
   it('runs on Postgres alone, and says so, where no Redis can be had', async () => {

@@ -2,7 +2,8 @@ import fc from 'fast-check';
 import { lastsForRetries } from '../../lib/http/authorization';
 import { sessionCookies } from '../../lib/http/cookies';
 import { kindOf } from '../../lib/http/credential-headers';
-import { credentialsOf, digest, type CredentialRules } from '../../lib/http/credentials';
+import { plainDigest } from '../../lib/core/digest';
+import { credentialsOf, digestOf as keyedDigestOf, type CredentialRules } from '../../lib/http/credentials';
 import { headerPattern } from '../../lib/options/header-pattern';
 import { runs } from '../support/hostile';
 
@@ -25,7 +26,7 @@ const RULES: CredentialRules = {
   credentialHeaders: undefined,
 };
 const found = (lines: Lines, rules = RULES) => credentialsOf(request(lines), rules);
-const digestOf = (lines: Lines): string => digest(found(lines).lasting);
+const digestOf = (lines: Lines): string => keyedDigestOf(found(lines).lasting, plainDigest);
 
 describe('headers', () => {
   it.each([

@@ -2,7 +2,8 @@ import type { ExecutionContext } from '@nestjs/common';
 import { ApplicationConfig, HttpAdapterHost } from '@nestjs/core';
 import fc from 'fast-check';
 import { isIdempotencyError } from '../../lib/core/errors';
-import { bytesOf, recordId } from '../../lib/core/record';
+import { bytesOf, plainDigest } from '../../lib/core/digest';
+import { recordId } from '../../lib/core/record';
 import { fingerprintOf } from '../../lib/http/fingerprint';
 import { keyOf } from '../../lib/http/key';
 import { httpScope, type HttpCaller } from '../../lib/http/http-scope';
@@ -227,7 +228,10 @@ describe('a path', () => {
 });
 
 describe('a hostile principal', () => {
-  const scopes = new ScopeResolver(new RouteSelectors(new HttpAdapterHost(), new ApplicationConfig()));
+  const scopes = new ScopeResolver(
+    new RouteSelectors(new HttpAdapterHost(), new ApplicationConfig()),
+    plainDigest,
+  );
   const scopeOf = (request: object, options?: IdempotencyOptions): Promise<unknown> =>
     settled(
       scopes.resolve(

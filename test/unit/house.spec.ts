@@ -58,6 +58,19 @@ describe('the house', () => {
     expect(cycles).toEqual([]);
   });
 
+  it('makes each id and fingerprint of a request with the digest of its application', () => {
+    // A default is there for tests; an id that is made without the secret is a second execution.
+    const without = [...imports.keys()].flatMap((file) => {
+      if (file === 'core/digest.ts') return [];
+      const source = readFileSync(join(LIB, file), 'utf8');
+      const calls = source.matchAll(
+        /(?<!function |\.)\b(recordId|requestFingerprint|fingerprintOf|new IdempotencyService)\((?!'health')[^;]*;/g,
+      );
+      return [...calls].filter(([call]) => !/digest/i.test(call)).map(([call]) => `${file}: ${call}`);
+    });
+    expect(without).toEqual([]);
+  });
+
   it('has files that can be read in one go', () => {
     const long = [...imports.keys()].filter(
       (file) => readFileSync(join(LIB, file), 'utf8').split('\n').length > 320,

@@ -103,6 +103,8 @@ describe('the option tables of README', () => {
       'postgres.dataSource',
       'postgres: false',
       'encryption.keys',
+      'namespace',
+      'secret',
     ]);
     const { redis, postgres, encryption } = resolveModuleOptions();
     expect(redis).toHaveProperty('connection', undefined);

@@ -2,7 +2,8 @@ import { Inject, Injectable } from '@nestjs/common';
 import { ModuleRef } from '@nestjs/core';
 import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
-import { IdempotencySetupError } from '../../core/errors';
+import { Digest } from '../../core/digest';
+import { IdempotencySetupError, unlessUnavailable } from '../../core/errors';
 import { sealOf } from '../../core/seal';
 import { IdempotencyMetrics } from '../../observability/metrics';
 import { MODULE_SETTINGS } from '../../options/module-settings';
@@ -14,6 +15,7 @@ import { PostgresStore } from './postgres.store';
 import { assertMigrated, assertUsable, makeTable } from './setup';
 import { tableNames } from './statements';
 import { configuredPlace } from './table-name';
+import { TableIdentity } from './table-identity';
 
 /** Opens the Postgres store where TypeORM's DataSource points, and cleans up expired records. */
 @Injectable()
@@ -23,16 +25,24 @@ export class PostgresProvider {
   private connection: PostgresConnection | undefined;
   private cleanup: ExpiredRecordCleanup | undefined;
   private orphans: OrphanWatch | undefined;
+  private identity: TableIdentity | undefined;
 
   constructor(
     @Inject(MODULE_SETTINGS) private readonly settings: ModuleSettings,
     private readonly moduleRef: ModuleRef,
     private readonly metrics: IdempotencyMetrics,
+    private readonly digest: Digest,
   ) {}
+
+  /** Which table the records are in; undefined as long as it was not reached. */
+  get tableTag(): string | undefined {
+    return this.identity?.tag;
+  }
 
   /**
    * Undefined if Postgres is disabled.
-   * @throws IdempotencySetupError if the application has no such DataSource, or it lacks the table
+   * @throws IdempotencySetupError if the application has no such DataSource, it lacks the table, or the records there
+   * are made with another secret
    */
   async open(): Promise<PostgresStore | undefined> {
     const { postgres, encryption, bounds } = this.settings;
@@ -45,8 +55,14 @@ export class PostgresProvider {
     assertUsable(dataSource);
     const names = tableNames(configuredPlace(dataSource));
     this.connection = new PostgresConnection(dataSource, postgres);
+    this.identity = new TableIdentity(this.connection, names.table, this.digest);
     const make = dataSource.options.synchronize ? () => makeTable(dataSource) : undefined;
     this.silentAtStart = !(await assertMigrated(this.connection, names, make));
+    if (!this.silentAtStart)
+      await this.identity.confirm().catch((error: unknown) => {
+        unlessUnavailable(error);
+        this.silentAtStart = true;
+      });
     this.orphans = new OrphanWatch(this.connection, names, (report) => this.metrics.orphansSeen(report));
     this.orphans.start();
     if (cleanupInterval !== false) {
@@ -59,6 +75,7 @@ export class PostgresProvider {
     return new PostgresStore(this.connection, names, {
       retention,
       seal: sealOf(encryption),
+      identity: this.identity,
       maxQueuedClaims: bounds.maxQueuedClaims,
     });
   }

@@ -14,12 +14,15 @@ import { Batches, type Bytea, type ClaimItem, type ClaimRow } from './batches';
 import type { PostgresConnection, Run } from './postgres.connection';
 import { claimOf, outcomeValues, recordOf, type RecordRow } from './row';
 import * as statements from './statements';
+import type { TableIdentity } from './table-identity';
 
 export interface PostgresStoreOptions {
   /** Milliseconds after its claim, and again after its completion, for which a record answers. */
   readonly retention: number;
   /** What outcomes pass on their way in and out. @default in the clear */
   readonly seal?: Seal;
+  /** Has to be confirmed before the first claim. @default the table is not asked */
+  readonly identity?: TableIdentity;
   /** How much goes to Postgres together. @default 256 items, 1 MiB, one batch of each kind at a time */
   readonly batches?: BatchBounds;
   /** Claims that may wait to go there. @default any number */
@@ -37,21 +40,24 @@ export class PostgresStore implements IdempotencyStore {
   private readonly table: string;
   private readonly retention: number;
   private readonly seal: Seal;
+  private readonly identity: TableIdentity | undefined;
   private readonly batches: Batches;
   private readonly reported = new Set<string>();
 
   constructor(
     private readonly connection: PostgresConnection,
     { table }: statements.TableNames,
-    { retention, seal = plainSeal, batches, maxQueuedClaims }: PostgresStoreOptions,
+    { retention, seal = plainSeal, identity, batches, maxQueuedClaims }: PostgresStoreOptions,
   ) {
     this.table = table;
     this.retention = retention;
     this.seal = seal;
+    this.identity = identity;
     this.batches = new Batches(connection, table, retention, batches, maxQueuedClaims);
   }
 
   async claim(request: ClaimRequest): Promise<ClaimResult> {
+    if (this.identity && !this.identity.tag) await this.identity.confirmForRequest();
     const standing = await this.claimBatched(request);
     const claim = standing && claimIn(request, standing);
     if (claim) return { claimed: true, claim };
@@ -142,6 +148,7 @@ export class PostgresStore implements IdempotencyStore {
   }
 
   async find(id: RecordId): Promise<IdempotencyRecord | undefined> {
+    if (this.identity && !this.identity.tag) await this.identity.confirmForRequest();
     const run = this.connection.operation('find');
     const [row] = await run<RecordRow>(statements.read(this.table), [bytes(id.hash)]);
     return row && !row.expired ? this.confirmed(run, row, this.record(id, row)) : undefined;

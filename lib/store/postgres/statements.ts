@@ -48,7 +48,7 @@ const expiry = (retention: string, lease: string): string =>
  * the session. `durable` is what the server does by default, and corrects it only where it is switched off.
  * It has to stand in a WHERE clause that the change depends on: Postgres drops a CTE that nothing reads.
  */
-function commits(durability: Durability): string {
+export function commits(durability: Durability): string {
   const setting = `current_setting('synchronous_commit')`;
   const value = durability === 'fast' ? `'off'` : `CASE ${setting} WHEN 'off' THEN 'on' ELSE ${setting} END`;
   return `set_config('synchronous_commit', ${value}, true) IS NOT NULL`;

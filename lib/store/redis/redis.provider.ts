@@ -2,11 +2,13 @@ import { Inject, Injectable } from '@nestjs/common';
 import { ModuleRef } from '@nestjs/core';
 import { getRedisConnectionToken } from '@nestjs-modules/ioredis';
 import type { Cluster, Redis } from 'ioredis';
-import { IdempotencySetupError } from '../../core/errors';
+import { Digest } from '../../core/digest';
+import { IdempotencySetupError, unlessUnavailable } from '../../core/errors';
 import { sealOf } from '../../core/seal';
 import { IdempotencyMetrics } from '../../observability/metrics';
 import { MODULE_SETTINGS } from '../../options/module-settings';
 import type { ModuleSettings } from '../../options/resolve';
+import { ArbiterKeySpace, TableKeySpace, type KeySpace } from './key-space';
 import { RedisConnection } from './redis.connection';
 import { RedisStore } from './redis.store';
 
@@ -19,13 +21,16 @@ export class RedisProvider {
     @Inject(MODULE_SETTINGS) private readonly settings: ModuleSettings,
     private readonly moduleRef: ModuleRef,
     private readonly metrics: IdempotencyMetrics,
+    private readonly digest: Digest,
   ) {}
 
   /**
    * Undefined if Redis is disabled. A Redis that is down does not stop the start: it is bypassed until it answers.
-   * @throws IdempotencySetupError if the application has no such connection
+   * @param table says which one is cached, as soon as that is known
+   * @throws IdempotencySetupError if the application has no such connection, or, where Redis decides alone, if the
+   * records there are made with another secret
    */
-  async open(): Promise<RedisStore | undefined> {
+  async open(table: { readonly tableTag: string | undefined }): Promise<RedisStore | undefined> {
     const { redis, encryption, bounds } = this.settings;
     if (!redis) {
       this.metrics.tierDisabled('redis');
@@ -33,13 +38,23 @@ export class RedisProvider {
     }
     this.connection = new RedisConnection(this.applicationClient(redis.connection), {
       timeout: redis.timeout,
-      onAvailabilityChange: (up) => this.metrics.tierUp('redis', up),
+      onAvailabilityChange: (up) => {
+        this.metrics.tierUp('redis', up);
+        if (!up) space.forget();
+      },
     });
-    await this.connection.open();
+    const { connection, digest } = this;
     const { keyPrefix, ttl } = redis;
+    const place = { connection, keyPrefix, digest };
+    const space: KeySpace = this.settings.postgres
+      ? new TableKeySpace(place, () => table.tableTag)
+      : new ArbiterKeySpace(place);
+    await connection.open();
+    if (!this.settings.postgres) await space.confirm().catch(unlessUnavailable);
     return new RedisStore({
-      connection: this.connection,
+      connection,
       keyPrefix,
+      space,
       ttl,
       seal: sealOf(encryption),
       maxQueuedClaims: bounds.maxQueuedClaims,

@@ -1,13 +1,15 @@
 import { Logger } from '@nestjs/common';
 import { performance } from 'node:perf_hooks';
-import { UnreadableRecordError } from '../../core/errors';
+import { StoreUnavailableError, UnreadableRecordError } from '../../core/errors';
 import type { Claim, IdempotencyRecord, Outcome, RecordId } from '../../core/record';
+import { forRequests } from '../../core/secret-mark';
 import { plainSeal, SealError, type Seal } from '../../core/seal';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../../core/store';
 import { decode, encodeRest, ForeignValueError, RANK, toRecord, type StoredValue } from './codec';
 import { ClaimQueue } from './claim-queue';
 import { Copies } from './copies';
 import { evaluate, type Argument, type Reply } from './evaluate';
+import type { KeySpace } from './key-space';
 import type { RedisConnection } from './redis.connection';
 import { CLAIM, COMPLETE, FORGET, INSPECT, RELEASE, RENEW, VERDICT, type Script } from './scripts';
 
@@ -27,8 +29,10 @@ export type CacheEntry =
 
 export interface RedisStoreOptions {
   readonly connection: RedisConnection;
-  /** Put before the hash of every Redis key. */
+  /** Put before every Redis key. */
   readonly keyPrefix: string;
+  /** Where under it the records are. @default right behind it */
+  readonly space?: KeySpace;
   /** Milliseconds for which a claim, and from its completion an outcome, is kept where Redis is the arbiter. */
   readonly ttl: number;
   /** What outcomes pass on their way in and out. @default in the clear */
@@ -50,6 +54,7 @@ export class RedisStore implements IdempotencyStore {
   private readonly copies: Copies;
   private readonly claims: ClaimQueue;
   private readonly seal: Seal;
+  private readonly space: Pick<KeySpace, 'prefix'> & Partial<KeySpace>;
   private readonly reported = new Set<string>();
 
   constructor(private readonly options: RedisStoreOptions) {
@@ -57,11 +62,12 @@ export class RedisStore implements IdempotencyStore {
     this.copies = new Copies(options.connection);
     this.claims = new ClaimQueue(options.connection, options.maxQueuedClaims);
     this.seal = options.seal ?? plainSeal;
+    this.space = options.space ?? { prefix: options.keyPrefix };
   }
 
-  /** False while Redis is bypassed. */
+  /** False while Redis is bypassed, and as long as it is not known whose copies these are. */
   get available(): boolean {
-    return this.connection.available;
+    return this.connection.available && this.space.prefix !== undefined;
   }
 
   /**
@@ -109,6 +115,7 @@ export class RedisStore implements IdempotencyStore {
 
   /** A foreign value reads as absent; on that answer alone no handler runs, in either role. */
   async find(id: RecordId): Promise<IdempotencyRecord | undefined> {
+    if (this.space.prefix === undefined) await this.confirmSpace();
     const value = await this.copies.read(this.keyOf(id));
     const stored = value && this.decoded(id, value);
     // Only a lease must be exact, so that a replay stays one read.
@@ -132,6 +139,7 @@ export class RedisStore implements IdempotencyStore {
   async remember(entry: CacheEntry, notAfter = Infinity): Promise<boolean> {
     const { id, fence, attempt } = entry.claim;
     const { rank, lease, ttl, rest } = written(entry, this.seal);
+    this.space.announce?.();
     const verdict = await this.copies.write({
       key: this.keyOf(id),
       rank,
@@ -156,9 +164,9 @@ export class RedisStore implements IdempotencyStore {
   ): Promise<Reply> {
     const { clock, timeout } = this.connection;
     const options = { clock, timeout, droppedIfLate };
-    return this.connection.run(operation, (client) =>
-      evaluate(client, script, this.keyOf(id), args, options),
-    );
+    const evaluated = (): Promise<Reply> =>
+      this.connection.run(operation, (client) => evaluate(client, script, this.keyOf(id), args, options));
+    return this.space.prefix === undefined ? this.confirmSpace().then(evaluated) : evaluated();
   }
 
   /** The record that an arbiter's verb answers with. */
@@ -210,8 +218,17 @@ export class RedisStore implements IdempotencyStore {
     return Math.max(this.options.ttl, lease);
   }
 
+  private async confirmSpace(): Promise<void> {
+    await this.space.confirm?.().catch((error: unknown) => {
+      throw forRequests('redis', error);
+    });
+  }
+
   private keyOf(id: RecordId): string {
-    return this.options.keyPrefix + id.hash;
+    const { prefix } = this.space;
+    if (prefix === undefined)
+      throw new StoreUnavailableError('redis', 'find', 'its place is not known', false);
+    return prefix + id.hash;
   }
 }
 

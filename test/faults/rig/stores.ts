@@ -2,6 +2,7 @@ import Redis from 'ioredis';
 import { recordId } from '../../../lib/core/record';
 import { decode } from '../../../lib/store/redis/codec';
 import { sql } from '../../support/database';
+import { IS_RECORD, REDIS_RECORDS } from '../../support/stored';
 import type { Stored } from './oracle';
 
 /** Runs commands on a connection of its own. */
@@ -19,7 +20,7 @@ export async function recordsInPostgres(url: string): Promise<Stored[]> {
   const rows = await sql<{ id: string; fence: string; body: string }>(
     url,
     `SELECT encode(id, 'hex') AS id, fence, convert_from(body, 'UTF8') AS body
-     FROM idempotency_cache WHERE state = 'completed'`,
+     FROM idempotency_cache WHERE state = 'completed' AND ${IS_RECORD}`,
   );
   return rows.map(({ id, fence, body }) => ({ key: id, fence: Number(fence), nonce: nonceOf(body) }));
 }
@@ -28,10 +29,10 @@ export async function recordsInPostgres(url: string): Promise<Stored[]> {
 export function recordsInRedis(port: number): Promise<Stored[]> {
   return withRedis(port, async (redis) => {
     const records: Stored[] = [];
-    for (const name of await redis.keys('idempotency:*')) {
+    for (const name of await redis.keys(REDIS_RECORDS)) {
       const value = await redis.getBuffer(name);
       if (!value) continue;
-      const hash = /[0-9a-f]{64}/.exec(name)?.[0] ?? '';
+      const hash = /[0-9a-f]{64}$/.exec(name)?.[0] ?? '';
       const stored = decode({ ...recordId('', ''), hash }, value);
       if (stored.kind !== 'completed' || stored.pending) continue;
       const { outcome, fence } = stored;

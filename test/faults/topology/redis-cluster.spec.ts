@@ -5,6 +5,7 @@ import { Rig } from '../rig/rig';
 import { recordsInRedis, withRedis } from '../rig/stores';
 import { clean } from './clean';
 import { Traffic } from './traffic';
+import { REDIS_RECORDS } from '../../support/stored';
 
 describe('a Redis Cluster of three nodes', () => {
   let nodes: RunningRedis[];
@@ -86,7 +87,7 @@ describe('a Redis Cluster of three nodes', () => {
   async function hint(): Promise<{ source: RunningRedis; slot: number }> {
     for (const source of nodes) {
       const slot = await withRedis(source.port, async (node) => {
-        const [name] = await node.keys('idempotency:*');
+        const [name] = await node.keys(REDIS_RECORDS);
         return name === undefined ? undefined : await node.cluster('KEYSLOT', name);
       });
       if (slot !== undefined) return { source, slot };

@@ -1,0 +1,32 @@
+import ms, { type StringValue } from 'ms';
+import { z } from 'zod';
+import type { Duration } from './idempotency.options';
+
+/** Node's timers cannot wait longer (2^31 - 1 ms, almost 25 days). */
+export const LONGEST_TIMER = 2_147_483_647;
+
+export function duration(smallest: number, largest = Number.MAX_SAFE_INTEGER) {
+  const allowed = `a duration from ${smallest} ms to ${largest === LONGEST_TIMER ? '24 days' : 'any length'}, as milliseconds or a string such as '250ms', '30s' or '24h'`;
+  return z
+    .union([z.number(), z.string()], { error: allowed })
+    .transform(milliseconds)
+    .refine((value) => value >= smallest && value <= largest, { error: allowed });
+}
+
+function milliseconds(value: Duration): number {
+  const parsed = typeof value === 'number' ? value : /^\s*$/.test(value) ? NaN : ms(value as StringValue);
+  return Number.isFinite(parsed) ? Math.round(parsed) : NaN;
+}
+
+export function oneOf<const T extends readonly string[]>(...values: T) {
+  return z.enum(values, { error: `one of ${values.map((value) => `'${value}'`).join(', ')}` });
+}
+
+export function integer(smallest: number, largest: number) {
+  const error = `a whole number from ${smallest} to ${largest}`;
+  return z.number({ error }).int({ error }).min(smallest, { error }).max(largest, { error });
+}
+
+export function callback<T>() {
+  return z.custom<T>((value) => typeof value === 'function', { error: 'a function' });
+}

@@ -1,0 +1,113 @@
+import type { Digest } from '../../core/digest';
+import { StoreUnavailableError, UnreadableRecordError } from '../../core/errors';
+import { assertSameSecret } from '../../core/secret-mark';
+import type { RedisConnection } from './redis.connection';
+
+/** Under which prefix a store's records are in Redis. */
+export interface KeySpace {
+  /** Undefined as long as it is not known: until then nothing is read or written. */
+  readonly prefix: string | undefined;
+  /**
+   * Finds out.
+   * @throws StoreUnavailableError
+   * @throws IdempotencySetupError if the records are made with another secret
+   */
+  confirm(): Promise<void>;
+  /** Before a copy is written. */
+  announce(): void;
+  /** The connection was lost: what comes next may be another Redis, or an empty one. */
+  forget(): void;
+}
+
+/** Where records are as long as no table has been there. */
+const NO_TABLE = 'none';
+
+export interface KeySpaceOptions {
+  readonly connection: RedisConnection;
+  readonly keyPrefix: string;
+  readonly digest: Digest;
+}
+
+/**
+ * Copies of one table: its tag is part of each key, so that Redis never answers for another database. A mark leads to
+ * them, for when Postgres is switched off.
+ */
+export class TableKeySpace implements KeySpace {
+  private announced = false;
+
+  constructor(
+    private readonly options: KeySpaceOptions,
+    private readonly tag: () => string | undefined,
+  ) {}
+
+  get prefix(): string | undefined {
+    const tag = this.tag();
+    return tag && prefixOf(this.options, tag);
+  }
+
+  confirm(): Promise<void> {
+    const reason = 'its copies count only once Postgres was reached';
+    return Promise.reject(new StoreUnavailableError('redis', 'check', reason, false));
+  }
+
+  announce(): void {
+    const tag = this.tag();
+    if (this.announced || !tag) return;
+    this.announced = true;
+    const { connection, digest } = this.options;
+    const mark = `${digest.markOfSecret}:${tag}`;
+    connection
+      .run('mark', (client) => client.set(markKeyOf(this.options), mark))
+      .catch(() => (this.announced = false));
+  }
+
+  forget(): void {
+    this.announced = false;
+  }
+}
+
+/**
+ * Records of a Redis that decides alone. Its mark says which secret they are made with, and where those are that
+ * Postgres had decided about before.
+ */
+export class ArbiterKeySpace implements KeySpace {
+  prefix: string | undefined;
+  private tag = NO_TABLE;
+  private confirming: Promise<void> | undefined;
+
+  constructor(private readonly options: KeySpaceOptions) {}
+
+  confirm(): Promise<void> {
+    return (this.confirming ??= this.readMark().finally(() => (this.confirming = undefined)));
+  }
+
+  announce(): void {
+    // Redis beside Postgres alone has copies.
+  }
+
+  forget(): void {
+    this.prefix = undefined;
+  }
+
+  private async readMark(): Promise<void> {
+    const { connection, digest, keyPrefix } = this.options;
+    const key = markKeyOf(this.options);
+    const mark = await connection.run('check', async (client) => {
+      await client.set(key, `${digest.markOfSecret}:${this.tag}`, 'NX');
+      return client.get(key);
+    });
+    const [, secret, tag] = /^([0-9a-f]{64}):([0-9a-z]+)$/.exec(mark ?? '') ?? [];
+    if (!secret || !tag) throw new UnreadableRecordError('redis', 'check', `the mark ${key} is not ours`);
+    assertSameSecret(secret, digest, `Redis under "${keyPrefix}"`);
+    this.tag = tag;
+    this.prefix = prefixOf(this.options, tag);
+  }
+}
+
+function prefixOf({ keyPrefix }: KeySpaceOptions, tag: string): string {
+  return `${keyPrefix}${tag}:`;
+}
+
+function markKeyOf({ keyPrefix, digest }: KeySpaceOptions): string {
+  return `${keyPrefix}mark:${digest.markId}`;
+}
