@@ -843,7 +843,10 @@ class Stepper implements Steps {
     const outlived = request.at === 'outlived';
     const again = (draft: Draft): void => {
       if (outlived) draft.end('try again');
-      else Object.assign(draft.request, { at: 'recall', fresh: true });
+      else {
+        draft.request.fresh = true;
+        enter(draft.process, draft.request, this.c);
+      }
     };
     const found = (draft: Draft, record: Outcome): void => {
       if (record.fingerprint === request.fingerprint || outlived) draft.replay(record);
