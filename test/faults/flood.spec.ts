@@ -149,13 +149,18 @@ describe('a flood of requests', () => {
   });
 
   it('of 3,000 keys with a slow Postgres: what cannot be served in time is shed, and nothing runs unprotected', async () => {
-    const instance = await start({ onOutage: 'execute', lease: '10s' });
+    const instance = await start({ onOutage: 'execute', lease: '10s', postgres: { timeout: '4s' } });
     const held = randomUUID();
     const first = flood(instance, { requests: 1, key: () => held, work: { hold: true } });
     await instance.handling(held);
-    await instance.postgres.set('delay', 150);
+    // A statement takes 600 ms, far less than its time-out, also where the machine is busy.
+    await instance.postgres.set('delay', 300);
     const keys = Array.from({ length: 3_000 }, () => randomUUID());
-    const answers = await flood(instance, { requests: keys.length, key: (index) => keys[index]! });
+    const answers = await flood(instance, {
+      requests: keys.length,
+      key: (index) => keys[index]!,
+      work: { unsynced: true },
+    });
     const renewals = instance.postgres.seen.get('renew') ?? 0;
     instance.finish(held);
     const seen = statuses(answers);
