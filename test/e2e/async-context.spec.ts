@@ -48,7 +48,8 @@ describe('background work', () => {
     jest.spyOn(Client.prototype, 'query').mockImplementation(function (this: Client, ...args: unknown[]) {
       const [config] = args as [{ text?: string }];
       statements.push({ text: config.text ?? '', context: requests.getStore() });
-      return Reflect.apply(query as () => void, this, args);
+      const result: unknown = Reflect.apply(query as () => unknown, this, args);
+      return result as undefined;
     });
   });
   afterAll(async () => {
@@ -83,7 +84,7 @@ describe('background work', () => {
     await first;
     for (let i = 0; i < 10; i++) await post();
     let kept = stores.length;
-    for (let i = 0; i < 40 && kept > 2; i++) {
+    for (let i = 0; i < 60 && (kept > 2 || stores[0]!.deref()); i++) {
       await delay(50);
       collect();
       kept = stores.filter((store) => store.deref()).length;
