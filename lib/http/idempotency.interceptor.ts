@@ -72,12 +72,12 @@ export class IdempotencyInterceptor implements NestInterceptor {
     context: ExecutionContext,
     next: CallHandler,
     documentation: string | undefined,
-    onRefusal?: () => void,
+    onError?: (error: unknown) => void,
   ): Observable<unknown> {
     return next.handle().pipe(
       catchError((error: unknown) => {
+        onError?.(error);
         if (!(error instanceof IdempotencyException)) throw error;
-        onRefusal?.();
         throw asProblem(context.switchToHttp().getResponse<PlatformResponse>(), error, documentation);
       }),
     );
@@ -141,6 +141,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
     let before: OutgoingHttpHeaders = {};
     let capture: ResponseCapture | undefined;
     let refused = false;
+    let threw = false;
     this.protocol
       .run(request, async (claim) => {
         // Something else has answered meanwhile, such as a time-out: nobody would get what the handler answers.
@@ -150,15 +151,19 @@ export class IdempotencyInterceptor implements NestInterceptor {
         const watch = new HandlerWatch(handled);
         before = response.getHeaders();
         capture = new ResponseCapture(rawResponse(response), route.policy.maxBodySize, route.keepsHeader);
-        const handling = this.handle(context, next, route.documentation, () => (refused = true));
+        const handling = this.handle(context, next, route.documentation, (error) => {
+          threw = true;
+          refused = error instanceof IdempotencyException;
+        });
         runHandler(handling, subscriber, capture, route.policy.lease, (value) =>
           this.adapterHost.httpAdapter.reply(response, value),
         );
         const outcome = await capture.ended;
         // A refusal tells the caller to come back, so it is no outcome of the request.
         const counts = outcome !== undefined && !refused && this.records(route, outcome);
-        // One by an interceptor or a pipe, before the handler began, is none either: nothing was executed.
-        if (counts && (watch.began || !isRefusal(outcome))) return outcome;
+        // One that an interceptor or a pipe threw before the handler began is none either: nothing was executed. What
+        // an interceptor answers itself, as one does that hands its request on, is the answer of what it has done.
+        if (counts && (watch.began || !threw || !isRefusal(outcome))) return outcome;
         if (!watch.running && !watch.cutShort) return undefined;
         const lost = await this.outlasted(context, watch, capture, outcome);
         return counts && watch.began ? outcome : lost;
