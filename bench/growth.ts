@@ -5,10 +5,10 @@ import { Client } from 'pg';
 import { DataSource } from 'typeorm';
 import { recordId, type Outcome } from '../lib/core/record';
 import { ExpiredRecordCleanup } from '../lib/store/postgres/cleanup';
-import { IdempotencyCache } from '../lib/store/postgres/idempotency-cache.entity';
-import { PostgresConnection } from '../lib/store/postgres/postgres.connection';
+import { IdempotencyCache } from '../lib/store/postgres/schema/idempotency-cache.entity';
+import { PostgresConnection } from '../lib/store/postgres/connection/postgres.connection';
 import { PostgresStore } from '../lib/store/postgres/postgres.store';
-import { tableNames } from '../lib/store/postgres/statements';
+import { tableNames } from '../lib/store/postgres/schema/statements';
 import { startPostgres } from '../servers';
 
 /*
@@ -110,7 +110,7 @@ const request = (key: string) => ({
   token: randomUUID(),
   lease: 30_000,
   takeOver: true,
-  fresh: false,
+  bypassCache: false,
   durability: 'durable' as const,
 });
 

@@ -3,11 +3,11 @@ import { DataSource } from 'typeorm';
 import { recordId, type Outcome } from '../lib/core/record';
 import type { BatchBounds } from '../lib/store/batching/batcher';
 import { BATCH_BOUNDS } from '../lib/store/postgres/batches';
-import { IdempotencyCache } from '../lib/store/postgres/idempotency-cache.entity';
-import { CreateIdempotencyCache1764000000015 } from '../lib/store/postgres/migration';
-import { PostgresConnection } from '../lib/store/postgres/postgres.connection';
+import { IdempotencyCache } from '../lib/store/postgres/schema/idempotency-cache.entity';
+import { CreateIdempotencyCache1764000000015 } from '../lib/store/postgres/schema/migration';
+import { PostgresConnection } from '../lib/store/postgres/connection/postgres.connection';
 import { PostgresStore } from '../lib/store/postgres/postgres.store';
-import { tableNames } from '../lib/store/postgres/statements';
+import { tableNames } from '../lib/store/postgres/schema/statements';
 import { startPostgres } from '../servers';
 
 /*
@@ -44,7 +44,7 @@ async function once(store: PostgresStore): Promise<void> {
     token: randomUUID(),
     lease: 30_000,
     takeOver: true,
-    fresh: false,
+    bypassCache: false,
     durability: 'durable',
   });
   if (!result.claimed) throw new Error('a fresh key was not claimed');

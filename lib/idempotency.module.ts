@@ -14,21 +14,21 @@ import {
 import { ApplicationConfig } from '@nestjs/core';
 import { Digest } from './core/digest';
 import { IdempotencySetupError } from './core/errors';
-import { IdempotencyService } from './core/idempotency.service';
+import { IdempotencyService } from './idempotency.service';
 import { Protocol } from './core/protocol';
-import { observeStart } from './http/handler-start';
-import { watchHandler } from './http/handler-watch';
+import { observeStart } from './http/handler/handler-start';
+import { watchHandler } from './http/handler/handler-watch';
 import { IdempotencyInterceptor } from './http/idempotency.interceptor';
-import { document } from './http/openapi';
-import { RouteExplorer } from './http/route-explorer';
-import { RouteOptionsReader } from './http/route-options';
-import { RouteSelectors } from './http/route-selectors';
-import { ScopeResolver } from './http/scope';
+import { document } from './http/routes/openapi';
+import { RouteExplorer } from './http/routes/route-explorer';
+import { RouteOptionsReader } from './http/routes/route-options';
+import { RouteSelectors } from './http/request/caller/route-selectors';
+import { ScopeResolver } from './http/request/caller/scope';
 import { IdempotencyHealth } from './observability/health';
 import { IdempotencyMetrics, metricProviders } from './observability/metrics';
 import type { IdempotencyModuleOptions } from './options/idempotency.options';
 import { MODULE_SETTINGS } from './options/module-settings';
-import { withSwitches } from './options/switches';
+import { withEnvironment } from './options/environment';
 import { resolveModuleOptions, type ModuleSettings } from './options/resolve';
 import { PostgresProvider } from './store/postgres/postgres.provider';
 import { RedisProvider } from './store/redis/redis.provider';
@@ -125,7 +125,7 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
         provide: MODULE_SETTINGS,
         inject: [MODULE_OPTIONS],
         useFactory: (options: IdempotencyModuleOptions) =>
-          resolveModuleOptions(withSwitches(options, process.env)),
+          resolveModuleOptions(withEnvironment(options, process.env)),
       },
       {
         provide: Digest,

@@ -1,13 +1,13 @@
 export { IdempotencyModule } from './idempotency.module';
 export type { IdempotencyModuleAsyncOptions, IdempotencyOptionsFactory } from './idempotency.module';
-export { Idempotent, IdempotencyClaim } from './http/idempotent.decorator';
-export { IdempotencyException, type Problem } from './http/problems';
-export { REPLAY_HEADER } from './http/replay';
-export { httpScope, type HttpCaller } from './http/http-scope';
-export type { ScopeSelectors, ScopeUser } from './http/scope-text';
-export { IdempotencyService } from './core/idempotency.service';
-export type { ExecuteOptions, ScopeOption } from './core/idempotency.service';
-export type { Resolution } from './core/resolution';
+export { Idempotent, IdempotencyClaim } from './http/routes/idempotent.decorator';
+export { IdempotencyException, type Problem } from './http/response/problems';
+export { REPLAY_HEADER } from './http/response/replay';
+export { httpScope, type HttpCaller } from './http/request/caller/http-scope';
+export type { ScopeSelectors, ScopeUser } from './http/request/caller/scope-text';
+export { IdempotencyService } from './idempotency.service';
+export type { ExecuteOptions, ScopeOption } from './idempotency.service';
+export type { Resolution } from './outcome/resolution';
 export {
   IdempotencyError,
   IdempotencySetupError,
@@ -18,6 +18,7 @@ export {
 } from './core/errors';
 export { LeaseLostError } from './core/lease';
 export type { IdempotencyContext } from './core/context';
+export type { Durability } from './core/policy';
 export type {
   Claim,
   CompletedRecord,
@@ -34,7 +35,6 @@ export type {
 export { IdempotencyHealth, type HealthReport, type TierHealth } from './observability/health';
 export type {
   Duration,
-  Durability,
   EncryptionKey,
   EncryptionOptions,
   HeaderFilter,
@@ -46,6 +46,6 @@ export type {
   PostgresOptions,
   RedisOptions,
 } from './options/idempotency.options';
-export { InvalidOptionsError } from './options/check';
-export { IdempotencyCache } from './store/postgres/idempotency-cache.entity';
-export { CreateIdempotencyCache1764000000015 } from './store/postgres/migration';
+export { InvalidOptionsError } from './options/validate';
+export { IdempotencyCache } from './store/postgres/schema/idempotency-cache.entity';
+export { CreateIdempotencyCache1764000000015 } from './store/postgres/schema/migration';

@@ -1,5 +1,5 @@
-import type { IdempotencyMetrics } from '../observability/metrics';
-import type { Policy } from '../options/resolve';
+import type { Metrics } from './ports';
+import type { Policy } from './policy';
 import { contextOf, type IdempotencyContext } from './context';
 import { StoreUnavailableError } from './errors';
 import type { InFlightResult } from './in-flight-requests';
@@ -35,7 +35,7 @@ export class ClaimedExecutions {
   /** @param waitForWinner for the outcome of the request that took the key over */
   constructor(
     private readonly store: IdempotencyStore,
-    private readonly metrics: IdempotencyMetrics,
+    private readonly metrics: Metrics,
     private readonly leases: LeaseManager,
     private readonly waitForWinner: (
       record: InProgressRecord,
@@ -111,7 +111,7 @@ export async function releaseClaim(store: IdempotencyStore, claim: Claim): Promi
   });
 }
 
-export function replay(record: CompletedRecord, metrics: IdempotencyMetrics): RunResult {
+export function replay(record: CompletedRecord, metrics: Metrics): RunResult {
   if (record.outcome.kind === 'response') metrics.replayedFrom(record.tier);
   return { kind: 'replayed', outcome: record.outcome };
 }

@@ -1,4 +1,4 @@
-import type { ShedReason } from '../observability/metrics';
+import type { ShedReason } from './ports';
 import type { Tier } from './record';
 
 /** Stable, documented reasons for which the module refuses to run a handler or to answer with its response. */

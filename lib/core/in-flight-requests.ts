@@ -1,4 +1,4 @@
-import type { ShedReason } from '../observability/metrics';
+import type { ShedReason } from './ports';
 import type { IdempotencyError } from './errors';
 import type { CompletedRecord, InProgressRecord, Outcome } from './record';
 import { wakeAll, type Place } from './waiting-room';

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { IdempotencyMetrics } from '../observability/metrics';
+import type { Metrics } from './ports';
 import {
   ClaimedExecutions,
   executeUnprotected,
@@ -39,7 +39,7 @@ export class Protocol {
 
   constructor(
     private readonly store: IdempotencyStore,
-    private readonly metrics: IdempotencyMetrics,
+    private readonly metrics: Metrics,
     bounds: WaitingBounds,
   ) {
     this.leases = new LeaseManager(store);
@@ -175,7 +175,7 @@ export class Protocol {
           token: randomUUID(),
           lease: policy.lease,
           takeOver: policy.onOrphan === 'retry',
-          fresh: asksAnew,
+          bypassCache: asksAnew,
           durability: policy.durability,
         });
       } catch (error) {

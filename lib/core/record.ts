@@ -53,8 +53,8 @@ export function bytesOfOutcome(outcome: Outcome): number {
 }
 
 /** A response whose headers and body are encrypted. */
-export interface SealedOutcome {
-  readonly kind: 'sealed';
+export interface EncryptedOutcome {
+  readonly kind: 'encrypted';
   readonly status: number;
   /** Tells it from a list of headers, and which key opens it. */
   readonly label: readonly [algorithm: 'A256GCM', keyId: string];
@@ -62,7 +62,7 @@ export interface SealedOutcome {
 }
 
 /** What a store holds of an outcome. */
-export type StoredOutcome = Outcome | SealedOutcome;
+export type StoredOutcome = Outcome | EncryptedOutcome;
 
 /** The right to run one handler for one key, proven by `token` and ordered by `fence`. */
 export interface Claim {

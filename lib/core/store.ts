@@ -1,4 +1,4 @@
-import type { Durability } from '../options/idempotency.options';
+import type { Durability } from './policy';
 import type { Claim, IdempotencyRecord, Outcome, RecordId } from './record';
 
 export interface ClaimRequest {
@@ -14,7 +14,7 @@ export interface ClaimRequest {
   /** Whether a lapsed claim of the same fingerprint may be taken over. */
   readonly takeOver: boolean;
   /** True if the claimant has reason to doubt an in-flight answer from a cache: the arbiter itself is asked. */
-  readonly fresh: boolean;
+  readonly bypassCache: boolean;
   readonly durability: Durability;
 }
 

@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import type { IdempotencyMetrics } from '../observability/metrics';
+import type { Metrics } from './ports';
 import { ClientLeftError, IdempotencyError } from './errors';
 import { WaitingGroups, type WaitingGroup } from './waiting-groups';
 
@@ -10,7 +10,7 @@ export interface WaitingBounds {
   readonly maxWaitingBytes: number;
 }
 
-type WaitingMetrics = Pick<IdempotencyMetrics, 'shed' | 'waiting'>;
+type WaitingMetrics = Pick<Metrics, 'shed' | 'waiting'>;
 
 /** A request that may wait. */
 export interface WaitingRequest {

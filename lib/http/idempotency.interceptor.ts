@@ -7,24 +7,24 @@ import { ClientLeftError, IdempotencyError, isIdempotencyError } from '../core/e
 import type { ProtectedRequest, RunResult } from '../core/claimed-executions';
 import { Protocol } from '../core/protocol';
 import { recordId, type Outcome, type ResponseOutcome } from '../core/record';
-import { tombstoneFor, unsendable } from '../core/stored-outcome';
+import { tombstoneFor, unsendable } from '../outcome/stored-outcome';
 import { IdempotencyMetrics } from '../observability/metrics';
 import { SafeLogger } from '../observability/safe-logger';
 import type { RouteOptions } from '../options/resolve';
-import { fingerprintOf, requestFingerprint } from './fingerprint';
-import { answersItself } from './handler-parameters';
-import { runHandler } from './handler-run';
-import { HandlerWatch } from './handler-watch';
-import { HttpRequest } from './http-request';
-import { headerKeyOf, keyOf } from './key';
-import { sendOrFail } from './last-resort';
-import { IdempotencyException, problemResponse } from './problems';
-import { asProblem, notStored, refusalOf } from './refusal';
-import { replay, substitute } from './replay';
-import { rawResponse, setContext, type PlatformResponse } from './request';
-import { ResponseCapture } from './response-capture';
-import { RouteOptionsReader } from './route-options';
-import { ScopeResolver } from './scope';
+import { fingerprintOf, requestFingerprint } from './request/fingerprint/fingerprint';
+import { answersItself } from './handler/handler-parameters';
+import { runHandler } from './handler/handler-run';
+import { HandlerWatch } from './handler/handler-watch';
+import { HttpRequest } from './request/http-request';
+import { headerKeyOf, keyOf } from './request/key';
+import { sendOrFail } from './response/last-resort';
+import { IdempotencyException, problemResponse } from './response/problems';
+import { asProblem, notStored, refusalOf } from './response/refusal';
+import { replay, substitute } from './response/replay';
+import { rawResponse, setContext, type PlatformResponse } from './platform';
+import { ResponseCapture } from './response/response-capture';
+import { RouteOptionsReader } from './routes/route-options';
+import { ScopeResolver } from './request/caller/scope';
 
 /**
  * Leads a request to an `@Idempotent()` route through the protocol: names it (key, scope, fingerprint), runs its
@@ -165,7 +165,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
         // an interceptor answers itself, as one does that hands its request on, is the answer of what it has done.
         if (counts && (watch.began || !threw || !isRefusal(outcome))) return outcome;
         if (!watch.running && !watch.cutShort) return undefined;
-        const lost = await this.outlasted(context, watch, capture, outcome);
+        const lost = await this.waitForAbandonedHandler(context, watch, capture, outcome);
         return counts && watch.began ? outcome : lost;
       })
       .then((result) => this.answer(response, route, before, capture, result))
@@ -186,7 +186,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
    * The response was ended while the handler still runs, for example by a time-out. Its key is not free as long as it
    * does; and unless it was the handler that ended it, its answer is lost, but it has been executed.
    */
-  private async outlasted(
+  private async waitForAbandonedHandler(
     context: ExecutionContext,
     watch: HandlerWatch,
     capture: ResponseCapture,

@@ -6,35 +6,14 @@ import {
   makeHistogramProvider,
 } from '@willsoto/nestjs-prometheus';
 import { Counter, Histogram, type Aggregator } from 'prom-client';
-
-/** What can become of a request, as the label `outcome` of `idempotency_requests_total`. */
-const OUTCOMES = [
-  'executed',
-  'released',
-  'replayed',
-  'unprotected',
-  'key_missing',
-  'key_invalid',
-  'body_too_deep',
-  'fingerprint_mismatch',
-  'in_flight',
-  'outcome_unknown',
-  'outcome_not_stored',
-  'outcome_not_recorded',
-  'store_unavailable',
-  'overloaded',
-  'client_left',
-  'failed',
-] as const;
-
-export type RequestOutcome = (typeof OUTCOMES)[number];
-
-/** Why a request was turned away, as the label `reason` of `idempotency_shed_total`. */
-const SHED_REASONS = ['waiters_of_key', 'waiters', 'waiting_bytes', 'claims_queued', 'claims_late'] as const;
-
-export type ShedReason = (typeof SHED_REASONS)[number];
-
-type StoreTier = 'redis' | 'postgres';
+import {
+  REQUEST_OUTCOMES,
+  SHED_REASONS,
+  type Metrics,
+  type RequestOutcome,
+  type ShedReason,
+} from '../core/ports';
+import type { Tier } from '../core/record';
 
 const NAMES = {
   redisHits: 'idempotency_redis_hits',
@@ -96,7 +75,7 @@ export const metricProviders: Provider[] = [
     labelNames: ['outcome'],
     // A series that begins with its first event shows no increase, so its alert would miss that event.
     collect() {
-      for (const outcome of OUTCOMES) this.inc({ outcome }, 0);
+      for (const outcome of REQUEST_OUTCOMES) this.inc({ outcome }, 0);
     },
   }),
   makeHistogramProvider({
@@ -149,7 +128,7 @@ export const metricProviders: Provider[] = [
 
 /** The one place that knows the metrics' names. Labels hold no key, scope, path or body. */
 @Injectable()
-export class IdempotencyMetrics {
+export class IdempotencyMetrics implements Metrics {
   constructor(
     @InjectMetric(NAMES.redisHits) private readonly redisHits: Counter,
     @InjectMetric(NAMES.dbHits) private readonly dbHits: Counter,
@@ -167,7 +146,7 @@ export class IdempotencyMetrics {
     this.requests.inc({ outcome });
   }
 
-  replayedFrom(tier: StoreTier): void {
+  replayedFrom(tier: Tier): void {
     (tier === 'redis' ? this.redisHits : this.dbHits).inc();
   }
 
@@ -175,20 +154,20 @@ export class IdempotencyMetrics {
     this.misses.inc();
   }
 
-  storeOperation(tier: StoreTier, operation: string, seconds: number): void {
+  storeOperation(tier: Tier, operation: string, seconds: number): void {
     this.storeDuration.observe({ tier, operation }, seconds);
   }
 
-  storeError(tier: StoreTier): void {
+  storeError(tier: Tier): void {
     (tier === 'redis' ? this.redisErrors : this.dbErrors).inc();
   }
 
-  tierUp(tier: StoreTier, up: boolean): void {
+  tierUp(tier: Tier, up: boolean): void {
     present.set(upGauge(tier), up ? 1 : 0);
   }
 
   /** A tier that is switched off is neither up nor down: its gauge has no sample. */
-  tierDisabled(tier: StoreTier): void {
+  tierDisabled(tier: Tier): void {
     present.delete(upGauge(tier));
   }
 
@@ -225,6 +204,6 @@ function add(name: string, change: number): void {
   present.set(name, (present.get(name) ?? 0) + change);
 }
 
-function upGauge(tier: StoreTier): string {
+function upGauge(tier: Tier): string {
   return tier === 'redis' ? NAMES.redisUp : NAMES.postgresUp;
 }

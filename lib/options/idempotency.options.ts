@@ -1,10 +1,5 @@
 import type { ExecutionContext } from '@nestjs/common';
-
-/**
- * `durable`: a claim survives a crash of Postgres. `fast`: the claim's commit is not flushed, which saves a lone request
- * 0.07 ms in the benchmark.
- */
-export type Durability = 'durable' | 'fast';
+import type { Durability } from '../core/policy';
 
 /** Milliseconds, or a string such as `'250ms'`, `'30s'`, `'24h'` or `'30d'`. */
 export type Duration = number | string;

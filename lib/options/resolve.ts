@@ -1,11 +1,11 @@
 import type { KeyObject } from 'node:crypto';
 import { z } from 'zod';
-import { atOnce } from './at-once';
-import { check, InvalidOptionsError } from './check';
+import type { Policy } from '../core/policy';
+import { syncOnly } from './sync-only';
+import { validate, InvalidOptionsError } from './validate';
 import { encryptionSchema, encryptionSettings, type EncryptionSettings } from './encryption';
 import { headerPattern } from './header-pattern';
 import type {
-  Durability,
   HeaderFilter,
   IdempotencyModuleOptions,
   IdempotencyOptions,
@@ -13,19 +13,6 @@ import type {
 } from './idempotency.options';
 import { callback, duration, integer, LONGEST_TIMER, oneOf } from './schemas';
 import { secretSchema } from './secret';
-
-/** {@link PolicyOptions} with every default filled in; durations in milliseconds, sizes in bytes. */
-export interface Policy {
-  readonly inFlight: 'wait' | 'reject';
-  readonly waitTimeout: number;
-  readonly lease: number;
-  readonly onOrphan: 'retry' | 'reject';
-  readonly onOutage: 'reject' | 'execute';
-  readonly durability: Durability;
-  readonly maxKeyLength: number;
-  readonly maxBodySize: number;
-  readonly maxWaiters: number;
-}
 
 export interface RouteOptions {
   readonly policy: Policy;
@@ -185,7 +172,7 @@ export function resolveModuleOptions(options: IdempotencyModuleOptions = {}): Mo
     namespace,
     secret,
     ...defaults
-  } = check(moduleSchema, options, 'IdempotencyModule options');
+  } = validate(moduleSchema, options, 'IdempotencyModule options');
   const settings: ModuleSettings = {
     defaults,
     redis: redis !== false && {
@@ -225,7 +212,7 @@ export function resolveModuleOptions(options: IdempotencyModuleOptions = {}): Mo
  * @throws InvalidOptionsError
  */
 export function checkRouteOptions(where: string, options: IdempotencyOptions): void {
-  check(routeSchema, options, where);
+  validate(routeSchema, options, where);
 }
 
 /**
@@ -234,7 +221,7 @@ export function checkRouteOptions(where: string, options: IdempotencyOptions): v
  * @throws InvalidOptionsError
  */
 export function resolveRouteOptions(where: string, ...layers: readonly IdempotencyOptions[]): RouteOptions {
-  const options = check(routeSchema, merge(layers), where);
+  const options = validate(routeSchema, merge(layers), where);
   const { header = ['Idempotency-Key', 'X-Idempotency-Key'], replayHeaders } = options;
   return {
     policy: policyOf(options),
@@ -247,11 +234,11 @@ export function resolveRouteOptions(where: string, ...layers: readonly Idempoten
     credentialHeaders: options.credentialHeaders && headerPattern(options.credentialHeaders),
     fingerprint: options.fingerprint,
     records: options.record
-      ? atOnce('record', options.record)
+      ? syncOnly('record', options.record)
       : (status) => status < 500 && !STATUSES_NOT_RECORDED.has(status),
     keepsHeader:
       typeof replayHeaders === 'function'
-        ? atOnce('replayHeaders', replayHeaders)
+        ? syncOnly('replayHeaders', replayHeaders)
         : keepsListed(replayHeaders),
   };
 }
@@ -261,8 +248,8 @@ export function resolveRouteOptions(where: string, ...layers: readonly Idempoten
  * @throws InvalidOptionsError
  */
 export function resolvePolicy(where: string, options: PolicyOptions, defaults: IdempotencyOptions): Policy {
-  const own = check(policySchema, options, where);
-  return policyOf(check(routeSchema, merge([own, defaults]), where));
+  const own = validate(policySchema, options, where);
+  return policyOf(validate(routeSchema, merge([own, defaults]), where));
 }
 
 function policyOf(options: z.output<typeof policySchema>): Policy {

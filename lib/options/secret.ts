@@ -1,6 +1,6 @@
 import { createSecretKey, type KeyObject } from 'node:crypto';
 import { z } from 'zod';
-import { check } from './check';
+import { validate } from './validate';
 
 const LEAST_BYTES = 32;
 const SECRET_FORM =
@@ -16,7 +16,7 @@ export const secretSchema = z.unknown().transform((given, context): KeyObject =>
 
 /** @throws InvalidOptionsError */
 export function secretKey(where: string, secret: unknown): KeyObject {
-  return check(z.object({ secret: secretSchema }), { secret }, where).secret;
+  return validate(z.object({ secret: secretSchema }), { secret }, where).secret;
 }
 
 function bytesOf(given: unknown): Buffer | undefined {

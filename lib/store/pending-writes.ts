@@ -5,7 +5,7 @@ import { inBackground } from '../core/background';
 import { IdempotencySetupError, StoreUnavailableError } from '../core/errors';
 import { bytesOfOutcome, type Claim, type Outcome, type RecordId } from '../core/record';
 import type { CompleteResult, IdempotencyStore } from '../core/store';
-import type { IdempotencyMetrics } from '../observability/metrics';
+import type { Metrics } from '../core/ports';
 
 export interface Completion {
   readonly claim: Claim;
@@ -42,7 +42,7 @@ export class PendingWrites {
   /** @param onCompleted told what became of a completion: recorded, or lost to the record that stands instead */
   constructor(
     private readonly arbiter: Pick<IdempotencyStore, 'complete' | 'release'>,
-    private readonly metrics: IdempotencyMetrics,
+    private readonly metrics: Metrics,
     private readonly onCompleted: (completion: Completion, result: CompleteResult) => void,
   ) {}
 

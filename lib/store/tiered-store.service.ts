@@ -14,14 +14,14 @@ import type { HealthReport } from '../observability/health';
 import { IdempotencyMetrics } from '../observability/metrics';
 import { MODULE_SETTINGS } from '../options/module-settings';
 import type { ModuleSettings } from '../options/resolve';
-import { hedged } from './hedge';
-import { Hints } from './hints';
+import { hedged } from './cache-deadline';
+import { InFlightMarkers } from './in-flight-markers';
 import { PendingWrites, type Completion } from './pending-writes';
 import { PostgresProvider } from './postgres/postgres.provider';
 import type { PostgresStore } from './postgres/postgres.store';
 import { RedisProvider } from './redis/redis.provider';
 import type { CacheEntry, RedisStore } from './redis/redis.store';
-import { healthOf, TierGate } from './tier';
+import { healthOf, StoreMonitor } from './store-monitor';
 import { fromCache, type Tiers } from './tiers';
 
 /** Asks a store for a sign of life: no such record exists. */
@@ -36,7 +36,7 @@ const PROBE = recordId('health', 'probe');
 export class TieredStoreService implements IdempotencyStore {
   private tiers!: Tiers;
   phase: StorePhase = 'new';
-  private readonly hints = new Hints();
+  private readonly markers = new InFlightMarkers();
 
   constructor(
     @Inject(MODULE_SETTINGS) private readonly settings: ModuleSettings,
@@ -59,17 +59,17 @@ export class TieredStoreService implements IdempotencyStore {
 
   /** Gives the background writes a last try of `timeout` ms, then closes what the module opened. */
   async close(timeout: number): Promise<void> {
-    this.hints.dropAll();
-    (this.tiers as Tiers | undefined)?.gate.close();
+    this.markers.dropAll();
+    (this.tiers as Tiers | undefined)?.monitor.close();
     await (this.tiers as Tiers | undefined)?.pending.stop(timeout);
     this.phase = 'closed';
     await this.closeTiers();
   }
 
   async claim(request: ClaimRequest): Promise<ClaimResult> {
-    const cached = this.recall(request.id);
+    const cached = this.readCache(request.id);
     const early = await hedged(cached);
-    if (early && !isPending(early) && this.answers(early, request)) return fromCache(early);
+    if (early && !isPending(early) && this.canAnswerFromCache(early, request)) return fromCache(early);
 
     let result: ClaimResult;
     try {
@@ -82,17 +82,17 @@ export class TieredStoreService implements IdempotencyStore {
         this.tiers.pending.release({ ...request, fence: 0, attempt: 0 }, this.tiers.retention);
       }
       const late = await cached;
-      if (late && this.answers(late, request)) return fromCache(late);
+      if (late && this.canAnswerFromCache(late, request)) return fromCache(late);
       throw error;
     }
     if (!result.claimed) {
-      this.refill(result.record);
+      this.fillCache(result.record);
       return result;
     }
     const { claim } = result;
-    const adopted = claim.attempt > 1 ? await this.adopt(claim) : undefined;
+    const adopted = claim.attempt > 1 ? await this.adoptPendingOutcome(claim) : undefined;
     if (adopted) return { claimed: false, record: adopted };
-    this.hint(claim, request.lease);
+    this.markInFlight(claim, request.lease);
     return result;
   }
 
@@ -106,7 +106,7 @@ export class TieredStoreService implements IdempotencyStore {
     heldUntil = (): number => Infinity,
   ): Promise<CompleteResult> {
     const completion = { claim, outcome };
-    this.hints.drop(claim.token);
+    this.markers.drop(claim.token);
     try {
       const result = await this.askArbiter('complete', () => this.tiers.arbiter.complete(claim, outcome));
       this.afterCompletion(completion, result);
@@ -114,15 +114,15 @@ export class TieredStoreService implements IdempotencyStore {
     } catch (error) {
       this.tiers.pending.complete(completion, this.tiers.retention);
       const held = heldUntil();
-      const vouches = performance.now() < held && (await this.rememberPending(completion, held));
-      if (vouches && performance.now() < held) return { recorded: true };
+      const heldByCache = performance.now() < held && (await this.cachePendingOutcome(completion, held));
+      if (heldByCache && performance.now() < held) return { recorded: true };
       if (error instanceof StoreUnavailableError) throw error;
       throw new StoreUnavailableError(this.tiers.name, 'complete', error);
     }
   }
 
   async release(claim: Claim): Promise<boolean> {
-    this.hints.drop(claim.token);
+    this.markers.drop(claim.token);
     try {
       const released = await this.askArbiter('release', () => this.tiers.arbiter.release(claim));
       // A retry at once should find the key free; a slow Redis is no reason to hold the answer up.
@@ -139,13 +139,13 @@ export class TieredStoreService implements IdempotencyStore {
   }
 
   async find(id: RecordId): Promise<IdempotencyRecord | undefined> {
-    const recalled = this.recall(id);
+    const recalled = this.readCache(id);
     const cached = await hedged(recalled);
     if (cached?.state === 'completed' && !cached.pending) return cached;
     try {
       if (cached && isPending(cached)) await this.tiers.pending.settle(id);
       const record = await this.askArbiter('find', () => this.tiers.arbiter.find(id));
-      if (record) this.refill(record);
+      if (record) this.fillCache(record);
       return record;
     } catch (error) {
       const late = error instanceof StoreUnavailableError ? await recalled : undefined;
@@ -181,7 +181,7 @@ export class TieredStoreService implements IdempotencyStore {
     const arbiter: IdempotencyStore | undefined = postgres ?? redis;
     if (!arbiter) throw new IdempotencySetupError('Redis and Postgres are both disabled.');
     const name = postgres ? 'postgres' : 'redis';
-    const gate = new TierGate(name, metrics, () => arbiter.find(PROBE));
+    const gate = new StoreMonitor(name, metrics, () => arbiter.find(PROBE));
     const ttl = settings.redis ? settings.redis.ttl : 0;
     const retention = settings.postgres ? settings.postgres.retention : ttl;
     const gated = {
@@ -193,8 +193,8 @@ export class TieredStoreService implements IdempotencyStore {
     const pending = new PendingWrites(gated, metrics, (completion, result) =>
       this.afterCompletion(completion, result),
     );
-    const cache = postgres && redis && { store: redis, gate: new TierGate('redis', metrics), ttl };
-    return { name, arbiter, gate, cache, retention, pending };
+    const cache = postgres && redis && { store: redis, gate: new StoreMonitor('redis', metrics), ttl };
+    return { name, arbiter, monitor: gate, cache, retention, pending };
   }
 
   private async closeTiers(): Promise<void> {
@@ -202,11 +202,11 @@ export class TieredStoreService implements IdempotencyStore {
   }
 
   /** A finished record, or a hint that this very request is in flight, needs no arbiter. */
-  private answers(record: IdempotencyRecord, request: ClaimRequest): boolean {
+  private canAnswerFromCache(record: IdempotencyRecord, request: ClaimRequest): boolean {
     if (record.state === 'completed') return true;
     // The arbiter decides about another fingerprint: the hint may be of a claim that has been given back since.
     const another = record.token !== request.token && record.fingerprint === request.fingerprint;
-    return !request.fresh && another && record.leaseRemaining > 0;
+    return !request.bypassCache && another && record.leaseRemaining > 0;
   }
 
   /**
@@ -214,7 +214,7 @@ export class TieredStoreService implements IdempotencyStore {
    * its key over. Redis is asked after the takeover, as until then the owner could renew its lease and leave one; and
    * it gets its full timeout.
    */
-  private async adopt(claim: Claim): Promise<IdempotencyRecord | undefined> {
+  private async adoptPendingOutcome(claim: Claim): Promise<IdempotencyRecord | undefined> {
     const left = await this.askCache('find', (store) => store.find(claim.id)).catch(() => undefined);
     if (left?.state !== 'completed' || left.fingerprint !== claim.fingerprint) return undefined;
     try {
@@ -227,7 +227,7 @@ export class TieredStoreService implements IdempotencyStore {
   }
 
   /** What Redis knows; undefined if it knows nothing, failed, or is bypassed. Never rejects. */
-  private recall(id: RecordId): Promise<IdempotencyRecord | undefined> {
+  private readCache(id: RecordId): Promise<IdempotencyRecord | undefined> {
     return this.askCache('find', (store) => store.find(id)).then(
       (record) => {
         // Whoever made this outcome could not bring it to Postgres, and may be gone.
@@ -241,41 +241,41 @@ export class TieredStoreService implements IdempotencyStore {
   }
 
   private afterCompletion({ claim, outcome }: Completion, result: CompleteResult): void {
-    if (result.recorded) this.rememberOutcome(claim, outcome);
-    else this.refill(result.record);
+    if (result.recorded) this.cacheOutcome(claim, outcome);
+    else this.fillCache(result.record);
   }
 
   /** At once where the key was taken over, as its fence keeps out what an earlier owner may still write. */
-  private hint(claim: Claim, lease: number): void {
+  private markInFlight(claim: Claim, lease: number): void {
     const write = (remaining: number): void => {
       const leaseUntil = performance.now() + remaining;
       void this.write({ claim, state: 'in_progress', lease: remaining }, leaseUntil);
     };
     if (claim.attempt > 1) write(lease);
-    else if (this.tiers.cache) this.hints.later(claim.token, lease, write);
+    else if (this.tiers.cache) this.markers.schedule(claim.token, lease, write);
   }
 
   /**
    * Makes Redis agree with what the arbiter holds. The hint of a takeover is left to its owner, who looks first for an
    * outcome that the hint would bury.
    */
-  private refill(record: IdempotencyRecord): void {
+  private fillCache(record: IdempotencyRecord): void {
     if (record.tier === 'redis') return;
     // What cannot be read here may be readable elsewhere, or once it is mended: no tombstone may stand in for it.
     if (record.state === 'completed' && record.unreadable) return;
-    if (record.state === 'completed') this.rememberOutcome(record, record.outcome, record.expiresIn);
+    if (record.state === 'completed') this.cacheOutcome(record, record.outcome, record.expiresIn);
     else if (record.leaseRemaining > 0 && record.attempt === 1) {
       void this.write({ claim: record, state: 'in_progress', lease: Math.ceil(record.leaseRemaining) });
     }
   }
 
-  private rememberOutcome(claim: Claim, outcome: Outcome, expiresIn = this.tiers.retention): void {
+  private cacheOutcome(claim: Claim, outcome: Outcome, expiresIn = this.tiers.retention): void {
     const ttl = Math.floor(Math.min(this.tiers.cache?.ttl ?? 0, expiresIn));
     if (ttl > 0) void this.write({ claim, state: 'completed', outcome, pending: false, ttl });
   }
 
   /** True once Redis has the outcome that Postgres could not take; it may be the only copy, so it stays for long. */
-  private rememberPending({ claim, outcome }: Completion, heldUntil: number): Promise<boolean> {
+  private cachePendingOutcome({ claim, outcome }: Completion, heldUntil: number): Promise<boolean> {
     const entry = { claim, state: 'completed', outcome, pending: true, ttl: this.tiers.retention } as const;
     return this.write(entry, heldUntil);
   }
@@ -300,7 +300,7 @@ export class TieredStoreService implements IdempotencyStore {
   }
 
   private askArbiter<T>(operation: string, call: () => Promise<T>): Promise<T> {
-    return this.tiers.gate.ask(operation, call);
+    return this.tiers.monitor.ask(operation, call);
   }
 
   private askCache<T>(operation: string, call: (store: RedisStore) => Promise<T>): Promise<T | undefined> {

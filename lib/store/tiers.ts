@@ -2,16 +2,17 @@ import type { IdempotencyRecord } from '../core/record';
 import type { ClaimResult, IdempotencyStore } from '../core/store';
 import type { PendingWrites } from './pending-writes';
 import type { RedisStore } from './redis/redis.store';
-import type { TierGate } from './tier';
+import type { StoreMonitor } from './store-monitor';
 
 /** The stores of one application, by what they are for. */
 export interface Tiers {
   readonly name: 'postgres' | 'redis';
   /** The only store whose answer may let a handler run. */
   readonly arbiter: IdempotencyStore;
-  readonly gate: TierGate;
+  readonly monitor: StoreMonitor;
   /** Finished responses and in-flight hints, kept for `ttl` ms; may be empty, stale or gone. */
-  readonly cache: { readonly store: RedisStore; readonly gate: TierGate; readonly ttl: number } | undefined;
+  readonly cache:
+    { readonly store: RedisStore; readonly gate: StoreMonitor; readonly ttl: number } | undefined;
   /** Milliseconds for which an outcome that the arbiter could not take is tried again. */
   readonly retention: number;
   readonly pending: PendingWrites;

@@ -10,18 +10,18 @@ beforeAll(async () => {
 afterAll(() => postgres.stop());
 
 describe.each(
-  SEALS.flatMap(([sealing, seal]) => [
-    [`${sealing}, one table`, seal, '015_idempotency_cache.sql'] as const,
-    [`${sealing}, in partitions`, seal, '015_idempotency_cache_partitioned.sql'] as const,
+  SEALS.flatMap(([sealing, cipher]) => [
+    [`${sealing}, one table`, cipher, '015_idempotency_cache.sql'] as const,
+    [`${sealing}, in partitions`, cipher, '015_idempotency_cache_partitioned.sql'] as const,
   ]),
-)('%s', (_, seal, file) => {
+)('%s', (_, cipher, file) => {
   storeContract('Postgres', async ({ retention }) => {
     const url = await postgres.createDatabase();
     await migrate(url, file);
     const instances: Instance[] = [];
     const open = async () => {
       // A generous time-out: on a busy machine these tests are about answers, not about speed.
-      const instance = await openInstance(url, { retention, timeout: 10_000, seal });
+      const instance = await openInstance(url, { retention, timeout: 10_000, cipher });
       instances.push(instance);
       return instance.store;
     };

@@ -1,5 +1,5 @@
 import Redis from 'ioredis';
-import { RedisConnection } from '../../lib/store/redis/redis.connection';
+import { RedisConnection } from '../../lib/store/redis/connection/redis.connection';
 import { RedisStore } from '../../lib/store/redis/redis.store';
 import { startRedis, type RunningRedis } from '../../servers';
 import { SEALS } from '../support/seals';
@@ -11,7 +11,7 @@ beforeAll(async () => {
 });
 afterAll(() => redis.stop());
 
-describe.each(SEALS)('%s', (_, seal) => {
+describe.each(SEALS)('%s', (_, cipher) => {
   storeContract('Redis store', async ({ retention }) => {
     const application = new Redis(redis.url, { lazyConnect: true });
     const connections = [1, 2].map(
@@ -19,7 +19,7 @@ describe.each(SEALS)('%s', (_, seal) => {
     );
     await Promise.all(connections.map((connection) => connection.open()));
     const [store, another] = connections.map(
-      (connection) => new RedisStore({ connection, keyPrefix: 'contract:', ttl: retention, seal }),
+      (connection) => new RedisStore({ connection, keyPrefix: 'contract:', ttl: retention, cipher }),
     );
     return {
       store: store!,

@@ -59,7 +59,7 @@ export function storeContract(
       token: randomUUID(),
       lease: 30_000,
       takeOver: false,
-      fresh: true,
+      bypassCache: true,
       durability: 'durable',
       ...more,
     });

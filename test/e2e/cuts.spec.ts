@@ -48,13 +48,13 @@ describe('processes that lose a store, or a reply', () => {
     token: randomUUID(),
     lease: 150,
     takeOver: true,
-    fresh: false,
+    bypassCache: false,
     durability: 'durable',
     ...more,
   });
   const claim = async (process: Process, more?: Partial<ClaimRequest>): Promise<Claim> => {
     // Fresh: the hint of a claim outlives its lease by the time that it took to write it.
-    const result = await process.store.claim(request({ fresh: true, ...more }));
+    const result = await process.store.claim(request({ bypassCache: true, ...more }));
     if (!result.claimed) throw new Error('not claimed');
     return result.claim;
   };
@@ -86,7 +86,7 @@ describe('processes that lose a store, or a reply', () => {
     const old = await claim(a);
     await lapsed(a);
     // Fresh: Redis' hint may outlive the lease in Postgres by some milliseconds.
-    await b.store.complete(await claim(b, { fresh: true }), text('B'));
+    await b.store.complete(await claim(b, { bypassCache: true }), text('B'));
     await eventually(async () => expect(await b.store.find(id)).toMatchObject({ tier: 'redis' }));
     a.postgres.off = true;
     await expect(a.store.complete(old, text('A'))).rejects.toThrow(/unavailable/);

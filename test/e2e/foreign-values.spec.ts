@@ -96,7 +96,7 @@ const inPostgres: [string, string][] = [
   ['an unknown state', `state = 'archived'`],
   ['in progress, but without a lease', `state = 'in_progress'`],
   ['another algorithm', `headers = '["A128GCM", "key"]'`],
-  ['a seal that is none', `headers = '["A256GCM", "0011223344556677"]'`],
+  ['a cipher that is none', `headers = '["A256GCM", "0011223344556677"]'`],
 ];
 
 describe.each<Platform>(['express', 'fastify'])('on %s', (platform) => {

@@ -263,7 +263,7 @@ describe.each<Platform>(['express', 'fastify'])('problems on %s', (platform) => 
           token: randomUUID(),
           lease: 50,
           takeOver: false,
-          fresh: true,
+          bypassCache: true,
           durability: 'durable',
         });
         return eventually(async () => {

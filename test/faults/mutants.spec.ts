@@ -37,7 +37,7 @@ describe('the rig finds out', () => {
 
   it('a completion without a fence: a frozen owner overwrites the one that took over', async () => {
     await start({
-      file: 'lib/store/postgres/statements.ts',
+      file: 'lib/store/postgres/schema/statements.ts',
       from: "id = $1::bytea AND token = $2::uuid AND fence = $3::bigint AND state = 'in_progress'`",
       to: "id = $1::bytea AND ($2::uuid, $3::bigint) IS NOT NULL AND state = 'in_progress'`",
     });
@@ -75,7 +75,7 @@ describe('the rig finds out', () => {
   it('a lease by the clock of the application: another process takes a living owner\u2019s key', async () => {
     await start(
       {
-        file: 'lib/store/postgres/statements.ts',
+        file: 'lib/store/postgres/schema/statements.ts',
         from: "SELECT $1::bytea, $2::uuid, $3::bytea, 'in_progress', 1, now() + ${milliseconds('$4')}, now(),",
         to: "SELECT $1::bytea, $2::uuid, $3::bytea, 'in_progress', 1, to_timestamp(${Date.now()} / 1000.0) + ${milliseconds('$4')}, now(),",
       },

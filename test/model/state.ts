@@ -91,8 +91,8 @@ export type Place =
   | 'recall' // TieredStoreService.claim: Redis is asked
   | 'ask' // TieredStoreService.claim: Postgres is asked, after an outcome that waits in memory was brought there
   | 'fall back' // TieredStoreService.claim, catch: Postgres is away, and Redis may have answered by now
-  | 'look aside' // TieredStoreService.adopt: an orphan was taken over; Redis may have its outcome
-  | 'adopt' // TieredStoreService.adopt: that outcome is recorded under the new claim
+  | 'look aside' // TieredStoreService.adoptPendingOutcome: an orphan was taken over; Redis may have its outcome
+  | 'adopt' // TieredStoreService.adoptPendingOutcome: that outcome is recorded under the new claim
   | 'claimed' // Protocol.claimOrRead: the claim is committed, its reply on the way
   | 'give up' // Protocol.claimOrRead: the lease lapsed before the handler began
   | 'running' // ClaimedExecutions.run

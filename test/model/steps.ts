@@ -897,7 +897,7 @@ function statement(
   return { verb, token, fence, fingerprint, attempt, takeOver: false, outcome };
 }
 
-/** TieredStoreService.recall: whoever reads a pending outcome brings it to Postgres. */
+/** TieredStoreService.readCache: whoever reads a pending outcome brings it to Postgres. */
 function completion({ token, fence, fingerprint, outcome }: Copy): Statement {
   return { verb: 'complete', token, fence, fingerprint, attempt: 1, takeOver: false, outcome };
 }

@@ -6,7 +6,7 @@ export type Reply =
   | { readonly done: true; readonly fence: number; readonly attempt: number; readonly token: number }
   | { readonly done: false; readonly row: Readonly<Row> | null };
 
-/** Runs an operation in Postgres: lib/store/postgres/statements.ts, as PostgresStore composes them. */
+/** Runs an operation in Postgres: lib/store/postgres/schema/statements.ts, as PostgresStore composes them. */
 export function execute(s: State, c: Configuration, statement: Statement): Reply {
   switch (statement.verb) {
     case 'claim':

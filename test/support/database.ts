@@ -1,7 +1,7 @@
 import { Client } from 'pg';
 import { DataSource, type DataSourceOptions } from 'typeorm';
-import { IdempotencyCache } from '../../lib/store/postgres/idempotency-cache.entity';
-import { CreateIdempotencyCache1764000000015 } from '../../lib/store/postgres/migration';
+import { IdempotencyCache } from '../../lib/store/postgres/schema/idempotency-cache.entity';
+import { CreateIdempotencyCache1764000000015 } from '../../lib/store/postgres/schema/migration';
 
 /** A connected DataSource on a migrated database. */
 export async function migrated(url: string, more: Partial<DataSourceOptions> = {}): Promise<DataSource> {

@@ -7,8 +7,8 @@ import {
   type Outcome,
   type ResponseOutcome,
 } from '../../lib/core/record';
-import { isRecorded } from '../../lib/core/recorded-headers';
-import { isBodiless } from '../../lib/core/stored-outcome';
+import { isRecorded } from '../../lib/outcome/recorded-headers';
+import { isBodiless } from '../../lib/outcome/stored-outcome';
 
 /** All that Node lets a response end with. */
 export const statuses = fc.integer({ min: 200, max: 999 });

@@ -1,19 +1,19 @@
 import Redis from 'ioredis';
 import { setTimeout as delay } from 'node:timers/promises';
 import { StoreUnavailableError } from '../../lib/core/errors';
-import { IdempotencyService } from '../../lib/core/idempotency.service';
+import { IdempotencyService } from '../../lib/idempotency.service';
 import { Protocol } from '../../lib/core/protocol';
 import type { Tier } from '../../lib/core/record';
-import { sealOf } from '../../lib/core/seal';
+import { outcomeCipherOf } from '../../lib/outcome/outcome-cipher';
 import type { IdempotencyMetrics } from '../../lib/observability/metrics';
 import type { IdempotencyModuleOptions } from '../../lib/options/idempotency.options';
 import { resolveModuleOptions } from '../../lib/options/resolve';
-import { IdempotencyCache } from '../../lib/store/postgres/idempotency-cache.entity';
-import { PostgresConnection } from '../../lib/store/postgres/postgres.connection';
+import { IdempotencyCache } from '../../lib/store/postgres/schema/idempotency-cache.entity';
+import { PostgresConnection } from '../../lib/store/postgres/connection/postgres.connection';
 import type { PostgresProvider } from '../../lib/store/postgres/postgres.provider';
 import { PostgresStore } from '../../lib/store/postgres/postgres.store';
-import { tableNames } from '../../lib/store/postgres/statements';
-import { RedisConnection } from '../../lib/store/redis/redis.connection';
+import { tableNames } from '../../lib/store/postgres/schema/statements';
+import { RedisConnection } from '../../lib/store/redis/connection/redis.connection';
 import type { RedisProvider } from '../../lib/store/redis/redis.provider';
 import { RedisStore } from '../../lib/store/redis/redis.store';
 import { TieredStoreService } from '../../lib/store/tiered-store.service';
@@ -50,7 +50,7 @@ export async function openProcess(
   const settings = resolveModuleOptions(options);
   if (!settings.postgres) throw new Error('Postgres is needed');
   const ttl = settings.redis ? settings.redis.ttl : 0;
-  const seal = sealOf(settings.encryption);
+  const cipher = outcomeCipherOf(settings.encryption);
   let pending = 0;
   const metrics = new Proxy(
     {},
@@ -85,9 +85,9 @@ export async function openProcess(
     });
   const postgresStore = cut(
     'postgres',
-    new PostgresStore(postgres, names, { retention: settings.postgres.retention, seal }),
+    new PostgresStore(postgres, names, { retention: settings.postgres.retention, cipher }),
   );
-  const redisStore = cut('redis', new RedisStore({ connection: redis, keyPrefix: 'test:', ttl, seal }));
+  const redisStore = cut('redis', new RedisStore({ connection: redis, keyPrefix: 'test:', ttl, cipher }));
   const store = new TieredStoreService(
     settings,
     {

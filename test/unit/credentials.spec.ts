@@ -1,9 +1,13 @@
 import fc from 'fast-check';
-import { lastsForRetries } from '../../lib/http/authorization';
-import { sessionCookies } from '../../lib/http/cookies';
-import { kindOf } from '../../lib/http/credential-headers';
+import { lastsForRetries } from '../../lib/http/request/caller/authorization';
+import { sessionCookies } from '../../lib/http/request/caller/cookies';
+import { kindOf } from '../../lib/http/request/caller/credential-headers';
 import { plainDigest } from '../../lib/core/digest';
-import { credentialsOf, digestOf as keyedDigestOf, type CredentialRules } from '../../lib/http/credentials';
+import {
+  credentialsOf,
+  digestOf as keyedDigestOf,
+  type CredentialRules,
+} from '../../lib/http/request/caller/credentials';
 import { headerPattern } from '../../lib/options/header-pattern';
 import { runs } from '../support/hostile';
 

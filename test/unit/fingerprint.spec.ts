@@ -3,7 +3,7 @@ import { PassThrough, Readable } from 'node:stream';
 import { runInNewContext } from 'node:vm';
 import type { ExecutionContext } from '@nestjs/common';
 import fc from 'fast-check';
-import { requestFingerprint } from '../../lib/http/fingerprint';
+import { requestFingerprint } from '../../lib/http/request/fingerprint/fingerprint';
 import { isIdempotencyError } from '../../lib/core/errors';
 import { built, changedModel, meaning, model } from '../support/bodies';
 import { json as jsonValue, runs } from '../support/hostile';

@@ -2,7 +2,7 @@ import { IncomingMessage, OutgoingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
 import { setFlagsFromString } from 'node:v8';
 import { runInThisContext } from 'node:vm';
-import { ResponseCapture } from '../../lib/http/response-capture';
+import { ResponseCapture } from '../../lib/http/response/response-capture';
 
 const responseOf = (): ServerResponse => {
   const request = new IncomingMessage(new Socket());
@@ -60,7 +60,7 @@ describe('a response that is held', () => {
       const response = responseOf();
       const capture = hold(response);
       response.end('body');
-      expect(capture.over).toBe(true);
+      expect(capture.writableEnded).toBe(true);
       expect(sentOf(response)).toEqual([false, false]);
       capture.send();
       expect(sentOf(response)).toEqual([true, true]);
@@ -93,7 +93,7 @@ describe('a response that is held', () => {
     const outer = hold(response);
     let inner: ResponseCapture | undefined;
     jest.isolateModules(() => {
-      const copy = jest.requireActual<typeof import('../../lib/http/response-capture')>(
+      const copy = jest.requireActual<typeof import('../../lib/http/response/response-capture')>(
         '../../lib/http/response-capture',
       );
       expect(copy.ResponseCapture).not.toBe(ResponseCapture);
@@ -141,7 +141,7 @@ describe('a response that is held', () => {
     response.end('body');
     expect(response.writableEnded).toBe(true);
     inner.send();
-    expect(outer.over).toBe(true);
+    expect(outer.writableEnded).toBe(true);
     expect(response.writableEnded).toBe(true);
   });
 });

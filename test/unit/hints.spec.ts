@@ -1,6 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Hints } from '../../lib/store/hints';
+import { InFlightMarkers } from '../../lib/store/in-flight-markers';
 import { eventually } from '../support/eventually';
 
 /** Keeps the process from everything else, its timers among it. */
@@ -10,13 +10,14 @@ function busy(ms: number): void {
 }
 
 describe('the hint that a request is in flight', () => {
-  let hints: Hints;
+  let hints: InFlightMarkers;
   let written: number[];
   beforeEach(() => {
-    hints = new Hints();
+    hints = new InFlightMarkers();
     written = [];
   });
-  const later = (lease: number): void => hints.later('token', lease, (remaining) => written.push(remaining));
+  const later = (lease: number): void =>
+    hints.schedule('token', lease, (remaining) => written.push(remaining));
 
   it('gives what remains of the lease when it is written, however late that is', async () => {
     later(10_000);

@@ -8,7 +8,7 @@ import {
   resolveRouteOptions,
   routeSchema,
 } from '../../lib/options/resolve';
-import { withSwitches } from '../../lib/options/switches';
+import { withEnvironment } from '../../lib/options/environment';
 
 const README = readFileSync(join(__dirname, '../../README.md'), 'utf8');
 
@@ -260,21 +260,25 @@ describe('options', () => {
   it.each(['true', 'TRUE', '1', 'yes', 'Yes', 'on', ' true ', ' 1\n'])(
     'DISABLE_DB_IDEMPOTENCY_FALLBACK=%j switches Postgres off',
     (value) => {
-      expect(withSwitches({ postgres: {} }, { DISABLE_DB_IDEMPOTENCY_FALLBACK: value }).postgres).toBe(false);
+      expect(withEnvironment({ postgres: {} }, { DISABLE_DB_IDEMPOTENCY_FALLBACK: value }).postgres).toBe(
+        false,
+      );
     },
   );
 
   it.each(['false', 'False', '0', 'no', 'off', '', '  ', undefined])(
     'DISABLE_DB_IDEMPOTENCY_FALLBACK=%j leaves Postgres on',
     (value) => {
-      expect(withSwitches({ postgres: {} }, { DISABLE_DB_IDEMPOTENCY_FALLBACK: value }).postgres).toEqual({});
+      expect(withEnvironment({ postgres: {} }, { DISABLE_DB_IDEMPOTENCY_FALLBACK: value }).postgres).toEqual(
+        {},
+      );
     },
   );
 
   it.each(['ture', '2', 'disabled', 'y', 'null'])(
     'DISABLE_DB_IDEMPOTENCY_FALLBACK=%j stops the start, with what is allowed',
     (value) => {
-      expect(() => withSwitches({}, { DISABLE_DB_IDEMPOTENCY_FALLBACK: value })).toThrow(
+      expect(() => withEnvironment({}, { DISABLE_DB_IDEMPOTENCY_FALLBACK: value })).toThrow(
         `DISABLE_DB_IDEMPOTENCY_FALLBACK is '${value}', expected true, 1, yes or on, or false, 0, no, off or nothing`,
       );
     },

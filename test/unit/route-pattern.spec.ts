@@ -1,4 +1,4 @@
-import { RoutePattern } from '../../lib/http/route-pattern';
+import { RoutePattern } from '../../lib/http/request/route-pattern';
 
 describe('a pattern of a route', () => {
   it.each<[string, string, string | undefined, Record<string, string> | undefined]>([

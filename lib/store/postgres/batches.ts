@@ -1,10 +1,10 @@
 import { IdempotencySetupError, OverloadedError, StoreUnavailableError } from '../../core/errors';
-import type { Durability } from '../../options/idempotency.options';
+import type { Durability } from '../../core/policy';
 import { Batcher, type BatchBounds, type BatcherOptions } from '../batching/batcher';
-import { DeadlineError } from './failures';
-import type { PostgresConnection, Run } from './postgres.connection';
+import { DeadlineError } from './connection/failures';
+import type { PostgresConnection, Run } from './connection/postgres.connection';
 import type { RecordRow } from './row';
-import * as statements from './statements';
+import * as statements from './schema/statements';
 
 /** The fence of the claim that was made, or else the record that stands in its way. */
 export type ClaimRow = { readonly claimed: number } | (RecordRow & { readonly claimed: null });

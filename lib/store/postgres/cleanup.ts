@@ -1,7 +1,7 @@
 import { Logger } from '@nestjs/common';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { PostgresConnection } from './postgres.connection';
-import { cleanUp, type TableNames } from './statements';
+import type { PostgresConnection } from './connection/postgres.connection';
+import { cleanUp, type TableNames } from './schema/statements';
 
 export interface ExpiredRecordCleanupOptions {
   /** Milliseconds between two passes. */

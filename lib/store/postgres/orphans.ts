@@ -1,6 +1,6 @@
 import { Logger } from '@nestjs/common';
-import type { PostgresConnection } from './postgres.connection';
-import type { TableNames } from './statements';
+import type { PostgresConnection } from './connection/postgres.connection';
+import type { TableNames } from './schema/statements';
 
 /** What the gauges show. */
 export interface OrphanReport {

@@ -4,18 +4,18 @@ import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
 import { Digest } from '../../core/digest';
 import { IdempotencySetupError, unlessUnavailable } from '../../core/errors';
-import { sealOf } from '../../core/seal';
+import { outcomeCipherOf } from '../../outcome/outcome-cipher';
 import { IdempotencyMetrics } from '../../observability/metrics';
 import { MODULE_SETTINGS } from '../../options/module-settings';
 import type { ModuleSettings } from '../../options/resolve';
 import { ExpiredRecordCleanup } from './cleanup';
 import { OrphanWatch } from './orphans';
-import { PostgresConnection } from './postgres.connection';
+import { PostgresConnection } from './connection/postgres.connection';
 import { PostgresStore } from './postgres.store';
-import { assertMigrated, assertUsable, makeTable } from './setup';
-import { tableNames } from './statements';
-import { configuredPlace } from './table-name';
-import { TableIdentity } from './table-identity';
+import { assertMigrated, assertUsable, makeTable } from './schema/setup';
+import { tableNames } from './schema/statements';
+import { configuredPlace } from './schema/table-name';
+import { TableIdentity } from './schema/table-identity';
 
 /** Opens the Postgres store where TypeORM's DataSource points, and cleans up expired records. */
 @Injectable()
@@ -74,7 +74,7 @@ export class PostgresProvider {
     }
     return new PostgresStore(this.connection, names, {
       retention,
-      seal: sealOf(encryption),
+      cipher: outcomeCipherOf(encryption),
       identity: this.identity,
       maxQueuedClaims: bounds.maxQueuedClaims,
     });

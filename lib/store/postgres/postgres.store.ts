@@ -7,20 +7,20 @@ import {
   type Outcome,
   type RecordId,
 } from '../../core/record';
-import { plainSeal, type Seal } from '../../core/seal';
+import { noEncryption, type OutcomeCipher } from '../../outcome/outcome-cipher';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../../core/store';
 import type { BatchBounds } from '../batching/batcher';
 import { Batches, type Bytea, type ClaimItem, type ClaimRow } from './batches';
-import type { PostgresConnection, Run } from './postgres.connection';
+import type { PostgresConnection, Run } from './connection/postgres.connection';
 import { claimOf, outcomeValues, recordOf, type RecordRow } from './row';
-import * as statements from './statements';
-import type { TableIdentity } from './table-identity';
+import * as statements from './schema/statements';
+import type { TableIdentity } from './schema/table-identity';
 
 export interface PostgresStoreOptions {
   /** Milliseconds after its claim, and again after its completion, for which a record answers. */
   readonly retention: number;
   /** What outcomes pass on their way in and out. @default in the clear */
-  readonly seal?: Seal;
+  readonly cipher?: OutcomeCipher;
   /** Has to be confirmed before the first claim. @default the table is not asked */
   readonly identity?: TableIdentity;
   /** How much goes to Postgres together. @default 256 items, 1 MiB, one batch of each kind at a time */
@@ -39,7 +39,7 @@ export class PostgresStore implements IdempotencyStore {
   private readonly logger = new Logger('Idempotency');
   private readonly table: string;
   private readonly retention: number;
-  private readonly seal: Seal;
+  private readonly cipher: OutcomeCipher;
   private readonly identity: TableIdentity | undefined;
   private readonly batches: Batches;
   private readonly reported = new Set<string>();
@@ -47,11 +47,11 @@ export class PostgresStore implements IdempotencyStore {
   constructor(
     private readonly connection: PostgresConnection,
     { table }: statements.TableNames,
-    { retention, seal = plainSeal, identity, batches, maxQueuedClaims }: PostgresStoreOptions,
+    { retention, cipher = noEncryption, identity, batches, maxQueuedClaims }: PostgresStoreOptions,
   ) {
     this.table = table;
     this.retention = retention;
-    this.seal = seal;
+    this.cipher = cipher;
     this.identity = identity;
     this.batches = new Batches(connection, table, retention, batches, maxQueuedClaims);
   }
@@ -104,7 +104,7 @@ export class PostgresStore implements IdempotencyStore {
   async complete(claim: Claim, outcome: Outcome): Promise<CompleteResult> {
     const { token, fence } = claim;
     const id = bytes(claim.id.hash);
-    const [status, tombstone, headers, body] = outcomeValues(this.seal.close(claim, outcome));
+    const [status, tombstone, headers, body] = outcomeValues(this.cipher.encrypt(claim, outcome));
     if (await this.batches.recorded({ id, token, fence, status, tombstone, headers, body }))
       return { recorded: true };
     const values = [id, token, fence, this.retention, status, tombstone, headers, body];
@@ -248,7 +248,7 @@ export class PostgresStore implements IdempotencyStore {
   }
 
   private record(id: RecordId, row: RecordRow): IdempotencyRecord {
-    return recordOf(id, row, this.seal, (unreadable, problem) => this.reportOnce(unreadable, problem));
+    return recordOf(id, row, this.cipher, (unreadable, problem) => this.reportOnce(unreadable, problem));
   }
 
   /** Once for each kind of problem. */

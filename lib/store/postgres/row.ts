@@ -1,6 +1,6 @@
 import type { Claim, CompletedRecord, IdempotencyRecord, RecordId, StoredOutcome } from '../../core/record';
-import { SealError, type Seal } from '../../core/seal';
-import { MalformedOutcomeError, membersOf, outcomeOf, tombstoneFor } from '../../core/stored-outcome';
+import { OutcomeCipherError, type OutcomeCipher } from '../../outcome/outcome-cipher';
+import { MalformedOutcomeError, membersOf, outcomeOf, tombstoneFor } from '../../outcome/stored-outcome';
 
 /** A record as the statements return it; times are milliseconds from now. */
 export interface RecordRow {
@@ -31,13 +31,18 @@ export type Report = (id: RecordId, problem: string) => void;
  * version of the module wrote it, or its key is missing here, is reported and reads as a tombstone: what it guards must
  * not run again.
  */
-export function recordOf(id: RecordId, row: RecordRow, seal: Seal, report: Report): IdempotencyRecord {
+export function recordOf(
+  id: RecordId,
+  row: RecordRow,
+  cipher: OutcomeCipher,
+  report: Report,
+): IdempotencyRecord {
   const claim = claimOf(id, row);
   if (row.state === 'in_progress' && row.lease_remaining !== null) {
     return { ...claim, state: 'in_progress', leaseRemaining: row.lease_remaining, tier: 'postgres' };
   }
   try {
-    return completed(row, claim, { outcome: seal.open(claim, storedOutcome(row)) });
+    return completed(row, claim, { outcome: cipher.decrypt(claim, storedOutcome(row)) });
   } catch (error) {
     report(id, problemOf(error));
     return completed(row, claim, { outcome: tombstoneFor(row.status, 'unstorable'), unreadable: true });
@@ -81,7 +86,7 @@ function storedOutcome({ state, status, tombstone, headers, body }: RecordRow): 
 
 function problemOf(error: unknown): string {
   if (error instanceof MalformedOutcomeError) return error.problem;
-  if (error instanceof SealError) return error.message;
+  if (error instanceof OutcomeCipherError) return error.message;
   throw error;
 }
 

@@ -1,7 +1,7 @@
 import { OverloadedError, StoreUnavailableError } from '../../core/errors';
 import { Batcher } from '../batching/batcher';
 import type { Reply } from './evaluate';
-import type { RedisConnection } from './redis.connection';
+import type { RedisConnection } from './connection/redis.connection';
 
 /** Claims under way at once: what Redis does in about a millisecond, so that a renewal behind them hardly waits. */
 const IN_FLIGHT = 64;

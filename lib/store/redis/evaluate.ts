@@ -1,6 +1,6 @@
 import { performance } from 'node:perf_hooks';
-import type { RedisClient } from './fail-fast.client';
-import type { RedisClock } from './redis.clock';
+import type { RedisClient } from './connection/fail-fast.client';
+import type { RedisClock } from './connection/redis.clock';
 import { VERDICT, type Script } from './scripts';
 
 export type Argument = string | number | Buffer;

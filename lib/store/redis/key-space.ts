@@ -1,7 +1,7 @@
 import type { Digest } from '../../core/digest';
 import { StoreUnavailableError, UnreadableRecordError } from '../../core/errors';
 import { assertSameSecret } from '../../core/secret-mark';
-import type { RedisConnection } from './redis.connection';
+import type { RedisConnection } from './connection/redis.connection';
 
 /** Under which prefix a store's records are in Redis. */
 export interface KeySpace {

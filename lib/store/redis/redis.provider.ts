@@ -4,12 +4,12 @@ import { getRedisConnectionToken } from '@nestjs-modules/ioredis';
 import type { Cluster, Redis } from 'ioredis';
 import { Digest } from '../../core/digest';
 import { IdempotencySetupError, unlessUnavailable } from '../../core/errors';
-import { sealOf } from '../../core/seal';
+import { outcomeCipherOf } from '../../outcome/outcome-cipher';
 import { IdempotencyMetrics } from '../../observability/metrics';
 import { MODULE_SETTINGS } from '../../options/module-settings';
 import type { ModuleSettings } from '../../options/resolve';
 import { ArbiterKeySpace, TableKeySpace, type KeySpace } from './key-space';
-import { RedisConnection } from './redis.connection';
+import { RedisConnection } from './connection/redis.connection';
 import { RedisStore } from './redis.store';
 
 /** Opens the Redis store over a dedicated duplicate of the application's `@nestjs-modules/ioredis` connection. */
@@ -56,7 +56,7 @@ export class RedisProvider {
       keyPrefix,
       space,
       ttl,
-      seal: sealOf(encryption),
+      cipher: outcomeCipherOf(encryption),
       maxQueuedClaims: bounds.maxQueuedClaims,
     });
   }

@@ -3,14 +3,14 @@ import { performance } from 'node:perf_hooks';
 import { StoreUnavailableError, UnreadableRecordError } from '../../core/errors';
 import type { Claim, IdempotencyRecord, Outcome, RecordId } from '../../core/record';
 import { forRequests } from '../../core/secret-mark';
-import { plainSeal, SealError, type Seal } from '../../core/seal';
+import { noEncryption, OutcomeCipherError, type OutcomeCipher } from '../../outcome/outcome-cipher';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../../core/store';
 import { decode, encodeRest, ForeignValueError, RANK, toRecord, type StoredValue } from './codec';
 import { ClaimQueue } from './claim-queue';
-import { Copies } from './copies';
+import { CacheBatches } from './cache-batches';
 import { evaluate, type Argument, type Reply } from './evaluate';
 import type { KeySpace } from './key-space';
-import type { RedisConnection } from './redis.connection';
+import type { RedisConnection } from './connection/redis.connection';
 import { CLAIM, COMPLETE, FORGET, INSPECT, RELEASE, RENEW, VERDICT, type Script } from './scripts';
 
 /** A copy of what Postgres has decided: an in-flight hint, an outcome, or the mark that the claim is no more. */
@@ -36,7 +36,7 @@ export interface RedisStoreOptions {
   /** Milliseconds for which a claim, and from its completion an outcome, is kept where Redis is the arbiter. */
   readonly ttl: number;
   /** What outcomes pass on their way in and out. @default in the clear */
-  readonly seal?: Seal;
+  readonly cipher?: OutcomeCipher;
   /** Claims that may wait to be sent, where Redis is the arbiter. @default any number */
   readonly maxQueuedClaims?: number;
 }
@@ -51,17 +51,17 @@ const MARK_TTL = 60_000;
 export class RedisStore implements IdempotencyStore {
   private readonly logger = new Logger('Idempotency');
   private readonly connection: RedisConnection;
-  private readonly copies: Copies;
+  private readonly batches: CacheBatches;
   private readonly claims: ClaimQueue;
-  private readonly seal: Seal;
+  private readonly cipher: OutcomeCipher;
   private readonly space: Pick<KeySpace, 'prefix'> & Partial<KeySpace>;
   private readonly reported = new Set<string>();
 
   constructor(private readonly options: RedisStoreOptions) {
     this.connection = options.connection;
-    this.copies = new Copies(options.connection);
+    this.batches = new CacheBatches(options.connection);
     this.claims = new ClaimQueue(options.connection, options.maxQueuedClaims);
-    this.seal = options.seal ?? plainSeal;
+    this.cipher = options.cipher ?? noEncryption;
     this.space = options.space ?? { prefix: options.keyPrefix };
   }
 
@@ -89,7 +89,7 @@ export class RedisStore implements IdempotencyStore {
   /** @throws StoreUnavailableError, as UnreadableRecordError if the key holds a foreign value */
   async complete(claim: Claim, outcome: Outcome): Promise<CompleteResult> {
     const { id, fence, attempt, token } = claim;
-    const rest = encodeRest(claim, this.seal.close(claim, outcome));
+    const rest = encodeRest(claim, this.cipher.encrypt(claim, outcome));
     const args = [fence, attempt, token, this.options.ttl, rest];
     const reply = await this.ask('complete', COMPLETE, id, args);
     if (reply.verdict === VERDICT.done) return { recorded: true };
@@ -116,7 +116,7 @@ export class RedisStore implements IdempotencyStore {
   /** A foreign value reads as absent; on that answer alone no handler runs, in either role. */
   async find(id: RecordId): Promise<IdempotencyRecord | undefined> {
     if (this.space.prefix === undefined) await this.confirmSpace();
-    const value = await this.copies.read(this.keyOf(id));
+    const value = await this.batches.read(this.keyOf(id));
     const stored = value && this.decoded(id, value);
     // Only a lease must be exact, so that a replay stays one read.
     if (stored?.kind !== 'in_progress') return stored && toRecord(stored, this.connection.clock.now());
@@ -138,9 +138,9 @@ export class RedisStore implements IdempotencyStore {
    */
   async remember(entry: CacheEntry, notAfter = Infinity): Promise<boolean> {
     const { id, fence, attempt } = entry.claim;
-    const { rank, lease, ttl, rest } = written(entry, this.seal);
+    const { rank, lease, ttl, rest } = written(entry, this.cipher);
     this.space.announce?.();
-    const verdict = await this.copies.write({
+    const verdict = await this.batches.write({
       key: this.keyOf(id),
       rank,
       fence,
@@ -173,7 +173,7 @@ export class RedisStore implements IdempotencyStore {
   private recordOf(operation: string, id: RecordId, { verdict, value, now }: Reply): IdempotencyRecord {
     let reason: unknown;
     try {
-      const record = value && toRecord(decode(id, value, this.seal), now);
+      const record = value && toRecord(decode(id, value, this.cipher), now);
       if (record) return record;
       reason = new ForeignValueError();
       if (verdict === VERDICT.foreign) this.report(reason);
@@ -186,7 +186,7 @@ export class RedisStore implements IdempotencyStore {
 
   private decoded(id: RecordId, value: Buffer): StoredValue | undefined {
     try {
-      return decode(id, value, this.seal);
+      return decode(id, value, this.cipher);
     } catch (error) {
       this.report(error);
       return undefined;
@@ -197,7 +197,7 @@ export class RedisStore implements IdempotencyStore {
   private report(error: unknown): void {
     const { keyPrefix } = this.options;
     const place = `Redis holds a value under the prefix "${keyPrefix}"`;
-    if (error instanceof SealError) {
+    if (error instanceof OutcomeCipherError) {
       this.logOnce(`${place} that is refused: ${error.message}`);
     } else if (error instanceof ForeignValueError) {
       this.logOnce(
@@ -232,13 +232,16 @@ export class RedisStore implements IdempotencyStore {
   }
 }
 
-function written(entry: CacheEntry, seal: Seal): { rank: number; lease: number; ttl: number; rest: Buffer } {
+function written(
+  entry: CacheEntry,
+  cipher: OutcomeCipher,
+): { rank: number; lease: number; ttl: number; rest: Buffer } {
   switch (entry.state) {
     case 'in_progress':
       return { rank: RANK.in_progress, lease: entry.lease, ttl: entry.lease, rest: encodeRest(entry.claim) };
     case 'completed': {
       const rank = entry.pending ? RANK.pending : RANK.completed;
-      const rest = encodeRest(entry.claim, seal.close(entry.claim, entry.outcome));
+      const rest = encodeRest(entry.claim, cipher.encrypt(entry.claim, entry.outcome));
       return { rank, lease: 0, ttl: entry.ttl, rest };
     }
     case 'removed':

@@ -1,4 +1,4 @@
-import * as statements from '../../../lib/store/postgres/statements';
+import * as statements from '../../../lib/store/postgres/schema/statements';
 import { COMPLETE, INSPECT, REMEMBER } from '../../../lib/store/redis/scripts';
 import { PostgresReader, postgresStatement, RedisReader } from './statements';
 

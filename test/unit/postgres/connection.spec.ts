@@ -4,8 +4,8 @@ import { performance } from 'node:perf_hooks';
 import { Client } from 'pg';
 import { DataSource } from 'typeorm';
 import { IdempotencySetupError, StoreUnavailableError } from '../../../lib/core/errors';
-import { IdempotencyCache } from '../../../lib/store/postgres/idempotency-cache.entity';
-import { PostgresConnection } from '../../../lib/store/postgres/postgres.connection';
+import { IdempotencyCache } from '../../../lib/store/postgres/schema/idempotency-cache.entity';
+import { PostgresConnection } from '../../../lib/store/postgres/connection/postgres.connection';
 import { startPostgres, type RunningPostgres } from '../../../servers';
 import {
   claimed,

@@ -3,14 +3,14 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DataSource, type DataSourceOptions } from 'typeorm';
 import { recordId, type Claim, type Outcome } from '../../../lib/core/record';
-import type { Seal } from '../../../lib/core/seal';
+import type { OutcomeCipher } from '../../../lib/outcome/outcome-cipher';
 import type { ClaimRequest, ClaimResult } from '../../../lib/core/store';
-import { IdempotencyCache } from '../../../lib/store/postgres/idempotency-cache.entity';
-import { PostgresConnection } from '../../../lib/store/postgres/postgres.connection';
+import { IdempotencyCache } from '../../../lib/store/postgres/schema/idempotency-cache.entity';
+import { PostgresConnection } from '../../../lib/store/postgres/connection/postgres.connection';
 import { PostgresStore } from '../../../lib/store/postgres/postgres.store';
 import type { BatchBounds } from '../../../lib/store/batching/batcher';
 import type { RunningPostgres } from '../../../servers';
-import { tableNames, type TableNames } from '../../../lib/store/postgres/statements';
+import { tableNames, type TableNames } from '../../../lib/store/postgres/schema/statements';
 import { sql } from '../../support/database';
 
 export { sql };
@@ -31,7 +31,7 @@ export interface InstanceOptions {
   readonly poolSize?: number;
   readonly preparedStatements?: boolean;
   readonly retention?: number;
-  readonly seal?: Seal;
+  readonly cipher?: OutcomeCipher;
   readonly batches?: BatchBounds;
   readonly dataSource?: PostgresDataSourceOptions;
 }
@@ -50,7 +50,7 @@ export async function openInstance(url: string, options: InstanceOptions = {}): 
   const connection = new PostgresConnection(dataSource, { timeout, poolSize, preparedStatements });
   const store = new PostgresStore(connection, names, {
     retention,
-    seal: options.seal,
+    cipher: options.cipher,
     batches: options.batches,
   });
   const close = async (): Promise<void> => {
@@ -78,7 +78,7 @@ export function claimRequest(key: string, overrides: Partial<ClaimRequest> = {})
     token: randomUUID(),
     lease: 30_000,
     takeOver: true,
-    fresh: false,
+    bypassCache: false,
     durability: 'durable',
     ...overrides,
   };

@@ -2,7 +2,7 @@ import { createSecretKey, randomBytes } from 'node:crypto';
 import { Digest, type DigestOptions } from '../../../lib/core/digest';
 import { IdempotencySetupError, StoreUnavailableError } from '../../../lib/core/errors';
 import { ExpiredRecordCleanup } from '../../../lib/store/postgres/cleanup';
-import { TableIdentity } from '../../../lib/store/postgres/table-identity';
+import { TableIdentity } from '../../../lib/store/postgres/schema/table-identity';
 import { startPostgres, type RunningPostgres } from '../../../servers';
 import { IS_RECORD } from '../../support/stored';
 import {

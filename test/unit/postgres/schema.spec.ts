@@ -1,7 +1,7 @@
 import type { DataSource } from 'typeorm';
 import { startPostgres, type RunningPostgres } from '../../../servers';
-import { IdempotencyCache } from '../../../lib/store/postgres/idempotency-cache.entity';
-import { CreateIdempotencyCache1764000000015 } from '../../../lib/store/postgres/migration';
+import { IdempotencyCache } from '../../../lib/store/postgres/schema/idempotency-cache.entity';
+import { CreateIdempotencyCache1764000000015 } from '../../../lib/store/postgres/schema/migration';
 import { migrate, openDataSource, sql } from './harness';
 
 /** Everything that the catalogs know of the table and its function, in a form that two databases can be compared in. */

@@ -1,10 +1,10 @@
 import { Logger } from '@nestjs/common';
 import { DataSource } from 'typeorm';
 import { IdempotencySetupError } from '../../../lib/core/errors';
-import { IdempotencyCache } from '../../../lib/store/postgres/idempotency-cache.entity';
-import { PostgresConnection } from '../../../lib/store/postgres/postgres.connection';
-import { assertMigrated, assertUsable } from '../../../lib/store/postgres/setup';
-import { tableNames } from '../../../lib/store/postgres/statements';
+import { IdempotencyCache } from '../../../lib/store/postgres/schema/idempotency-cache.entity';
+import { PostgresConnection } from '../../../lib/store/postgres/connection/postgres.connection';
+import { assertMigrated, assertUsable } from '../../../lib/store/postgres/schema/setup';
+import { tableNames } from '../../../lib/store/postgres/schema/statements';
 import { startPostgres, type RunningPostgres } from '../../../servers';
 import { migrate, openDataSource, openInstance, sql, type Instance } from './harness';
 

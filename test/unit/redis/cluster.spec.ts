@@ -2,7 +2,7 @@ import { Logger } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
 import { Cluster } from 'ioredis';
 import { StoreUnavailableError } from '../../../lib/core/errors';
-import { RedisConnection } from '../../../lib/store/redis/redis.connection';
+import { RedisConnection } from '../../../lib/store/redis/connection/redis.connection';
 import { RedisStore } from '../../../lib/store/redis/redis.store';
 import { startRedisCluster, type RunningRedis } from '../../../servers';
 import { storeContract } from '../../contract/store.contract';

@@ -129,7 +129,7 @@ describe('a value that this module did not write', () => {
     ['an unknown tombstone', completed({ tombstone: 'x', headers: undefined }, '')],
     ['a tombstone with headers', completed({ ...tombstone, headers: [] }, '')],
     ['a tombstone with a body', completed(tombstone)],
-    ['a seal of another algorithm', completed({ headers: ['A128GCM', 'key'] })],
+    ['a cipher of another algorithm', completed({ headers: ['A128GCM', 'key'] })],
     ['a claim in progress with a body', `0:1:1:0:${NOW}\n${JSON.stringify(inProgress)}\nbody`],
     ['a claim in progress with an outcome', `0:1:1:0:${NOW}\n${JSON.stringify(meta)}\n`],
     ['a fence beyond what a number holds', completed({}).replace('2:1', '2:9999999999999999')],

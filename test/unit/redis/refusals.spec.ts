@@ -5,9 +5,9 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { createServer } from 'node:tls';
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
-import { RedisConnection } from '../../../lib/store/redis/redis.connection';
+import { RedisConnection } from '../../../lib/store/redis/connection/redis.connection';
 import { RedisStore } from '../../../lib/store/redis/redis.store';
-import { refusalOf } from '../../../lib/store/redis/refusals';
+import { refusalOf } from '../../../lib/store/redis/connection/refusals';
 import { startRedis, startRedisCluster, type RunningRedis } from '../../../servers';
 import { claimRequest, newClaim, rejection, response, until } from './support';
 

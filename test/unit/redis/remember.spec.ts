@@ -5,7 +5,7 @@ import Redis from 'ioredis';
 import { StoreUnavailableError } from '../../../lib/core/errors';
 import type { Claim } from '../../../lib/core/record';
 import { ForeignValueError } from '../../../lib/store/redis/codec';
-import { RedisConnection } from '../../../lib/store/redis/redis.connection';
+import { RedisConnection } from '../../../lib/store/redis/connection/redis.connection';
 import { RedisStore, type CacheEntry } from '../../../lib/store/redis/redis.store';
 import { startRedis, type RunningRedis } from '../../../servers';
 import { claimRequest, newClaim, response, rejection, until } from './support';

@@ -1,7 +1,7 @@
 import { Logger } from '@nestjs/common';
 import Redis from 'ioredis';
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
-import { RedisConnection } from '../../../lib/store/redis/redis.connection';
+import { RedisConnection } from '../../../lib/store/redis/connection/redis.connection';
 import { RedisStore } from '../../../lib/store/redis/redis.store';
 import { startRedis, type RunningRedis } from '../../../servers';
 import { claimRequest, until } from './support';

@@ -40,7 +40,7 @@ export function claimRequest(given: Partial<ClaimRequest> = {}): ClaimRequest {
     token,
     lease: 30_000,
     takeOver: false,
-    fresh: false,
+    bypassCache: false,
     durability: 'durable',
     ...given,
   };

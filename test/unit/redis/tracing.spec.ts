@@ -2,7 +2,7 @@ import { context, trace, type Span, type TracerProvider } from '@opentelemetry/a
 import { IORedisInstrumentation } from '@opentelemetry/instrumentation-ioredis';
 import Redis from 'ioredis';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { RedisConnection } from '../../../lib/store/redis/redis.connection';
+import { RedisConnection } from '../../../lib/store/redis/connection/redis.connection';
 import { RedisStore } from '../../../lib/store/redis/redis.store';
 import { startRedis, type RunningRedis } from '../../../servers';
 import { claimRequest, newClaim, response } from './support';

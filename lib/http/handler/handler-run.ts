@@ -1,0 +1,58 @@
+import { HttpException } from '@nestjs/common';
+import type { Observable, Subscriber } from 'rxjs';
+import { tombstoneFor } from '../../outcome/stored-outcome';
+import { SafeLogger } from '../../observability/safe-logger';
+import type { ResponseCapture } from '../response/response-capture';
+
+const logger = new SafeLogger('Idempotency');
+
+/**
+ * Runs a handler for Nest, and on after its client has left: Nest 12 drops the chain of a handler that returns an
+ * Observable then. What the handler answers after that is written here in Nest's place, so that the retry gets it.
+ */
+export function runHandler(
+  handling: Observable<unknown>,
+  subscriber: Subscriber<unknown>,
+  capture: ResponseCapture,
+  lease: number,
+  reply: (value: unknown) => unknown,
+): void {
+  const values: unknown[] = [];
+  /** Nest failed at a value, so its exception filters answer. */
+  let failed = false;
+  const settled = (): void => capture.abandonOnceClosed(lease);
+  handling.subscribe({
+    next: (value) => {
+      values[0] = value;
+      const open = !subscriber.closed;
+      subscriber.next(value);
+      failed ||= open && subscriber.closed;
+    },
+    error: (error: unknown) => {
+      if (subscriber.closed) {
+        capture.abandon(tombstoneFor(statusOf(error), 'unstorable'));
+      } else subscriber.error(error);
+      settled();
+    },
+    complete: () => {
+      if (!subscriber.closed) subscriber.complete();
+      else if (values.length === 0) capture.abandon(undefined);
+      else if (!failed && !capture.headersSent) void replyInPlace(capture, () => reply(values[0]));
+      settled();
+    },
+  });
+}
+
+/** There is no client for an error any more. */
+async function replyInPlace(capture: ResponseCapture, reply: () => unknown): Promise<void> {
+  try {
+    await reply();
+  } catch (error) {
+    logger.error('The answer of a handler whose client has left could not be written', error);
+    capture.abandon(tombstoneFor(500, 'unstorable'));
+  }
+}
+
+function statusOf(error: unknown): number {
+  return error instanceof HttpException ? error.getStatus() : 500;
+}

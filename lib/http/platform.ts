@@ -1,0 +1,60 @@
+import type { ExecutionContext } from '@nestjs/common';
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import type { IdempotencyContext } from '../core/context';
+
+export type Handler = ReturnType<ExecutionContext['getHandler']>;
+
+/** What the module reads of a request, whether it is Express' or Fastify's. */
+export interface PlatformRequest {
+  readonly method: string;
+  readonly url: string;
+  /** As the client sent it. */
+  readonly originalUrl?: string;
+  /** Express': what mounting an application under a path has taken off the URL. */
+  readonly baseUrl?: string;
+  /** Of the path, decoded. */
+  readonly params?: unknown;
+  /** Express': the route that was matched, with its pattern below `baseUrl`. */
+  readonly route?: { readonly path?: unknown };
+  /** Fastify's: the same. */
+  readonly routeOptions?: { readonly url?: string };
+  readonly body?: unknown;
+  /** The bytes of the body, where the application keeps them (`rawBody: true`). */
+  readonly rawBody?: unknown;
+  readonly user?: unknown;
+  /** Fastify's: Node's own request behind it. Express' request is Node's own. */
+  readonly raw?: IncomingMessage;
+}
+
+/** What the module does with a response, whether it is Express' or Fastify's. */
+export interface PlatformResponse {
+  /** Fastify's: Node's own response behind it. Express' response is Node's own. */
+  readonly raw?: ServerResponse;
+  getHeaders(): OutgoingHttpHeaders;
+  /** Fastify's: tells it that the response is written past it. */
+  hijack?(): unknown;
+}
+
+export function rawRequest(request: PlatformRequest): IncomingMessage {
+  return request.raw ?? (request as unknown as IncomingMessage);
+}
+
+export function rawResponse(response: PlatformResponse): ServerResponse {
+  return response.raw ?? (response as unknown as ServerResponse);
+}
+
+/** Nest's middleware is given Node's own request, on Fastify too, and leaves the user there. */
+export function userOf(request: PlatformRequest): unknown {
+  return request.user ?? (rawRequest(request) as IncomingMessage & { readonly user?: unknown }).user;
+}
+
+const contexts = new WeakMap<object, IdempotencyContext>();
+
+/** Keeps the claim beside the request, for `@IdempotencyClaim()`. */
+export function setContext(request: object, context: IdempotencyContext): void {
+  contexts.set(request, context);
+}
+
+export function contextOf(request: object): IdempotencyContext | undefined {
+  return contexts.get(request);
+}

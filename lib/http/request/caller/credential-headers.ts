@@ -1,0 +1,67 @@
+import { remembered } from '../remembered';
+
+/** Headers by which callers, or the proxy that has authenticated them, say who they are. Names in lower case. */
+const CREDENTIALS = new RegExp(
+  '^(?:' +
+    [
+      '(?:.*-)?authorization',
+      '(?:.*-)?(?:token|key|api-?key|accesstoken|secret|password|passwd|credentials?|auth|jwt|assertion|session)',
+      '(?:.*-)?(?:key|token|session|credential)-?id(?:entifier)?',
+      '(?:.*-)?(?:identity|principal|subject|userinfo|username|user|userid|user-id|user-email|account|account-id)',
+      '(?:.*-)?(?:tenant|tenant-id|customer|customer-id|client-id|org|org-id|organi[sz]ation|organi[sz]ation-id)',
+      '(?:.*-)?client-?cert(?:ificate)?(?:-.*)?',
+      'x-auth-.*',
+      'x-authenticated-.*',
+      'x-authentik-.*',
+      'x-consumer-.*',
+      'x-credential-.*',
+      'x-forwarded-(?:user|email|preferred-username|groups|access-token|sub)',
+      'x-webauth-.*',
+      '(?:x-)?remote-(?:user|email|name|groups)',
+      'x-email',
+      'x-pomerium-claim-.*',
+      'x-ms-client-principal.*',
+      'x-goog-authenticated-user-.*',
+      'x-amzn-oidc-.*',
+      'x-amzn-mtls-clientcert.*',
+      'cf-access-.*',
+      'tailscale-user-.*',
+      'x-ssl-client-.*',
+      'ssl-client-.*',
+    ].join('|') +
+    ')$',
+);
+
+/** What looks like a credential by its name, and is made anew for each request, belongs to a browser, or is a key. */
+const NOT_CREDENTIALS = new RegExp(
+  [
+    '^sec-',
+    '^dpop$',
+    'signature',
+    'csrf',
+    'xsrf',
+    'nonce',
+    'captcha',
+    'turnstile',
+    'idempoten',
+    'dedup',
+    '(?:^|-)(?:timestamp|time|date|expires|expiry)(?:-|$)',
+    '(?:^|-)(?:otp|totp|mfa|2fa)(?:-|$)',
+    '^(?:x-)?(?:request|correlation|trace|span|message|event|delivery|page|continuation|cache|surrogate)-(?:key|token)',
+    '^access-control-',
+  ].join('|'),
+);
+
+/** JWTs that a proxy signs for each request, or every few minutes, beside headers that last. */
+const PER_REQUEST = new Set(['x-amzn-oidc-data', 'x-goog-iap-jwt-assertion', 'x-pomerium-jwt-assertion']);
+
+/** What a header says of its caller: who it is, that it is someone, but in a new form each time, or nothing. */
+export type HeaderKind = 'credential' | 'per-request' | 'other';
+
+/** @param name in lower case */
+export const kindOf = remembered((name: string): HeaderKind => {
+  // Some servers name their headers with underscores.
+  const spelled = name.replaceAll('_', '-');
+  if (PER_REQUEST.has(spelled)) return 'per-request';
+  return CREDENTIALS.test(spelled) && !NOT_CREDENTIALS.test(spelled) ? 'credential' : 'other';
+});

@@ -1,0 +1,58 @@
+import { Injectable, Logger, type ExecutionContext } from '@nestjs/common';
+import { Digest } from '../../../core/digest';
+import type { RouteOptions } from '../../../options/resolve';
+import { principalOfCredentials, principalOfScope, principalOfUser } from './principal';
+import { rawRequest, userOf, type PlatformRequest } from '../../platform';
+import { target } from '../target';
+import { RouteSelectors } from './route-selectors';
+import { scopeText, type Principal } from './scope-text';
+
+/** Says to whom a request's key belongs. */
+@Injectable()
+export class ScopeResolver {
+  private readonly logger = new Logger('Idempotency');
+  private warned = false;
+
+  constructor(
+    private readonly selectors: RouteSelectors,
+    private readonly digest: Digest,
+  ) {}
+
+  async resolve(context: ExecutionContext, options: RouteOptions): Promise<string> {
+    return options.scope
+      ? this.scopeOf(context, principalOfScope(await options.scope(context)))
+      : this.requestScope(context, options);
+  }
+
+  /** {@link resolve} a route without a `scope` option. */
+  requestScope(context: ExecutionContext, options: RouteOptions): string {
+    const request = context.switchToHttp().getRequest<PlatformRequest>();
+    return this.scopeOf(context, this.principalOf(request, options));
+  }
+
+  private scopeOf(context: ExecutionContext, principal: Principal | undefined): string {
+    const request = context.switchToHttp().getRequest<PlatformRequest>();
+    const { path, params } = target(request);
+    const selectors = this.selectors.of(context, request);
+    return scopeText(request.method, path, params ? { ...selectors, params } : selectors, principal);
+  }
+
+  private principalOf(request: PlatformRequest, options: RouteOptions): Principal | undefined {
+    const user = userOf(request);
+    // Where a guard has let someone in, the credentials may be those of a service that many users share.
+    if (user) return principalOfUser(user);
+    const principal = principalOfCredentials(rawRequest(request), options, this.digest);
+    if (principal) this.warnOnce();
+    return principal;
+  }
+
+  private warnOnce(): void {
+    if (this.warned) return;
+    this.warned = true;
+    this.logger.warn(
+      'A request came with credentials, but neither a guard nor middleware has set request.user.id, .sub or .userId. Its ' +
+        'key belongs to all its credentials together, cookies included, so a retry with renewed ones is a new request. ' +
+        'Set the `scope` option to a function that names the caller.',
+    );
+  }
+}

@@ -1,0 +1,39 @@
+import type { ExecutionContext } from '@nestjs/common';
+import { bytesOf, plainDigest, type Digest } from '../../../core/digest';
+import type { RouteOptions } from '../../../options/resolve';
+import { type PlatformRequest } from '../../platform';
+import { rewrittenFrom, target } from '../target';
+import { spelledBody } from './request-body';
+import { spelledFiles } from './uploaded-files';
+
+/**
+ * The digest of what must be equal in a retry: the `fingerprint` option's answer, or method, path, query and body.
+ * Headers stay out: signatures and timestamps of webhooks change with each delivery.
+ */
+export async function fingerprintOf(
+  context: ExecutionContext,
+  options: RouteOptions,
+  digest: Digest = plainDigest,
+): Promise<string> {
+  return options.fingerprint
+    ? digest.fingerprintOf(given(await options.fingerprint(context)))
+    : requestFingerprint(context, digest);
+}
+
+/** {@link fingerprintOf} a route without a `fingerprint` option. */
+export function requestFingerprint(context: ExecutionContext, digest: Digest = plainDigest): string {
+  const request = context.switchToHttp().getRequest<PlatformRequest>();
+  const { path, query } = target(request);
+  const sent = rewrittenFrom(request);
+  const urls = sent === undefined ? [] : [{ sent }];
+  const head = JSON.stringify([request.method, path, query, ...urls]);
+  const body = spelledBody(request);
+  const files = spelledFiles(request);
+  // Each part says where it ends, so that none can be taken for a piece of the next.
+  return digest.fingerprintOf(files === undefined ? `${head}\n${body}` : `${head}\n${body}\n${files}`);
+}
+
+function given(answer: unknown): Buffer {
+  if (typeof answer === 'string') return bytesOf(answer);
+  throw new TypeError('The `fingerprint` option has to give a string: what must be equal in a retry');
+}

@@ -1,0 +1,89 @@
+import type { ExecutionContext } from '@nestjs/common';
+import type { IncomingMessage } from 'node:http';
+import { parseItem } from 'structured-headers';
+import { assertKey, invalidKey } from '../../core/key';
+import type { RouteOptions } from '../../options/resolve';
+import { rawRequest, type PlatformRequest } from '../platform';
+
+/** Printable ASCII but for what would make it a structured field or a list: quote, backslash and comma. */
+const BARE_KEY = /^[\x20-\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]+$/;
+
+/**
+ * The key of a request; undefined if it has none.
+ * @throws IdempotencyError `key_invalid`, before any store is asked
+ */
+export async function keyOf(context: ExecutionContext, options: RouteOptions): Promise<string | undefined> {
+  return options.key ? checked(await options.key(context), options) : headerKeyOf(context, options);
+}
+
+/** {@link keyOf} a route without a `key` option. */
+export function headerKeyOf(context: ExecutionContext, options: RouteOptions): string | undefined {
+  const request = rawRequest(context.switchToHttp().getRequest<PlatformRequest>());
+  return checked(keyInHeaders(request, options), options);
+}
+
+function checked(key: unknown, options: RouteOptions): string | undefined {
+  if (key === undefined) return undefined;
+  if (typeof key !== 'string') throw invalidKey('the `key` option gave something else than a string');
+  assertKey(key, options.policy.maxKeyLength);
+  return key;
+}
+
+function keyInHeaders(
+  request: IncomingMessage,
+  { headers, bareKeys }: Pick<RouteOptions, 'headers' | 'bareKeys'>,
+): string | undefined {
+  const keys = new Set(
+    headers.flatMap((name) => {
+      // HTTP's parser has stripped blanks and tabs. `trim()` takes more: a no-break space, so that two values were one.
+      const lines = valuesOf(request, name.toLowerCase());
+      if (bareKeys) return lines.map((line) => (line.startsWith('"') ? parseString(line) : bareKey(line)));
+      // Repeated lines are one value (RFC 9651, 4.2), and a list is no string.
+      return lines.length > 0 ? [parseString(lines.join(', '))] : [];
+    }),
+  );
+  if (keys.size > 1) throw invalidKey('it was sent more than once, with different values');
+  const [key] = keys;
+  return key;
+}
+
+/**
+ * Node joins repeated headers in `headers`, or keeps the first. `headersDistinct` tells them apart, at the price of a list
+ * for every header; so does what came on the wire. A header that middleware has added is in `headers` alone.
+ */
+function valuesOf({ rawHeaders, headers }: IncomingMessage, name: string): string[] {
+  const values: string[] = [];
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    const sent = rawHeaders[i];
+    const value = rawHeaders[i + 1];
+    if (value !== undefined && sent?.length === name.length && sent.toLowerCase() === name)
+      values.push(value);
+  }
+  return values.length > 0 ? values : [headers[name] ?? []].flat();
+}
+
+/**
+ * Most clients send the key without quotes, and many such values (62 % of version 4 UUIDs: those that begin with a
+ * digit) are no structured field at all, so `abc` is taken literally and names the same key as `"abc"`. What is a
+ * structured field of another type is taken literally too: `1`, `01` and `1.0` are three keys.
+ */
+function bareKey(value: string): string {
+  if (value !== '' && !BARE_KEY.test(value)) {
+    throw invalidKey('without quotes it may hold printable ASCII only, and no comma, quote or backslash');
+  }
+  return value;
+}
+
+/**
+ * draft-ietf-httpapi-idempotency-key-header-07 makes the value a structured-field string (RFC 9651): `"abc"`. It
+ * defines no parameters, so those that come with it are no part of the key.
+ */
+function parseString(value: string): string {
+  try {
+    const [parsed] = parseItem(value) as readonly unknown[];
+    if (typeof parsed === 'string') return parsed;
+  } catch {
+    // Refused below, as an item of another type is.
+  }
+  throw invalidKey('it is no structured-field string (RFC 9651), such as "abc"');
+}

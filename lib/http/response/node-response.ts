@@ -1,0 +1,114 @@
+import {
+  STATUS_CODES,
+  validateHeaderName,
+  validateHeaderValue,
+  type OutgoingHttpHeader,
+  type ServerResponse,
+} from 'node:http';
+import type { HeaderList } from '../../core/record';
+import { isRecorded } from '../../outcome/recorded-headers';
+import { isBodiless, isStatus, REASON } from '../../outcome/stored-outcome';
+import type { HeaderFilter } from '../../options/idempotency.options';
+
+/** A header as its writer gave it. A list of values is a line each. */
+export type HeaderLine = readonly [name: string, value: OutgoingHttpHeader | readonly string[]];
+
+/** What a status line may not hold (RFC 9112, 4). */
+const NOT_IN_REASON = /[^\t\x20-\x7e\x80-\xff]/;
+
+interface Http2Response {
+  readonly stream: { readonly destroyed: boolean; close(code: number): void };
+}
+
+/** RFC 9113, 7 */
+const HTTP2_INTERNAL_ERROR = 2;
+
+export function isHttp2(response: object): response is Http2Response {
+  return 'stream' in response;
+}
+
+/** HTTP/2 has no reason phrases, and Node warns whoever asks for one. */
+export function reasonOf(response: ServerResponse): string | undefined {
+  return isHttp2(response) ? undefined : response.statusMessage;
+}
+
+/** @param reason the status' own if empty */
+export function setReason(response: ServerResponse, reason = ''): void {
+  if (!isHttp2(response)) response.statusMessage = reason;
+}
+
+/** Ends a response so that its client cannot take what it has of it for the whole. */
+export function cut(response: ServerResponse): void {
+  if (isHttp2(response)) response.stream.close(HTTP2_INTERNAL_ERROR);
+  else response.destroy();
+}
+
+/** True once nothing can be written any more, whoever ended it. */
+export function isClosed(response: ServerResponse): boolean {
+  return isHttp2(response) ? response.stream.destroyed : response.closed || response.destroyed;
+}
+
+/** True if Node sends a body with this response. */
+export function hasBody({ req }: ServerResponse, status: number): boolean {
+  return req.method !== 'HEAD' && !isBodiless(status);
+}
+
+/** Refuses at once, as Node does: once the response is held, nobody could answer in its place. */
+export function assertStatusLine(status: unknown, reason: string | undefined): void {
+  if (!isStatus(status)) {
+    throw Object.assign(new RangeError(`Invalid status code: ${String(status)}`), {
+      code: 'ERR_HTTP_INVALID_STATUS_CODE',
+    });
+  }
+  if (reason && NOT_IN_REASON.test(reason)) {
+    throw Object.assign(new TypeError('Invalid character in statusMessage'), { code: 'ERR_INVALID_CHAR' });
+  }
+}
+
+/** Refuses what Node refuses in `writeHead`. */
+export function assertHeaderLine([name, value]: HeaderLine): void {
+  validateHeaderName(name);
+  if (Array.isArray(value)) for (const each of value as readonly string[]) validateHeaderValue(name, each);
+  else validateHeaderValue(name, value as string);
+}
+
+/** What is recorded of a response's head, in the order and the case in which it was set. */
+export function keptHeaders(
+  status: number,
+  reason: string | undefined,
+  lines: readonly HeaderLine[],
+  keepsHeader: HeaderFilter,
+): HeaderList {
+  const kept: [string, string | readonly string[]][] = [];
+  if (reason && reason !== STATUS_CODES[status]) kept.push([REASON, reason]);
+  for (const [name, raw] of lines) {
+    const value = typeof raw === 'string' ? raw : Array.isArray(raw) ? raw.map(String) : String(raw);
+    const lower = name.toLowerCase();
+    if (isRecorded(lower) && keepsHeader(lower, value)) kept.push([name, value]);
+  }
+  return kept;
+}
+
+export function writeAfterEndError(): Error {
+  return Object.assign(new Error('write after end'), { code: 'ERR_STREAM_WRITE_AFTER_END' });
+}
+
+export function headersSentError(): Error {
+  return Object.assign(new Error('Cannot set headers after they are sent to the client'), {
+    code: 'ERR_HTTP_HEADERS_SENT',
+  });
+}
+
+export type WriteCallback = (error?: Error | null) => void;
+
+/** `write` and `end` take it last, wherever that is. */
+export function callbackIn(args: readonly unknown[]): WriteCallback | undefined {
+  return args.find((arg): arg is WriteCallback => typeof arg === 'function');
+}
+
+export type Chunk = string | Uint8Array;
+
+export function bytesOf(chunk: Chunk, encoding: unknown): Buffer {
+  if (typeof chunk !== 'string') return Buffer.from(chunk);
+  return Buffer.from(chunk, typeof encoding === 'string' ? (encoding as BufferEncoding) : 'utf8');
+}

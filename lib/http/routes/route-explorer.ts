@@ -1,0 +1,99 @@
+import { Injectable, RequestMethod, type Type } from '@nestjs/common';
+import { METHOD_METADATA, PATH_METADATA, SSE_METADATA } from '@nestjs/common/constants';
+import { MetadataScanner, ModulesContainer } from '@nestjs/core';
+import { IdempotencySetupError } from '../../core/errors';
+import type { RouteOptions } from '../../options/resolve';
+import { optionsOf, ownOptionsOf } from './idempotent.decorator';
+import type { Handler } from '../platform';
+import { RouteOptionsReader } from './route-options';
+
+/** A route that `@Idempotent()` protects, as it is known before the first request. */
+export interface ProtectedRoute {
+  readonly type: Type;
+  readonly handler: Handler;
+  readonly options: RouteOptions;
+}
+
+/** Finds the protected routes of the application, so that what cannot be protected is refused at start. */
+@Injectable()
+export class RouteExplorer {
+  private readonly scanner = new MetadataScanner();
+
+  constructor(
+    private readonly modules: ModulesContainer,
+    private readonly reader: RouteOptionsReader,
+  ) {}
+
+  /**
+   * @throws IdempotencySetupError for an event stream, for a decorated method that is no HTTP route, and for a decorated
+   * class that has none
+   * @throws InvalidOptionsError
+   */
+  explore(): ProtectedRoute[] {
+    const modules = [...this.modules.values()];
+    const controllers = new Set(modules.flatMap(({ controllers: each }) => classesIn(each)));
+    const others = modules
+      .flatMap(({ providers }) => classesIn(providers))
+      .filter((type) => !controllers.has(type));
+    for (const type of others) this.refuse(type);
+    return [...controllers].flatMap((type) => this.routesOf(type));
+  }
+
+  private routesOf(type: Type): ProtectedRoute[] {
+    const methods = this.methodsOf(type);
+    if (ownOptionsOf(type) && !methods.some(isRoute)) throw noRoute(type.name);
+    return methods.flatMap((handler) => {
+      if (!isRoute(handler)) {
+        if (optionsOf(handler)) throw noRoute(`${type.name}.${handler.name}`);
+        return [];
+      }
+      const method = Reflect.getMetadata(METHOD_METADATA, handler) as RequestMethod;
+      const options = this.reader.of(type, handler, RequestMethod[method]);
+      if (!options) return [];
+      if (Reflect.hasMetadata(SSE_METADATA, handler)) throw eventStream(`${type.name}.${handler.name}`);
+      return [{ type, handler, options }];
+    });
+  }
+
+  /** A resolver, gateway or service does not pass through here: taken for protected, it would run unprotected. */
+  private refuse(type: Type): void {
+    // A class that extends a decorated controller may share its code and nothing else.
+    if (ownOptionsOf(type)) throw noRoute(type.name);
+    const decorated = this.methodsOf(type).find((method) => optionsOf(method));
+    if (decorated) throw noRoute(`${type.name}.${decorated.name}`);
+  }
+
+  private methodsOf({ prototype }: Type): Handler[] {
+    const methods = prototype as Record<string, Handler>;
+    return this.scanner.getAllMethodNames(methods).flatMap((name) => methods[name] ?? []);
+  }
+}
+
+function isRoute(method: Handler): boolean {
+  return Reflect.hasMetadata(PATH_METADATA, method);
+}
+
+function classesIn(wrappers: ReadonlyMap<unknown, { readonly metatype: unknown }>): Type[] {
+  return [...wrappers.values()].map(({ metatype }) => metatype).filter(isClass);
+}
+
+/** Providers may also be values, or made by functions that have no prototype. */
+function isClass(metatype: unknown): metatype is Type {
+  return (
+    typeof metatype === 'function' && typeof metatype.prototype === 'object' && metatype.prototype !== null
+  );
+}
+
+function eventStream(where: string): IdempotencySetupError {
+  return new IdempotencySetupError(
+    `${where} is an @Sse() route: an event stream has no end at which it could be recorded, so no retry could get ` +
+      'it again. Remove @Idempotent() from it, and start what it reports with a POST route.',
+  );
+}
+
+function noRoute(where: string): IdempotencySetupError {
+  return new IdempotencySetupError(
+    `${where} has @Idempotent(), but is no HTTP route of a controller, so it would run unprotected. Protect its work ` +
+      'with IdempotencyService.execute().',
+  );
+}

@@ -1,0 +1,54 @@
+import { Inject, Injectable, type ExecutionContext, type Type } from '@nestjs/common';
+import { MODULE_SETTINGS } from '../../options/module-settings';
+import { resolveRouteOptions, type ModuleSettings, type RouteOptions } from '../../options/resolve';
+import { optionsOf } from './idempotent.decorator';
+import type { Handler, PlatformRequest } from '../platform';
+
+/** Repeating these is safe by definition (RFC 9110, 9.2.1), so a decorated class leaves them alone. */
+const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
+
+/** The options of one handler, by the kind of HTTP method that it is called with. */
+interface Resolved {
+  readonly safe?: RouteOptions;
+  readonly others?: RouteOptions;
+}
+
+/** Reads what `@Idempotent()` says of a route, and resolves it once per handler and class. */
+@Injectable()
+export class RouteOptionsReader {
+  private readonly resolved = new WeakMap<Handler, WeakMap<Type, Resolved>>();
+
+  constructor(@Inject(MODULE_SETTINGS) private readonly settings: ModuleSettings) {}
+
+  /** The module's, for routes that are not protected. */
+  get documentation(): string | undefined {
+    return this.settings.defaults.documentation;
+  }
+
+  /** Undefined if the route of this request is not protected. */
+  read(context: ExecutionContext): RouteOptions | undefined {
+    const { method } = context.switchToHttp().getRequest<PlatformRequest>();
+    return this.of(context.getClass(), context.getHandler(), method);
+  }
+
+  /**
+   * Undefined if the handler is not protected when it is called with this HTTP method.
+   * @throws InvalidOptionsError
+   */
+  of(type: Type, handler: Handler, method: string): RouteOptions | undefined {
+    let byClass = this.resolved.get(handler);
+    if (!byClass) this.resolved.set(handler, (byClass = new WeakMap()));
+    let resolved = byClass.get(type);
+    if (!resolved) byClass.set(type, (resolved = this.resolve(type, handler)));
+    return SAFE_METHODS.has(method) ? resolved.safe : resolved.others;
+  }
+
+  private resolve(type: Type, handler: Handler): Resolved {
+    const onMethod = optionsOf(handler);
+    const onClass = optionsOf(type);
+    if (!onMethod && !onClass) return {};
+    const where = `@Idempotent() on ${type.name}.${handler.name}`;
+    const others = resolveRouteOptions(where, onMethod ?? {}, onClass ?? {}, this.settings.defaults);
+    return onMethod ? { safe: others, others } : { others };
+  }
+}

@@ -1,0 +1,39 @@
+import { Logger } from '@nestjs/common';
+import { InvalidOptionsError } from './validate';
+import type { IdempotencyModuleOptions } from './idempotency.options';
+
+/** Environment variable that turns the Postgres tier off at start, for a rollback without a deploy of code. */
+const DISABLE_POSTGRES = 'DISABLE_DB_IDEMPOTENCY_FALLBACK';
+
+const ON = new Set(['true', '1', 'yes', 'on']);
+const OFF = new Set(['', 'false', '0', 'no', 'off']);
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * Applies the environment's switches to the options.
+ * @throws InvalidOptionsError for a value that says neither on nor off
+ */
+export function withEnvironment(
+  options: IdempotencyModuleOptions,
+  environment: Environment,
+): IdempotencyModuleOptions {
+  if (!isOn(DISABLE_POSTGRES, environment) || options.postgres === false) return options;
+  new Logger('Idempotency').warn(
+    `${DISABLE_POSTGRES}=true: Postgres is not used. Redis alone decides, so a handler can run twice after Redis ` +
+      'restarts, fails over or evicts keys, keys older than the Redis ttl are new again, and while Redis is down new ' +
+      'keys are refused.',
+  );
+  return { ...options, postgres: false };
+}
+
+/** A switch that is misspelt must not be ignored: it is set in an emergency. */
+function isOn(name: string, environment: Environment): boolean {
+  const value = environment[name] ?? '';
+  const said = value.trim().toLowerCase();
+  if (ON.has(said)) return true;
+  if (OFF.has(said)) return false;
+  throw new InvalidOptionsError('The environment', [
+    `variable ${name} is '${value}', expected true, 1, yes or on, or false, 0, no, off or nothing`,
+  ]);
+}

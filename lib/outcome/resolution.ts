@@ -1,0 +1,60 @@
+import { InvalidOptionsError } from '../options/validate';
+import type { HeaderList, Outcome } from '../core/record';
+import { isRecorded } from './recorded-headers';
+import { invalid } from '../options/service-arguments';
+import { unsendable } from './stored-outcome';
+import { valueOutcome } from './value-outcome';
+
+/**
+ * How an operator settles an unknown outcome: with the value that `execute` shall return, with the response that
+ * an HTTP retry shall get, or with `'retry'`, so that the next request runs the handler.
+ */
+export type Resolution =
+  | 'retry'
+  | { readonly value: unknown }
+  | {
+      readonly status: number;
+      readonly headers?: Readonly<Record<string, string>>;
+      readonly body?: string | Buffer;
+    };
+
+const WHERE = 'IdempotencyService.resolve';
+
+/**
+ * Undefined for `'retry'`.
+ * @throws InvalidOptionsError
+ */
+export function resolvedOutcome(resolution: Resolution): Outcome | undefined {
+  if (resolution === 'retry') return undefined;
+  const given: unknown = resolution;
+  if (typeof given !== 'object' || given === null || !('value' in given || 'status' in given))
+    throw invalid(WHERE, 'resolution', given, "'retry', { value } or { status, headers, body }");
+  if ('value' in given) return valueOutcome(given.value, Infinity);
+  const { status, headers, body = '' } = given as { status: number; headers?: unknown; body?: unknown };
+  if (typeof body !== 'string' && !(body instanceof Uint8Array))
+    throw invalid(WHERE, 'body', body, 'a string or a Buffer');
+  const outcome = {
+    kind: 'response',
+    status,
+    headers: headerList(headers),
+    body: Buffer.from(body),
+  } as const;
+  const problem = unsendable(outcome);
+  if (problem !== undefined)
+    throw new InvalidOptionsError(WHERE, [`the response cannot be sent: ${problem}`]);
+  return outcome;
+}
+
+function headerList(headers: unknown): HeaderList {
+  if (headers === undefined) return [];
+  if (typeof headers !== 'object' || headers === null || Array.isArray(headers))
+    throw invalid(WHERE, 'headers', headers, 'an object of names and values');
+  return Object.entries(headers as Record<string, unknown>).map(([name, value]) => {
+    if (typeof value !== 'string') throw invalid(WHERE, `headers.${name}`, value, 'a string');
+    if (!isRecorded(name.toLowerCase()))
+      throw new InvalidOptionsError(WHERE, [
+        `"headers.${name}" belongs to one connection or request, and is never replayed: leave it out`,
+      ]);
+    return [name, value] as const;
+  });
+}

@@ -1,0 +1,30 @@
+import { IdempotencyError } from '../core/errors';
+import type { Outcome } from '../core/record';
+
+/** A value that was returned by work that is no HTTP request, as it is recorded. */
+export function valueOutcome(value: unknown, maxBodySize: number): Outcome {
+  const body = jsonOf(value);
+  if (!body) return { kind: 'tombstone', status: 200, reason: 'unstorable' };
+  if (body.length > maxBodySize) return { kind: 'tombstone', status: 200, reason: 'too_large' };
+  return { kind: 'response', status: 200, headers: [], body };
+}
+
+function jsonOf(value: unknown): Buffer | undefined {
+  try {
+    // Undefined has no JSON form of its own; an empty body stands for it.
+    return Buffer.from((JSON.stringify(value) as string | undefined) ?? '');
+  } catch {
+    return undefined;
+  }
+}
+
+/** @throws IdempotencyError `outcome_not_stored` */
+export function valueOf(outcome: Outcome | undefined): unknown {
+  if (outcome?.kind !== 'response') {
+    throw new IdempotencyError(
+      'outcome_not_stored',
+      'The work was executed before, but its result could not be stored, so it cannot be returned again.',
+    );
+  }
+  return outcome.body.length === 0 ? undefined : JSON.parse(outcome.body.toString());
+}

@@ -1,0 +1,80 @@
+import type { Client, Pool, PoolClient, PoolConfig } from 'pg';
+import type { DataSource } from 'typeorm';
+import { IdempotencySetupError } from '../../../core/errors';
+
+/** What pg takes, including what its types do not know yet. */
+type DuplicateConfig = PoolConfig & { binary: boolean; pipeline: boolean };
+
+interface ApplicationPool {
+  readonly options: PoolConfig;
+  readonly Client: new (config?: PoolConfig) => Client;
+}
+
+/** The pool under the DataSource; with replication, the master's. */
+function applicationPool(dataSource: DataSource): ApplicationPool {
+  const { master } = dataSource.driver as { master?: ApplicationPool };
+  if (!master) {
+    throw new IdempotencySetupError(
+      'the DataSource is not initialized yet. Initialize it before the application starts.',
+    );
+  }
+  return master;
+}
+
+/** Our own, as an application may have changed pg's global type parsers. */
+function getTypeParser(oid: number): (text: string) => unknown {
+  switch (oid) {
+    case 16: // boolean
+      return (text) => text === 't';
+    case 20: // bigint
+    case 21: // smallint
+    case 23: // integer
+    case 701: // double precision
+      return Number;
+    default:
+      return (text) => text;
+  }
+}
+
+/**
+ * A pool of our own, with the settings of the DataSource's.
+ * @param clients where each is kept whose socket may be open
+ * @throws IdempotencySetupError if the DataSource is not connected yet
+ */
+export function ownPool(dataSource: DataSource, max: number, timeout: number, clients: Set<Client>): Pool {
+  const original = applicationPool(dataSource);
+  const { options } = original;
+  const TrackedClient = class extends original.Client {
+    constructor(config?: PoolConfig) {
+      super(config);
+      clients.add(this);
+      this.on('error', () => undefined); // the statement under way, or the pool, is told as well
+      this.once('end', () => clients.delete(this));
+    }
+  };
+  const Pool = original.constructor as new (options: DuplicateConfig) => Pool;
+  return new Pool({
+    ...options,
+    password: options.password, // not enumerable in a pool's options
+    application_name: `${options.application_name ?? ''} idempotency`.trim(),
+    Client: TrackedClient,
+    max,
+    min: 0,
+    connectionTimeoutMillis: timeout, // for one to connect: nothing waits in the pool's own queue
+    query_timeout: 0, // ours covers more
+    keepAlive: true,
+    types: { getTypeParser },
+    binary: false,
+    pipeline: false,
+  });
+}
+
+/** Never back to the pool as healthy: the reply to our statement may still come over this socket. */
+export function destroy(client: PoolClient, error: unknown): void {
+  client.release(error instanceof Error ? error : true);
+  destroySocket(client);
+}
+
+export function destroySocket(client: Client | PoolClient): void {
+  (client as { connection?: { stream?: { destroy(): void } } }).connection?.stream?.destroy();
+}

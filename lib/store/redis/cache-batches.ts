@@ -1,0 +1,120 @@
+import { performance } from 'node:perf_hooks';
+import { StoreUnavailableError } from '../../core/errors';
+import { Batcher, type BatchBounds, type BatcherOptions } from '../batching/batcher';
+import { runScript, type Argument } from './evaluate';
+import type { RedisClient } from './connection/fail-fast.client';
+import { isFailureOfRedis, type RedisConnection } from './connection/redis.connection';
+import { REMEMBER, VERDICT } from './scripts';
+
+/** A value to be kept. Made in one go: V8 gives each object that is made by a spread a shape of its own. */
+export interface Copy {
+  readonly key: string;
+  readonly rank: number;
+  readonly fence: number;
+  readonly attempt: number;
+  /** Milliseconds; 0 unless it is a hint. */
+  readonly lease: number;
+  /** Milliseconds. */
+  readonly ttl: number;
+  /** What follows the head of the value. */
+  readonly rest: Buffer;
+  /** Monotonic time (ms) from which on it must not be written any more. */
+  readonly notAfter: number;
+}
+
+/** Keys of one command at most, and bytes of what one writes: Redis serves nobody else meanwhile. */
+const BOUNDS: BatchBounds = { items: 64, bytes: 262_144, inFlight: Infinity };
+
+/**
+ * Reads and writes of the copies in Redis; what meets in one turn of the event loop goes as one command. On a cluster
+ * each goes by itself, as the keys of one command have to be on one node.
+ */
+export class CacheBatches {
+  private readonly reads: Batcher<string, Buffer | undefined>;
+  private readonly writes: Batcher<Copy, number>;
+
+  constructor(private readonly connection: RedisConnection) {
+    // Several of one key, as duplicates are, may go together.
+    this.reads = this.batcher('find', (client, keys) => this.find(client, keys), { bytesOf: () => 0 });
+    this.writes = this.batcher('remember', (client, copies) => this.remember(client, copies), {
+      keyOf: ({ key }) => key,
+      bytesOf: ({ rest }) => rest.length,
+      afterTurn: true, // the answer of the request, whose turn this is, goes first
+    });
+  }
+
+  /** A value of another type reads as none: `write` tells of it. */
+  read(key: string): Promise<Buffer | undefined> {
+    return this.reads.add(key);
+  }
+
+  /** @returns done (also if a later state of its claim stands), displaced or refused */
+  async write(copy: Copy): Promise<number> {
+    const verdict = await this.writes.add(copy);
+    if (verdict === VERDICT.late) throw unavailable('remember', 'the command came too late and was dropped');
+    return verdict;
+  }
+
+  private batcher<Item, Result>(
+    operation: string,
+    send: (client: RedisClient, items: readonly Item[]) => Promise<Result[]>,
+    options: Pick<BatcherOptions<Item, Result>, 'keyOf' | 'bytesOf' | 'afterTurn'>,
+  ): Batcher<Item, Result> {
+    const { connection } = this;
+    return new Batcher<Item, Result>({
+      send: (items, _, { onSend }) =>
+        connection.run(operation, (client) => {
+          onSend();
+          return send(client, items);
+        }),
+      ...options,
+      isRefusal: (error) => error instanceof StoreUnavailableError && error.sent && isAboutOne(error.cause),
+      expired: () => unavailable(operation, 'no answer in time'),
+      timeout: 4 * connection.timeout, // the connection's own comes first
+      bounds: connection.isCluster ? { ...BOUNDS, items: 1 } : BOUNDS,
+    });
+  }
+
+  private async find(client: RedisClient, keys: readonly string[]): Promise<(Buffer | undefined)[]> {
+    const values = await client.mgetBuffer([...keys]);
+    return values.map((value) => value ?? undefined);
+  }
+
+  /** What came too late by Redis' clock, although its caller still waits, is sent again: the reply has shown the right time. */
+  private async remember(client: RedisClient, copies: readonly Copy[]): Promise<number[]> {
+    const { clock } = this.connection;
+    const verdicts = new Map<Copy, number | undefined>();
+    for (let left = copies; left.length > 0;) {
+      const keys = left.map(({ key }) => key);
+      const args = left.flatMap(({ rank, fence, attempt, lease, ttl, rest, notAfter }): Argument[] => [
+        clock.at(notAfter),
+        rank,
+        fence,
+        attempt,
+        lease,
+        ttl,
+        rest,
+      ]);
+      const [replied, now] = (await runScript(client, REMEMBER, keys, args)) as [number[], Buffer];
+      clock.show(Number(now.toString()));
+      left.forEach((copy, index) => verdicts.set(copy, replied[index]));
+      const isLate = (copy: Copy): boolean => verdicts.get(copy) === VERDICT.late;
+      left = left.filter((copy) => isLate(copy) && performance.now() < copy.notAfter);
+    }
+    return copies.map((copy) => verdicts.get(copy) ?? VERDICT.late);
+  }
+}
+
+/** What a server answers to everybody, beside what shows that it serves nobody. */
+const ABOUT_ALL = /^(OOM|NOPERM|MISCONF|NOREPLICAS)\b/;
+
+/** An error reply that may be due to one item of many. */
+function isAboutOne(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const { message } = error;
+  return !isFailureOfRedis(error) && !ABOUT_ALL.test(message);
+}
+
+function unavailable(operation: string, reason: string): StoreUnavailableError {
+  return new StoreUnavailableError('redis', operation, new Error(reason));
+}

@@ -1,0 +1,112 @@
+import { Logger } from '@nestjs/common';
+import { AsyncResource } from 'node:async_hooks';
+import { performance } from 'node:perf_hooks';
+import { IdempotencySetupError, OverloadedError, StoreUnavailableError } from '../core/errors';
+import type { Tier as TierName } from '../core/record';
+import type { TierHealth } from '../observability/health';
+import type { Metrics } from '../core/ports';
+import { News } from '../observability/news';
+import { Backoff } from './redis/connection/backoff';
+
+const LABEL: Record<TierName, string> = { redis: 'Redis', postgres: 'Postgres' };
+
+/**
+ * Through here goes every operation on a tier: it is timed and its failure counted. Postgres is taken for down as
+ * soon as it cannot be asked, and from then on it is probed until it answers; a change is logged once. Of Redis its
+ * breaker judges, and says so itself.
+ */
+export class StoreMonitor {
+  private readonly logger = new Logger('Idempotency');
+  private readonly refusals = new News();
+  private readonly pause = new Backoff();
+  private up = true;
+  private timer: NodeJS.Timeout | undefined;
+  private closed = false;
+
+  /** @param probe a cheap question, asked in the background while Postgres is down */
+  constructor(
+    readonly name: TierName,
+    private readonly metrics: Metrics,
+    private readonly probe?: () => Promise<unknown>,
+  ) {
+    if (name === 'postgres') metrics.tierUp(name, true);
+  }
+
+  async ask<T>(operation: string, call: () => Promise<T>): Promise<T> {
+    const startedAt = performance.now();
+    try {
+      const answer = await call();
+      this.report(true);
+      return answer;
+    } catch (error) {
+      // What waits in this process says nothing about the tier.
+      if (error instanceof OverloadedError) throw error;
+      this.metrics.storeError(this.name);
+      if (error instanceof StoreUnavailableError) this.report(false, error);
+      else this.reportRefusal(operation, error);
+      // Without its table a store is of no use, and says so before the statement has had an effect.
+      if (error instanceof IdempotencySetupError)
+        throw new StoreUnavailableError(this.name, operation, error, false);
+      throw error;
+    } finally {
+      this.metrics.storeOperation(this.name, operation, (performance.now() - startedAt) / 1000);
+    }
+  }
+
+  /** Finds out in the background whether the tier answers; does nothing while that is under way. */
+  readonly suspect = AsyncResource.bind((): void => {
+    const { probe } = this;
+    if (!probe || this.timer || this.closed) return;
+    this.timer = setTimeout(() => {
+      void this.ask('ping', probe)
+        .catch(() => undefined)
+        .then(() => {
+          this.timer = undefined;
+          if (!this.up) this.suspect();
+        });
+    }, this.pause.next());
+    this.timer.unref();
+  });
+
+  close(): void {
+    this.closed = true;
+    clearTimeout(this.timer);
+  }
+
+  private report(up: boolean, error?: StoreUnavailableError): void {
+    if (up === this.up || this.name === 'redis') return;
+    this.up = up;
+    this.metrics.tierUp(this.name, up);
+    if (up) this.logger.log('Postgres answers again');
+    else {
+      this.logger.warn(`${error?.message}; new keys are refused or run unprotected until it answers`);
+      this.suspect();
+    }
+  }
+
+  /** The store answers, but not what it was asked. Each request may meet the same refusal, so a kind is logged once. */
+  private reportRefusal(operation: string, error: unknown): void {
+    if (this.refusals.isNew(kindOf(error)))
+      this.logger.error(`${LABEL[this.name]} refused to ${operation}`, stackOf(error));
+  }
+}
+
+/** What a question to a tier tells of it; one that got stuck in this process tells nothing against it. */
+export function healthOf(answer: Promise<unknown>): Promise<TierHealth> {
+  return answer.then(
+    () => 'up' as const,
+    (error: unknown) => (error instanceof OverloadedError ? 'up' : 'down'),
+  );
+}
+
+/** By code, as messages may quote what was sent. */
+function kindOf(error: unknown): string {
+  if (!(error instanceof Error)) return typeof error;
+  const { code } = error as { code?: unknown };
+  if (typeof code === 'string') return code;
+  return error.cause === undefined ? error.name : kindOf(error.cause);
+}
+
+function stackOf(error: unknown): string | undefined {
+  return error instanceof Error ? error.stack : String(error);
+}
