@@ -94,7 +94,7 @@ describe('a response that is held', () => {
     let inner: ResponseCapture | undefined;
     jest.isolateModules(() => {
       const copy = jest.requireActual<typeof import('../../lib/http/response/response-capture')>(
-        '../../lib/http/response-capture',
+        '../../lib/http/response/response-capture',
       );
       expect(copy.ResponseCapture).not.toBe(ResponseCapture);
       inner = new copy.ResponseCapture(response, 1_000, () => true);
