@@ -23,6 +23,20 @@ interface Echo {
   readonly status?: number;
 }
 
+/** What Node refuses to send. */
+const NO_CHUNKS: Readonly<Record<string, readonly ['write' | 'end', unknown, string?]>> = {
+  'write(1)': ['write', 1],
+  'write(null)': ['write', null],
+  'write(undefined)': ['write', undefined],
+  'write({})': ['write', {}],
+  'write of words': ['write', new Uint16Array(1)],
+  'write of no encoding': ['write', 'text', 'none'],
+  'end(5)': ['end', 5],
+  'end({})': ['end', { a: 1 }],
+  'end of a view': ['end', new DataView(new ArrayBuffer(3))],
+  'end of no encoding': ['end', 'text', 'none'],
+};
+
 /** Puts what it is sent wherever a response can carry it. */
 @Controller()
 @Idempotent()
@@ -67,6 +81,14 @@ class EchoController {
     handled += 1;
     raw(response).statusCode = status!;
     raw(response).end(`run ${handled}`);
+  }
+
+  @Post('chunk')
+  chunk(@Body() { text: name }: Echo, @Res() response: AnyResponse): void {
+    handled += 1;
+    const [method, chunk, encoding] = NO_CHUNKS[name]!;
+    raw(response)[method](chunk, encoding as BufferEncoding);
+    raw(response).end();
   }
 
   @Post('thrown')
@@ -152,6 +174,13 @@ describe.each<Platform>(['express', 'fastify'])('a hostile response on %s', (pla
         const answer = await twice(path, { text: 'x', status });
         expect([status, answer.status]).toEqual([status, 500]);
       }
+    },
+  );
+
+  it.each(Object.keys(NO_CHUNKS))(
+    'is a 500 that gives the key back, not an empty success, for what Node does not send: %s',
+    async (name) => {
+      expect((await twice('/chunk', { text: name })).status).toBe(500);
     },
   );
 

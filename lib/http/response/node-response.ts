@@ -5,6 +5,7 @@ import {
   type OutgoingHttpHeader,
   type ServerResponse,
 } from 'node:http';
+import { types } from 'node:util';
 import type { HeaderList } from '../../core/record';
 import { isRecorded } from '../../outcome/recorded-headers';
 import { isBodiless, isStatus, REASON } from '../../outcome/stored-outcome';
@@ -106,9 +107,15 @@ export function callbackIn(args: readonly unknown[]): WriteCallback | undefined 
   return args.find((arg): arg is WriteCallback => typeof arg === 'function');
 }
 
-export type Chunk = string | Uint8Array;
-
-export function bytesOf(chunk: Chunk, encoding: unknown): Buffer {
-  if (typeof chunk !== 'string') return Buffer.from(chunk);
-  return Buffer.from(chunk, typeof encoding === 'string' ? (encoding as BufferEncoding) : 'utf8');
+/**
+ * The bytes of what `write` and `end` are given.
+ * @throws TypeError for what Node refuses: once its head is sent, nobody could answer with an error in its place
+ */
+export function bytesOf(chunk: unknown, encoding: unknown): Buffer {
+  if (typeof chunk === 'string')
+    return Buffer.from(chunk, typeof encoding === 'string' ? (encoding as BufferEncoding) : 'utf8');
+  if (types.isUint8Array(chunk)) return Buffer.from(chunk);
+  throw Object.assign(new TypeError('A response is written as a string, a Buffer or a Uint8Array'), {
+    code: chunk === null ? 'ERR_STREAM_NULL_VALUES' : 'ERR_INVALID_ARG_TYPE',
+  });
 }

@@ -15,7 +15,6 @@ import {
   isClosed,
   keptHeaders,
   writeAfterEndError,
-  type Chunk,
   type WriteCallback,
 } from './node-response';
 
@@ -172,12 +171,13 @@ export class ResponseCapture implements ResponseSink {
 
   private write(args: readonly unknown[]): boolean {
     const callback = callbackIn(args);
+    const bytes = bytesOf(args[0], args[1]);
     if (this.hasEnded) {
       if (callback) process.nextTick(callback, writeAfterEndError());
       return false;
     }
     this.head.send();
-    this.keep(args[0] as Chunk, args[1]);
+    this.keep(bytes);
     if (this.size > this.maxBodySize) return this.letThrough(callback);
     if (callback) process.nextTick(callback);
     return true;
@@ -185,12 +185,11 @@ export class ResponseCapture implements ResponseSink {
 
   private end(args: readonly unknown[]): ServerResponse {
     if (this.hasEnded) return this.response;
-    this.head.send();
     const [chunk, encoding] = args;
-    if (typeof chunk === 'string' || chunk instanceof Uint8Array) {
-      if (this.passing) this.hold.call('write', chunk, typeof encoding === 'string' ? encoding : 'utf8');
-      else this.keep(chunk, encoding);
-    }
+    const bytes = chunk && typeof chunk !== 'function' ? bytesOf(chunk, encoding) : NOTHING;
+    this.head.send();
+    if (bytes.length > 0 && this.passing) this.hold.call('write', bytes);
+    else this.keep(bytes);
     const callback = callbackIn(args);
     if (callback) this.response.once('finish', callback);
     this.hasEnded = true; // for whatever reads the outcome's headers
@@ -204,8 +203,8 @@ export class ResponseCapture implements ResponseSink {
     this.resolveEnded(outcome);
   }
 
-  private keep(chunk: Chunk, encoding: unknown): void {
-    const bytes = bytesOf(chunk, encoding);
+  private keep(bytes: Buffer): void {
+    if (bytes.length === 0) return;
     this.size += bytes.length;
     this.chunks.push(bytes);
   }
