@@ -55,6 +55,11 @@ describe('the fingerprint of a body', () => {
     body.parts = [{ body }, { body }];
     return body;
   };
+  const deepInside = (value: unknown): unknown => {
+    let body = value;
+    for (let i = 0; i < 100; i += 1) body = { body };
+    return body;
+  };
   const holes = (...at: number[]): unknown[] => {
     const list: unknown[] = [];
     for (const i of at) list[i] = 1;
@@ -77,6 +82,7 @@ describe('the fingerprint of a body', () => {
     ['dates', new Date(1), new Date(2)],
     ['a date and its text', new Date(1), new Date(1).toJSON()],
     ['values that hold themselves', circular('a'), circular('b')],
+    ['values that hold themselves deep inside', deepInside(circular('a')), deepInside(circular('b'))],
     ['lists that hold nothing and undefined', holes(1), [undefined, 1]],
     ['lists with holes in other places', holes(1, 3), holes(2, 3)],
     ['texts that look like a digest', ['x'.repeat(300)], ['y'.repeat(300)]],
@@ -91,6 +97,7 @@ describe('the fingerprint of a body', () => {
 
   it.each<[string, unknown, unknown]>([
     ['a value that holds itself', circular('a'), circular('a')],
+    ['a value that holds itself deep inside', deepInside(circular('a')), deepInside(circular('a'))],
     ['an object without a prototype', { a: 1 }, Object.assign(Object.create(null) as object, { a: 1 })],
     ['an object with an empty prototype', { a: 1 }, Object.assign(Object.create(Object.create(null) as object) as object, { a: 1 })], // prettier-ignore
     ['an object of another realm', { a: [1] }, runInNewContext('({ a: [1] })')],

@@ -6,6 +6,9 @@ import { LONGEST, NotComparableError, spellBytes, Spelling } from './spelling';
 /** Deeper than bodies are. Values are walked by recursion, which has no room for any depth. */
 const DEEPEST = 500;
 
+/** How many levels from the top each value is compared with. A circle that begins below them is found at the deepest. */
+const WATCHED = 32;
+
 /** Shorter spellings are made anew where a value is referred to again; that is cheaper than to keep them. */
 const WORTH_KEEPING = 64;
 
@@ -85,8 +88,9 @@ class CanonicalWalk {
   private object(value: object): string {
     const known = this.numbers ? this.number(value) : this.kept.get(value);
     if (known !== undefined) return known;
-    if (!this.numbers && this.path.includes(value)) throw new Circular();
+    if (!this.numbers && this.isWithin(value)) throw new Circular();
     if (this.path.length === DEEPEST) {
+      if (new Set(this.path).size < DEEPEST) throw new Circular();
       throw new IdempotencyError(
         'body_too_deep',
         `The request body is nested more than ${DEEPEST} levels deep, too deeply to be compared with a retry.`,
@@ -96,6 +100,12 @@ class CanonicalWalk {
     const spelling = this.composed(value);
     this.path.pop();
     return spelling.length > WORTH_KEEPING ? this.keep(value, spelling) : spelling;
+  }
+
+  /** All levels of each value would make 500 times the work of a body that is deep and wide. */
+  private isWithin(value: object): boolean {
+    for (let i = 0; i < WATCHED && i < this.path.length; i += 1) if (this.path[i] === value) return true;
+    return false;
   }
 
   private keep(value: unknown, spelling: string): string {
