@@ -17,7 +17,7 @@ import { IdempotencySetupError } from './core/errors';
 import { IdempotencyService } from './idempotency.service';
 import { Protocol } from './core/protocol';
 import { observeStart } from './http/handler/handler-start';
-import { watchHandler } from './http/handler/handler-watch';
+import { dropModuleDemand, watchHandler } from './http/handler/handler-watch';
 import { IdempotencyInterceptor } from './http/idempotency.interceptor';
 import { document } from './http/routes/openapi';
 import { RouteExplorer } from './http/routes/route-explorer';
@@ -71,6 +71,7 @@ export class IdempotencyModule
     for (const route of routes.explore()) {
       const handler = observeStart(route.type, route.handler);
       watchHandler(handler);
+      dropModuleDemand(route.type);
       document({ ...route, handler });
     }
   }

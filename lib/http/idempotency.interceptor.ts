@@ -15,6 +15,7 @@ import { fingerprintOf, requestFingerprint } from './request/fingerprint/fingerp
 import { answersItself } from './handler/handler-parameters';
 import { runHandler } from './handler/handler-run';
 import { HandlerWatch } from './handler/handler-watch';
+import { letPass } from './handler/unprotected';
 import { HttpRequest } from './request/http-request';
 import { headerKeyOf, keyOf } from './request/key';
 import { sendOrFail } from './response/last-resort';
@@ -52,7 +53,10 @@ export class IdempotencyInterceptor implements NestInterceptor {
       const go = (request: ProtectedRequest | undefined): void => {
         if (subscriber.closed) return; // the client has left before anything began
         if (request) this.protect(context, next, route, request, subscriber);
-        else subscriber.add(this.handle(context, next, route.documentation).subscribe(subscriber));
+        else {
+          letPass(context.switchToHttp().getRequest<object>());
+          subscriber.add(this.handle(context, next, route.documentation).subscribe(subscriber));
+        }
       };
       const response = context.switchToHttp().getResponse<PlatformResponse>();
       const refuse = (error: unknown): void =>

@@ -69,6 +69,7 @@ describe('headers', () => {
 
   it.each([
     ...['idempotency-key', 'x-idempotency-key', 'sec-websocket-key', 'x-csrf-token', 'x-xsrf-token', 'dpop'],
+    ...['x-vercel-oidc-token', 'x-vercel-sc-headers-key', 'x-px-authorization-token'],
     ...[
       'csrf-token',
       'signature',

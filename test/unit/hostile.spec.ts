@@ -174,6 +174,20 @@ describe('a hostile name', () => {
     ['id, sub and userId', { user: { id: '7' } }, { user: { sub: '7' } }, { user: { userId: '7' } }],
     ['a text and a list of it', { scope: 'a' }, { scope: ['a'] }, { scope: ['a', 'a'] }],
     ['a list and its text', { scope: ['a', 'b'] }, { scope: 'a,b' }, { scope: ['a,b'] }],
+    ['a version that spells a user', { version: '1 user.id:s:7' }, { version: '1', user: { id: '7' } }, {}],
+    ['a host that spells a version', { host: 'a version:s:1' }, { host: 'a', version: '1' }, {}],
+    [
+      'a user who spells credentials',
+      { user: { id: '7 credentials:a' } },
+      { user: { id: '7' } },
+      { credentials: { token: 'a' } },
+    ],
+    [
+      'a constraint that spells another',
+      { constraints: { a: '1 constraint.b:s:2' } },
+      { constraints: { a: '1', b: '2' } },
+      { constraints: { 'a:s:1 constraint.b': '2' } },
+    ],
     ['a user and a scope', { user: { id: '7' } }, { scope: '7' }, {}],
   ])('has another scope where the caller is another: %s', (_, ...callers) => {
     expect(new Set(callers.map((each) => httpScope('POST', '/a', each))).size).toBe(callers.length);

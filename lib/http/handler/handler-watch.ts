@@ -9,6 +9,7 @@ import { Observable } from 'rxjs';
 import { Stream } from 'node:stream';
 import { expectStart, startsOf, type Starts } from './handler-start';
 import type { Handler } from '../platform';
+import { assertSeen } from './unprotected';
 
 const watches = new WeakMap<object, HandlerWatch>();
 
@@ -75,6 +76,7 @@ const innermost: NestInterceptor = {
     const watch = watches.get(request);
     const starts = startsOf(context.getHandler());
     if (!watch) {
+      assertSeen(context, request);
       if (starts) expectStart(request);
       return next.handle();
     }
@@ -116,11 +118,45 @@ const innermost: NestInterceptor = {
   },
 };
 
-/** Puts the watch closest to this handler. Metadata belongs to the process, so it may be there already. */
+/**
+ * Puts the watch closest to this handler. The decorator does so as well, for an application without the module, but
+ * cannot know what else will be put there. Metadata belongs to the process, so it may be there already.
+ */
 export function watchHandler(handler: Handler): void {
-  const interceptors = (Reflect.getMetadata(INTERCEPTORS_METADATA, handler) ?? []) as readonly unknown[];
-  if (!interceptors.includes(innermost))
-    Reflect.defineMetadata(INTERCEPTORS_METADATA, [...interceptors, innermost], handler);
+  Reflect.defineMetadata(
+    INTERCEPTORS_METADATA,
+    [...interceptorsOf(handler).filter((each) => each !== innermost), innermost],
+    handler,
+  );
+}
+
+/** Stands on a decorated class, for its handlers that are not watched. */
+const moduleDemand: NestInterceptor = {
+  intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
+    const request = context.switchToHttp().getRequest<object>();
+    if (!watches.has(request)) assertSeen(context, request);
+    return next.handle();
+  },
+};
+
+/** Has the handlers of this class, and of those that extend it, fail in an application without the module. */
+export function demandModule(type: object): void {
+  Reflect.defineMetadata(INTERCEPTORS_METADATA, [moduleDemand, ...interceptorsOf(type)], type);
+}
+
+/** Once each protected handler of a class is watched, the demand would only cost time. */
+export function dropModuleDemand(type: object): void {
+  const interceptors = interceptorsOf(type);
+  if (interceptors.includes(moduleDemand))
+    Reflect.defineMetadata(
+      INTERCEPTORS_METADATA,
+      interceptors.filter((each) => each !== moduleDemand),
+      type,
+    );
+}
+
+function interceptorsOf(decorated: object): readonly unknown[] {
+  return (Reflect.getMetadata(INTERCEPTORS_METADATA, decorated) ?? []) as readonly unknown[];
 }
 
 /** A stream that nobody will read holds what it reads from, such as an open file. */

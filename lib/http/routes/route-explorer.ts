@@ -3,7 +3,7 @@ import { METHOD_METADATA, PATH_METADATA, SSE_METADATA } from '@nestjs/common/con
 import { MetadataScanner, ModulesContainer } from '@nestjs/core';
 import { IdempotencySetupError } from '../../core/errors';
 import type { RouteOptions } from '../../options/resolve';
-import { optionsOf, ownOptionsOf } from './idempotent.decorator';
+import { optionsOf, ownOptionsOf } from '../handler/idempotent-metadata';
 import type { Handler } from '../platform';
 import { RouteOptionsReader } from './route-options';
 

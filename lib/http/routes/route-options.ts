@@ -1,11 +1,9 @@
 import { Inject, Injectable, type ExecutionContext, type Type } from '@nestjs/common';
 import { MODULE_SETTINGS } from '../../options/module-settings';
 import { resolveRouteOptions, type ModuleSettings, type RouteOptions } from '../../options/resolve';
-import { optionsOf } from './idempotent.decorator';
+import { optionsOf } from '../handler/idempotent-metadata';
+import { SAFE_METHODS } from '../handler/unprotected';
 import type { Handler, PlatformRequest } from '../platform';
-
-/** Repeating these is safe by definition (RFC 9110, 9.2.1), so a decorated class leaves them alone. */
-const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
 
 /** The options of one handler, by the kind of HTTP method that it is called with. */
 interface Resolved {
