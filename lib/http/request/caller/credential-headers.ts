@@ -36,6 +36,8 @@ const CREDENTIALS = new RegExp(
 const NOT_CREDENTIALS = new RegExp(
   [
     '^sec-',
+    '^x-vercel-', // says where it runs, not who calls
+    '^x-px-',
     '^dpop$',
     'signature',
     'csrf',
