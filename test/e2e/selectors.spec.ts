@@ -92,6 +92,40 @@ class PayController {
   }
 }
 
+@Controller('tenants')
+class TenantsController {
+  @Post('hosts')
+  @RouteConstraints({ host: 'any' })
+  @Idempotent()
+  hosts(): unknown {
+    return answer('hosts');
+  }
+
+  @Post('zones')
+  @RouteConstraints({ zone: 'any' })
+  @Idempotent()
+  zones(): unknown {
+    return answer('zones');
+  }
+
+  @Post('places')
+  @RouteConstraints({ place: 'any' })
+  @Idempotent()
+  places(): unknown {
+    return answer('places');
+  }
+}
+
+@Controller({ path: 'accounts', host: ':account.example.com' })
+class AccountsController {
+  @Post()
+  @RouteConstraints({ host: 'any' })
+  @Idempotent()
+  create(): unknown {
+    return answer('accounts');
+  }
+}
+
 interface Storage {
   get(value: unknown): unknown;
   set(value: unknown, handler: unknown): void;
@@ -115,8 +149,14 @@ const strategy = (name: string, header: string, storage: () => Storage) => ({
   name,
   storage,
   validate: () => undefined,
-  deriveConstraint: (request: IncomingMessage) => request.headers[header],
+  deriveConstraint: (request: IncomingMessage) => request.headers[header] as unknown,
 });
+
+/** Gives data, not a text. */
+const place = {
+  ...strategy('place', 'x-place', anything),
+  deriveConstraint: (request: IncomingMessage) => ({ place: request.headers['x-place'] }),
+};
 
 /** Answers through a callback, as one that asks a server does. */
 const later = {
@@ -225,4 +265,78 @@ describe('what selects a handler on Fastify besides method and path', () => {
       }
     },
   );
+});
+
+describe('a strategy of the application for a constraint on Fastify', () => {
+  let postgres: RunningPostgres;
+  let app: TestApp;
+
+  beforeAll(async () => {
+    postgres = await startPostgres();
+    app = await startApp({
+      platform: 'fastify',
+      databaseUrl: postgres.url,
+      controllers: [TenantsController, AccountsController],
+      fastify: {
+        routerOptions: {
+          constraints: {
+            host: strategy('host', 'x-forwarded-host', anything),
+            filedUnderAnotherName: strategy('zone', 'x-zone', anything),
+            place,
+          },
+        },
+      },
+    });
+  });
+  afterAll(async () => {
+    await app.close();
+    await postgres.stop();
+  });
+
+  it.each<[string, string, Headers[], HttpCaller[]]>([
+    [
+      'in the place of the one for hosts, which reads another header',
+      '/tenants/hosts',
+      [{ 'x-forwarded-host': 'a' }, { 'x-forwarded-host': 'A' }, { 'x-forwarded-host': 'b' }],
+      ['a', 'A', 'b'].map((host) => ({ constraints: { host } })),
+    ],
+    [
+      'beside the host of a controller',
+      '/accounts',
+      [
+        { host: 'ann.example.com', 'x-forwarded-host': 'a' },
+        { host: 'ann.example.com', 'x-forwarded-host': 'b' },
+        { host: 'bob.example.com', 'x-forwarded-host': 'a' },
+      ],
+      [
+        { host: 'ann.example.com', constraints: { host: 'a' } },
+        { host: 'ann.example.com', constraints: { host: 'b' } },
+        { host: 'bob.example.com', constraints: { host: 'a' } },
+      ],
+    ],
+    [
+      'that is filed under another name than its own',
+      '/tenants/zones',
+      [{ 'x-zone': '1' }, { 'x-zone': '2' }, { 'x-zone': 'any' }],
+      ['1', '2', 'any'].map((zone) => ({ constraints: { zone } })),
+    ],
+    [
+      'that gives data',
+      '/tenants/places',
+      [{ 'x-place': '1' }, { 'x-place': '2' }, {}],
+      ['1', '2', undefined].map((each) => ({ constraints: { place: { place: each } } })),
+    ],
+  ])('keeps the tenants apart that one handler serves: %s', async (_, path, tenants, callers) => {
+    const key = randomUUID();
+    const post = (headers: Headers): Promise<Answer> =>
+      app.call(path, { body: {}, headers: { 'idempotency-key': key, ...headers } });
+    const firsts: Answer[] = [];
+    for (const headers of tenants) firsts.push(await post(headers));
+    expect(firsts.map((first) => [first.status, isReplay(first)])).toEqual(tenants.map(() => [201, false]));
+    for (const [i, headers] of tenants.entries()) {
+      expect((await post(headers)).text).toBe(firsts[i]?.text);
+      const scope = httpScope('POST', path, callers[i]);
+      expect(await app.service.find(key, { scope })).toMatchObject({ state: 'completed' });
+    }
+  });
 });

@@ -14,10 +14,12 @@ type Constraints = readonly (readonly [name: string, matched: unknown])[];
 
 /** How Fastify reads a constraint's value from a request. A third parameter means that it answers later. */
 interface ConstraintStrategy {
+  readonly name: string;
   deriveConstraint(request: IncomingMessage, context?: unknown): unknown;
 }
 
-type Strategies = Readonly<Record<string, ConstraintStrategy | undefined>>;
+/** Their own names count for the router, and not those that they have here. */
+type Strategies = Readonly<Record<string, ConstraintStrategy>>;
 
 interface FastifyConfig {
   readonly constraints?: Strategies;
@@ -29,6 +31,7 @@ interface FastifyConfig {
 export class RouteSelectors {
   private readonly hosted = new WeakMap<Type, boolean>();
   private readonly constrained = new WeakMap<Handler, Constraints>();
+  private strategies: ReadonlyMap<string, ConstraintStrategy> | undefined;
 
   constructor(
     private readonly adapterHost: HttpAdapterHost,
@@ -38,20 +41,15 @@ export class RouteSelectors {
   of(context: ExecutionContext, request: PlatformRequest): ScopeSelectors {
     const raw = rawRequest(request);
     const version = requestedVersion(raw, this.application.getVersioning());
-    const constraints = this.constraintsOf(context.getHandler());
-    return {
-      host: this.hostOf(context.getClass(), request, constraints),
-      version,
-      constraints: constraints.length > 0 ? this.derived(constraints, raw, version !== undefined) : undefined,
-    };
-  }
-
-  private hostOf(type: Type, request: PlatformRequest, constraints: Constraints): string | undefined {
-    const { headers } = rawRequest(request);
-    if (constraints.some(([name]) => name === 'host'))
-      return headers.host ?? (headers[':authority'] as string | undefined) ?? '';
-    if (!this.isHosted(type)) return undefined;
-    return (this.adapterHost.httpAdapter.getRequestHostname(request) as string | undefined) ?? '';
+    const constraints = this.valuesOf(context.getHandler(), raw, version !== undefined);
+    // Where a controller has a host and its handler a constraint on one, they may be read from different headers.
+    if (this.isHosted(context.getClass())) {
+      const host = this.adapterHost.httpAdapter.getRequestHostname(request) as string | undefined;
+      return { host: host ?? '', version, constraints };
+    }
+    if (typeof constraints?.host !== 'string' || this.strategyOf('host')) return { version, constraints };
+    const { host, ...others } = constraints;
+    return { host, version, constraints: others };
   }
 
   private isHosted(type: Type): boolean {
@@ -71,28 +69,33 @@ export class RouteSelectors {
     return constraints;
   }
 
-  private derived(
-    constraints: Constraints,
+  private valuesOf(
+    handler: Handler,
     raw: IncomingMessage,
     versioned: boolean,
   ): Record<string, unknown> | undefined {
+    const constraints = this.constraintsOf(handler);
+    if (constraints.length === 0) return undefined;
     const values: Record<string, unknown> = {};
-    for (const [name, matched] of constraints) {
-      if (name === 'host' || (name === 'version' && versioned)) continue;
-      values[name] = this.derive(name, raw) ?? matched;
-    }
-    return Object.keys(values).length > 0 ? values : undefined;
+    for (const [name, matched] of constraints)
+      if (name !== 'version' || !versioned) values[name] = this.derive(name, matched, raw);
+    return values;
   }
 
-  /** Undefined where the value is not a plain one, or where Fastify does not say how it is derived. */
-  private derive(name: string, raw: IncomingMessage): unknown {
-    const { initialConfig } = this.adapterHost.httpAdapter.getInstance<{ initialConfig?: FastifyConfig }>();
-    const { constraints, routerOptions } = initialConfig ?? {};
-    const strategy = routerOptions?.constraints?.[name] ?? constraints?.[name];
-    if (!strategy) return name === 'version' ? raw.headers['accept-version'] : undefined;
-    const value = strategy.deriveConstraint.length > 2 ? undefined : strategy.deriveConstraint(raw);
-    return ['string', 'number', 'bigint', 'boolean'].includes(typeof value) || Array.isArray(value)
-      ? value
-      : undefined;
+  /** What the route says, where Fastify does not say how the value is derived, or where it is known only later. */
+  private derive(name: string, matched: unknown, raw: IncomingMessage): unknown {
+    const strategy = this.strategyOf(name);
+    if (strategy) return strategy.deriveConstraint.length > 2 ? matched : strategy.deriveConstraint(raw);
+    return name === 'host' ? (raw.headers.host ?? raw.headers[':authority'] ?? '') : matched;
+  }
+
+  private strategyOf(name: string): ConstraintStrategy | undefined {
+    if (!this.strategies) {
+      const { initialConfig } = this.adapterHost.httpAdapter.getInstance<{ initialConfig?: FastifyConfig }>();
+      const { constraints, routerOptions } = initialConfig ?? {};
+      const all = Object.values({ ...constraints, ...routerOptions?.constraints });
+      this.strategies = new Map(all.map((each) => [each.name, each]));
+    }
+    return this.strategies.get(name);
   }
 }

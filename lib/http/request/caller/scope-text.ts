@@ -1,4 +1,5 @@
 import type { CallerName, ScopeAnswer } from '../../../options/idempotency.options';
+import { canonical } from '../fingerprint/canonical';
 
 /** A user as a guard or middleware has set it, by the first of these that it has. */
 export interface ScopeUser {
@@ -13,7 +14,10 @@ export interface ScopeSelectors {
   readonly host?: string;
   /** The version that was asked for, if not by the path. */
   readonly version?: unknown;
-  /** Fastify's other constraints by name, as they were derived from the request. */
+  /**
+   * Fastify's other constraints by name, as they were derived from the request; `host` among them where its strategy is
+   * your own, or where the controller has a `host` as well.
+   */
   readonly constraints?: Readonly<Record<string, unknown>>;
   /** Path parameters, as texts, that are not what the URL says, because something has changed one of the two. */
   readonly params?: Readonly<Record<string, string>>;
@@ -72,5 +76,18 @@ function typed(value: unknown): string {
   if (typeof value === 'string') return `s:${escaped(value)}`;
   if (typeof value === 'number') return `n:${value}`;
   if (typeof value === 'bigint') return `b:${value}`;
+  if (typeof value === 'object' && value !== null) return `j:${escaped(spelledData(value))}`;
   return `o:${escaped(String(value))}`;
+}
+
+function spelledData(value: object): string {
+  try {
+    return canonical(value);
+  } catch (cause) {
+    throw new TypeError(
+      'What selects the route of this request (a version, a constraint) is no data that could be compared: have its ' +
+        'extractor or strategy give a text',
+      { cause },
+    );
+  }
 }
