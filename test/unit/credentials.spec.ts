@@ -63,6 +63,24 @@ describe('headers', () => {
     ...['cf-access-authenticated-user-email', 'cf-access-client-id', 'x-goog-authenticated-user-email'],
     ...['x-ms-client-principal-id', 'x-consumer-id', 'x-credential-identifier', 'x-forwarded-client-cert'],
     ...['client-cert', 'x-ssl-client-s-dn', 'tailscale-user-login', 'x-authentik-uid', 'x-jwt', 'x-userinfo'],
+    ...[
+      'oidc_claim_sub',
+      'oidc_claim_email',
+      'x-jwt-claim-sub',
+      'x-user-name',
+      'x-uid',
+      'x-email',
+      'x-login',
+    ],
+    ...[
+      'x-member-id',
+      'x-merchant-id',
+      'x-shopify-shop-domain',
+      'x-company-id',
+      'x-workspace',
+      'x-device-id',
+    ],
+    ...['x-customer-number', 'x-forwarded-preferred-username', 'x-on-behalf-of', 'x-user-uuid', 'x-actor'],
   ])('that identify callers count: %s', (name) => {
     expect(kindOf(name)).toBe('credential');
   });
@@ -100,6 +118,10 @@ describe('headers', () => {
       'webhook-id',
       'webhook-timestamp',
       'webhook-signature',
+      'x-ssl-session-id',
+      'ssl_session_id',
+      'x-client-version',
+      'oidc_claim_iat',
       'x-github-delivery',
       'x-amzn-trace-id',
       'via',
@@ -181,6 +203,10 @@ describe('Authorization', () => {
     ...[
       'SharedAccessSignature sr=x&sig=y&se=1',
       'Bearer hmac',
+      'Zm9vHMacYmFy',
+      'HMAC',
+      'aws4-token',
+      'negotiate',
       'machine 7',
       'PRIVATE-TOKEN x',
       'é',
@@ -213,7 +239,7 @@ describe('Authorization', () => {
       'Kerberos a',
     ],
     ...['TC3-HMAC-SHA256 a', 'EG1-HMAC-SHA256 a', 'GOOG4-RSA-SHA256 a', 'SharedKey a:b', 'SharedKeyLite a:b'],
-    ...['SCRAM-SHA-256 data=a', 'Negotiate'],
+    ...['SCRAM-SHA-256 data=a', 'HMAC:id:sig', 'hmac-sha1=ab'],
   ])('is made anew for each request: %s', (value) => {
     expect(lastsForRetries(value)).toBe(false);
     expect(found([['Authorization', value]])).toEqual({ lasting: [], perRequest: true });
@@ -252,6 +278,8 @@ describe('cookies', () => {
       '_csrf',
       '__Host-csrf',
     ],
+    ...['aws-waf-token', 'AWSALBAPP-0', 'AWSALBAuthNonce', 'dtPC', 'dtCookie', 'rxvt', 'ttcsid', 'ttcsid_C1'],
+    ...['__stripe_sid', 'heroku-session-affinity', 'ROUTEID', 'NSC_abc', '_sp_ses.1f', 'ai_session', 'FPLC'],
     ...['.AspNetCore.Antiforgery.abc', 'theme', 'NEXT_LOCALE', 'lang', 'visid_incap_1', 'ajs_anonymous_id'],
   ])('that change without the caller’s doing do not count: %s', (name) => {
     expect(sessionCookies(`${name}=1`)).toEqual([]);
@@ -274,6 +302,9 @@ describe('cookies', () => {
       'CF_Authorization',
       '_oauth2_proxy',
       'laravel_session',
+      '__hsession',
+      'routes',
+      'dt',
       '_gab',
       '_garden',
       'ga',

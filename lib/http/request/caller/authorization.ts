@@ -1,6 +1,7 @@
 /**
  * Schemes whose value is made anew for each request (from its content, a nonce or a clock) or negotiated for each
- * connection. A retry could not be recognised by them.
+ * connection. A retry could not be recognised by them. A value without a blank is a token: what it begins with, or
+ * holds by chance, is no scheme.
  */
 const PER_REQUEST = new RegExp(
   '^(?:' +
@@ -26,7 +27,7 @@ const PER_REQUEST = new RegExp(
       'mutual',
       'sapisidhash',
     ].join('|') +
-    ')(?: |$)',
+    ') |^hmac[:,;=-]',
   'i',
 );
 

@@ -1,5 +1,10 @@
 import { remembered } from '../remembered';
 
+/** Those who have an account, and what groups them. */
+const HOLDERS =
+  '(?:user|account|tenant|customer|member|employee|merchant|seller|vendor|partner|supplier|subscriber|owner|' +
+  'shop|store|company|workspace|team|org|organi[sz]ation)';
+
 /** Headers by which callers, or the proxy that has authenticated them, say who they are. Names in lower case. */
 const CREDENTIALS = new RegExp(
   '^(?:' +
@@ -7,18 +12,19 @@ const CREDENTIALS = new RegExp(
       '(?:.*-)?authorization',
       '(?:.*-)?(?:token|key|api-?key|accesstoken|secret|password|passwd|credentials?|auth|jwt|assertion|session)',
       '(?:.*-)?(?:key|token|session|credential)-?id(?:entifier)?',
-      '(?:.*-)?(?:identity|principal|subject|userinfo|username|user|userid|user-id|user-email|account|account-id)',
-      '(?:.*-)?(?:tenant|tenant-id|customer|customer-id|client-id|org|org-id|organi[sz]ation|organi[sz]ation-id)',
+      '(?:.*-)?(?:identity|principal|subject|sub|upn|uid|userinfo|preferred-username|email|login|actor)',
+      '(?:.*-)?(?:on-behalf-of|impersonate|device-id|installation-id)',
+      `(?:.*-)?${HOLDERS}(?:-?(?:id|name|sub|uid|uuid|guid|domain|number|code))?`,
+      '(?:.*-)?client-id',
       '(?:.*-)?client-?cert(?:ificate)?(?:-.*)?',
       'x-auth-.*',
       'x-authenticated-.*',
       'x-authentik-.*',
       'x-consumer-.*',
       'x-credential-.*',
-      'x-forwarded-(?:user|email|preferred-username|groups|access-token|sub)',
+      'x-forwarded-groups',
       'x-webauth-.*',
-      '(?:x-)?remote-(?:user|email|name|groups)',
-      'x-email',
+      '(?:x-)?remote-(?:name|groups)',
       'x-pomerium-claim-.*',
       'x-ms-client-principal.*',
       'x-goog-authenticated-user-.*',
@@ -45,6 +51,7 @@ const NOT_CREDENTIALS = new RegExp(
     'nonce',
     'captcha',
     'turnstile',
+    '(?:ssl|tls)-session', // of a connection
     'idempoten',
     'dedup',
     '(?:^|-)(?:timestamp|time|date|expires|expiry)(?:-|$)',
