@@ -1,8 +1,14 @@
 import type { IncomingMessage } from 'node:http';
 import type { Digest } from '../../../core/digest';
 import { lastsForRetries } from './authorization';
+import { CLIENT_CERTIFICATE, clientCertificate } from './client-certificate';
 import { sessionCookies } from './cookies';
 import { kindOf } from './credential-headers';
+
+/** What is read of a request for its credentials. */
+export type RequestHead = Pick<IncomingMessage, 'headers' | 'rawHeaders'> & {
+  readonly socket?: IncomingMessage['socket'];
+};
 
 /** What a request brings along to prove who its caller is, each header with its values, sorted by name. */
 export type Credentials = readonly (readonly [header: string, ...values: string[]])[];
@@ -26,7 +32,7 @@ export interface FoundCredentials {
  * not hide the one that is the caller's own, such as a session cookie.
  */
 export function credentialsOf(
-  { headers, rawHeaders }: Pick<IncomingMessage, 'headers' | 'rawHeaders'>,
+  { headers, rawHeaders, socket }: RequestHead,
   rules: CredentialRules,
 ): FoundCredentials {
   const lasting: [string, ...string[]][] = [];
@@ -39,6 +45,8 @@ export function credentialsOf(
     if (values.length > 0) lasting.push([name, ...values]);
     else if (name !== 'cookie' && headers[name] !== '') perRequest = true;
   }
+  const certificate = clientCertificate(socket);
+  if (certificate !== undefined) lasting.push([CLIENT_CERTIFICATE, certificate]);
   return { lasting: lasting.sort(([a], [b]) => (a < b ? -1 : 1)), perRequest };
 }
 
@@ -48,7 +56,7 @@ export function digestOf(credentials: Credentials, digest: Digest): string {
 }
 
 function kindFor(name: string, { headers, credentialHeaders }: CredentialRules): ReturnType<typeof kindOf> {
-  if (name === 'cookie') return 'credential';
+  if (name === 'cookie' || name === CLIENT_CERTIFICATE) return 'credential';
   if (headers.some((each) => each.length === name.length && each.toLowerCase() === name)) return 'other';
   return credentialHeaders?.test(name) ? 'credential' : kindOf(name);
 }

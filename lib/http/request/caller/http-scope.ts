@@ -12,7 +12,11 @@ export interface HttpCaller extends ScopeSelectors {
   readonly scope?: ScopeAnswer;
   /** `request.user`, or its `id`, `sub` or `userId` alone. */
   readonly user?: ScopeUser;
-  /** The headers of the request, for callers that nothing else names. Those that are no credentials do not count. */
+  /**
+   * The headers of the request, for callers that nothing else names. Those that are no credentials do not count.
+   * `:client-certificate` is the certificate of a client whose TLS connection Node itself has ended: its `issuer`,
+   * `subject` and `subjectAltName` (or `''`), as `X509Certificate` has them, with an empty line between each two.
+   */
   readonly credentials?: Readonly<Record<string, string | readonly string[]>>;
   /** The module's `secret`, if it has one: the digest of credentials is keyed by it. */
   readonly secret?: string | Uint8Array;

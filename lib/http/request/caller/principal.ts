@@ -1,6 +1,5 @@
-import type { IncomingMessage } from 'node:http';
 import type { Digest } from '../../../core/digest';
-import { credentialsOf, digestOf, type CredentialRules } from './credentials';
+import { credentialsOf, digestOf, type CredentialRules, type RequestHead } from './credentials';
 import type { CallerName } from '../../../options/idempotency.options';
 import type { Principal, ScopeUser } from './scope-text';
 
@@ -34,7 +33,7 @@ export function principalOfUser(user: object): Principal {
 
 /** @throws TypeError for a caller whose credentials are all made anew for each request: all such callers would be one */
 export function principalOfCredentials(
-  request: Pick<IncomingMessage, 'headers' | 'rawHeaders'>,
+  request: RequestHead,
   rules: CredentialRules,
   digest: Digest,
 ): Principal | undefined {
