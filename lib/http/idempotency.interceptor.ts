@@ -165,9 +165,9 @@ export class IdempotencyInterceptor implements NestInterceptor {
         const outcome = await capture.ended;
         // A refusal tells the caller to come back, so it is no outcome of the request.
         const counts = outcome !== undefined && !refused && this.records(route, outcome);
-        // One that an interceptor or a pipe threw before the handler began is none either: nothing was executed. What
-        // an interceptor answers itself, as one does that hands its request on, is the answer of what it has done.
-        if (counts && (watch.began || !threw || !isRefusal(outcome))) return outcome;
+        // Nothing was executed where an interceptor or a pipe threw before the handler began, whatever a filter made of
+        // that. What an interceptor answers itself, as one does that hands its request on, is what has come of it.
+        if (counts && (watch.began || !threw)) return outcome;
         if (!watch.running && !watch.cutShort) return undefined;
         const lost = await this.waitForAbandonedHandler(context, watch, capture, outcome);
         return counts && watch.began ? outcome : lost;
@@ -261,10 +261,6 @@ export class IdempotencyInterceptor implements NestInterceptor {
     const raw = rawResponse(response);
     sendOrFail(raw, () => (!capture.sent && capture.discard() ? substitute(raw, problem) : undefined));
   }
-}
-
-function isRefusal({ status }: Outcome): boolean {
-  return status >= 400 && status < 500;
 }
 
 function keyMissing(route: RouteOptions): IdempotencyError {

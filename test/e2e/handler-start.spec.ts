@@ -3,10 +3,12 @@ import type { ServerResponse } from 'node:http';
 import {
   BadRequestException,
   Body,
+  Catch,
   ConflictException,
   Controller,
   Get,
   Headers,
+  HttpException,
   Injectable,
   NotFoundException,
   Param,
@@ -17,8 +19,11 @@ import {
   Res,
   Scope,
   SetMetadata,
+  UseFilters,
   UseInterceptors,
+  type ArgumentsHost,
   type CallHandler,
+  type ExceptionFilter,
   type ExecutionContext,
   type INestApplication,
   type NestInterceptor,
@@ -59,6 +64,16 @@ class RefusingInterceptor implements NestInterceptor {
 class CachingInterceptor implements NestInterceptor {
   intercept(): Observable<unknown> {
     return of({ cached: randomUUID() });
+  }
+}
+
+/** Answers every error in a form of its own, with 200. */
+@Catch(HttpException)
+class EnvelopeFilter implements ExceptionFilter {
+  catch({ message }: HttpException, host: ArgumentsHost): void {
+    const response = raw(host.switchToHttp().getResponse<AnyResponse>());
+    response.writeHead(200, { 'Content-Type': 'application/json' });
+    response.end(JSON.stringify({ ok: false, message }));
   }
 }
 
@@ -138,6 +153,12 @@ class Plain {
   @UseInterceptors(RefusingInterceptor)
   interceptor(): unknown {
     return run();
+  }
+
+  @Post('enveloped/:id')
+  @UseFilters(EnvelopeFilter)
+  enveloped(@Param('id', FindPipe) id: string): unknown {
+    return run(id);
   }
 
   @Post('cached')
@@ -225,6 +246,16 @@ describe.each<Platform>(['express', 'fastify'])('a handler that has not begun, o
     const [first, retry] = [await post(path), await post(path)];
     expect([first.status < 300, isReplay(first), isReplay(retry)]).toEqual([true, false, true]);
     expect(comparable(retry)).toEqual(comparable(first));
+    expect(handled).toHaveLength(1);
+  });
+
+  it('leaves no record of a refusal to which a filter gives another status', async () => {
+    refuses = true;
+    const refused = await post('/plain/enveloped/7');
+    expect([refused.status, refused.text]).toEqual([200, expect.stringContaining('"ok":false')]);
+    refuses = false;
+    const [first, retry] = [await post('/plain/enveloped/7'), await post('/plain/enveloped/7')];
+    expect([first.status, isReplay(first), isReplay(retry)]).toEqual([201, false, true]);
     expect(handled).toHaveLength(1);
   });
 
