@@ -12,14 +12,18 @@ const LABEL: Record<TierName, string> = { redis: 'Redis', postgres: 'Postgres' }
 
 /**
  * Through here goes every operation on a tier: it is timed and its failure counted. Postgres is taken for down as
- * soon as it cannot be asked, and from then on it is probed until it answers; a change is logged once. Of Redis its
- * breaker judges, and says so itself.
+ * soon as it cannot be asked, and from then on it is probed until it answers; a change is logged once. A single
+ * statement that fails again and again, as it meets a locked row, is no news each time. Of Redis its breaker judges, and
+ * says so itself.
  */
 export class StoreMonitor {
   private readonly logger = new Logger('Idempotency');
-  private readonly refusals = new News();
+  private readonly news = new News();
   private readonly pause = new Backoff();
   private up = true;
+  /** What took it down, as long as that is not logged. */
+  private unsaid: StoreUnavailableError | undefined;
+  private said = false;
   private timer: NodeJS.Timeout | undefined;
   private closed = false;
 
@@ -62,7 +66,9 @@ export class StoreMonitor {
         .catch(() => undefined)
         .then(() => {
           this.timer = undefined;
-          if (!this.up) this.suspect();
+          if (this.up) return;
+          this.sayDown();
+          this.suspect();
         });
     }, this.pause.next());
     this.timer.unref();
@@ -77,16 +83,26 @@ export class StoreMonitor {
     if (up === this.up || this.name === 'redis') return;
     this.up = up;
     this.metrics.tierUp(this.name, up);
-    if (up) this.logger.log('Postgres answers again');
-    else {
-      this.logger.warn(`${error?.message}; new keys are refused or run unprotected until it answers`);
-      this.suspect();
+    if (up) {
+      if (this.said) this.logger.log('Postgres answers again');
+      this.said = false;
+      return;
     }
+    this.unsaid = error;
+    if (this.news.isNew('unavailable')) this.sayDown();
+    this.suspect();
+  }
+
+  /** At once after a quiet minute, else as soon as a probe has failed as well. */
+  private sayDown(): void {
+    if (this.said) return;
+    this.said = true;
+    this.logger.warn(`${this.unsaid?.message}; new keys are refused or run unprotected until it answers`);
   }
 
   /** The store answers, but not what it was asked. Each request may meet the same refusal, so a kind is logged once. */
   private reportRefusal(operation: string, error: unknown): void {
-    if (this.refusals.isNew(kindOf(error)))
+    if (this.news.isNew(kindOf(error)))
       this.logger.error(`${LABEL[this.name]} refused to ${operation}`, stackOf(error));
   }
 }

@@ -14,6 +14,7 @@ import { startApp, type TestApp } from '../support/app';
 import { sql } from '../support/database';
 import { eventually } from '../support/eventually';
 import { metric } from '../support/metrics';
+import type { Answer } from '../support/http';
 import { KeptLog } from '../support/log';
 
 @Controller()
@@ -158,5 +159,42 @@ describe('what an operator sees', () => {
       await sql(postgres.url, 'ALTER TABLE elsewhere RENAME TO idempotency_cache');
     }
     expect((await post(opened)).status).toBe(201);
+  });
+
+  it('a row that stays locked is logged once, however many requests meet it, and an outage after it as well', async () => {
+    const log = new KeptLog();
+    app = await startApp({
+      databaseUrl: postgres.url,
+      controllers: [OrdersController],
+      settings: { logger: log },
+      options: { postgres: { timeout: '200ms' } },
+    });
+    const opened = app;
+    const retry = (): Promise<Answer> =>
+      opened.call('/', { method: 'POST', headers: { 'Idempotency-Key': 'locked' } });
+    await retry();
+    await sql(
+      postgres.url,
+      `UPDATE idempotency_cache SET state = 'in_progress', lease_until = now() - interval '1 min',
+         completed_at = NULL, status = NULL, headers = NULL, body = NULL WHERE key = 'locked'`,
+    );
+    const locker = opened.app.get(DataSource).createQueryRunner();
+    await locker.startTransaction();
+    await locker.query(`SELECT FROM idempotency_cache WHERE key = 'locked' FOR UPDATE`);
+    const changes = (): string[] =>
+      log.lines.filter((line) => /is unavailable|answers again/.test(line)).map((line) => line.slice(0, 23));
+    const once = ['Postgres is unavailable', 'Postgres answers again '];
+    for (let round = 0; round < 5; round++) {
+      expect((await retry()).status).toBe(503);
+      expect((await post(opened)).status).toBe(201);
+    }
+    expect(changes()).toEqual(once);
+    await locker.rollbackTransaction();
+    await locker.release();
+    postgres.kill('SIGKILL');
+    expect((await post(opened)).status).toBe(503);
+    await eventually(async () => expect(changes()).toEqual([...once, once[0]]));
+    await postgres.restart();
+    await eventually(async () => expect(changes()).toEqual([...once, ...once]));
   });
 });
