@@ -1,7 +1,7 @@
 export { IdempotencyModule } from './idempotency.module';
 export type { IdempotencyModuleAsyncOptions, IdempotencyOptionsFactory } from './idempotency.module';
 export { Idempotent, IdempotencyClaim } from './http/routes/idempotent.decorator';
-export { IdempotencyException, type Problem } from './http/response/problems';
+export { IdempotencyException, isIdempotencyException, type Problem } from './http/response/problems';
 export { REPLAY_HEADER } from './http/response/replay';
 export { httpScope, type HttpCaller } from './http/request/caller/http-scope';
 export type { ScopeSelectors, ScopeUser } from './http/request/caller/scope-text';
@@ -14,9 +14,12 @@ export {
   StoreUnavailableError,
   UnreadableRecordError,
   isIdempotencyError,
+  isIdempotencySetupError,
+  isStoreUnavailableError,
+  isUnreadableRecordError,
   type IdempotencyErrorCode,
 } from './core/errors';
-export { LeaseLostError } from './core/lease';
+export { LeaseLostError, isLeaseLostError } from './core/lease';
 export type { IdempotencyContext } from './core/context';
 export type { Durability } from './core/policy';
 export type {
@@ -46,6 +49,6 @@ export type {
   PostgresOptions,
   RedisOptions,
 } from './options/idempotency.options';
-export { InvalidOptionsError } from './options/validate';
+export { InvalidOptionsError, isInvalidOptionsError } from './options/validate';
 export { IdempotencyCache } from './store/postgres/schema/idempotency-cache.entity';
 export { CreateIdempotencyCache1764000000015 } from './store/postgres/schema/migration';

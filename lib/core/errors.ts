@@ -14,14 +14,26 @@ export type IdempotencyErrorCode =
   | 'store_unavailable'
   | 'overloaded';
 
-const MARKER = Symbol.for('nestjs-idempotency.error');
+/*
+ * Each exported error is marked with a symbol that all installed copies of the package share, so that its guard holds
+ * where `instanceof` does not.
+ */
+const IDEMPOTENCY = Symbol.for('nestjs-idempotency.error');
+const STORE_UNAVAILABLE = Symbol.for('nestjs-idempotency.store-unavailable');
+const UNREADABLE_RECORD = Symbol.for('nestjs-idempotency.unreadable-record');
+const SETUP = Symbol.for('nestjs-idempotency.setup');
+
+/** Whether this is an error that is marked so. */
+export function isMarked(error: unknown, mark: symbol): boolean {
+  return typeof error === 'object' && error !== null && mark in error;
+}
 
 /**
  * Every refusal of this module. `code` says which, `retryAfter` (seconds) when a retry may succeed.
  * Test with {@link isIdempotencyError}, which also holds across two installed copies of the package.
  */
 export class IdempotencyError extends Error {
-  readonly [MARKER] = true;
+  readonly [IDEMPOTENCY] = true;
 
   constructor(
     readonly code: IdempotencyErrorCode,
@@ -34,11 +46,16 @@ export class IdempotencyError extends Error {
 }
 
 export function isIdempotencyError(error: unknown): error is IdempotencyError {
-  return typeof error === 'object' && error !== null && MARKER in error;
+  return isMarked(error, IDEMPOTENCY);
 }
 
-/** A store could not be asked, or did not answer in time: whether the operation took effect is unknown. */
+/**
+ * A store could not be asked, or did not answer in time: whether the operation took effect is unknown.
+ * Test with {@link isStoreUnavailableError}.
+ */
 export class StoreUnavailableError extends Error {
+  readonly [STORE_UNAVAILABLE] = true;
+
   /** @param sent false if the operation never left this process, so that it cannot have taken effect */
   constructor(
     readonly tier: Tier,
@@ -52,15 +69,26 @@ export class StoreUnavailableError extends Error {
   }
 }
 
+export function isStoreUnavailableError(error: unknown): error is StoreUnavailableError {
+  return isMarked(error, STORE_UNAVAILABLE);
+}
+
 /**
  * The store that decides was asked, but holds a record that cannot be read here: sealed with a key that is missing, or
  * written by something else. Its handler may have run, so under no policy does it run again.
+ * Test with {@link isUnreadableRecordError}.
  */
 export class UnreadableRecordError extends StoreUnavailableError {
+  readonly [UNREADABLE_RECORD] = true;
+
   constructor(tier: Tier, operation: string, cause: unknown) {
     super(tier, operation, cause);
     this.name = 'UnreadableRecordError';
   }
+}
+
+export function isUnreadableRecordError(error: unknown): error is UnreadableRecordError {
+  return isMarked(error, UNREADABLE_RECORD);
 }
 
 /**
@@ -102,10 +130,19 @@ export function unlessUnavailable(error: unknown): void {
   if (!(error instanceof StoreUnavailableError)) throw error;
 }
 
-/** The application is not set up for the module; thrown at start, with the way to mend it in its message. */
+/**
+ * The application is not set up for the module. It is thrown at start, and its message says how to fix it.
+ * Test with {@link isIdempotencySetupError}.
+ */
 export class IdempotencySetupError extends Error {
+  readonly [SETUP] = true;
+
   constructor(message: string, options?: ErrorOptions) {
     super(`IdempotencyModule: ${message}`, options);
     this.name = 'IdempotencySetupError';
   }
+}
+
+export function isIdempotencySetupError(error: unknown): error is IdempotencySetupError {
+  return isMarked(error, SETUP);
 }

@@ -1,14 +1,26 @@
 import { performance } from 'node:perf_hooks';
 import { inBackground } from './background';
+import { isMarked } from './errors';
 import type { Claim } from './record';
 import type { IdempotencyStore } from './store';
 
-/** Why a handler's signal was aborted: another request may have taken its key over. */
+const LEASE_LOST = Symbol.for('nestjs-idempotency.lease-lost');
+
+/**
+ * Why a handler's signal was aborted: another request may have taken its key over.
+ * Test with {@link isLeaseLostError}.
+ */
 export class LeaseLostError extends Error {
+  readonly [LEASE_LOST] = true;
+
   constructor(message: string) {
     super(message);
     this.name = 'LeaseLostError';
   }
+}
+
+export function isLeaseLostError(error: unknown): error is LeaseLostError {
+  return isMarked(error, LEASE_LOST);
 }
 
 /** A claim that is being kept alive. */

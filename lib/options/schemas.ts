@@ -1,6 +1,5 @@
 import ms, { type StringValue } from 'ms';
 import { z } from 'zod';
-import type { Duration } from './idempotency.options';
 
 /** Node's timers cannot wait longer (2^31 - 1 ms, almost 25 days). */
 export const LONGEST_TIMER = 2_147_483_647;
@@ -13,7 +12,7 @@ export function duration(smallest: number, largest = Number.MAX_SAFE_INTEGER) {
     .refine((value) => value >= smallest && value <= largest, { error: allowed });
 }
 
-function milliseconds(value: Duration): number {
+function milliseconds(value: number | string): number {
   const parsed = typeof value === 'number' ? value : /^\s*$/.test(value) ? NaN : ms(value as StringValue);
   return Number.isFinite(parsed) ? Math.round(parsed) : NaN;
 }

@@ -1,12 +1,24 @@
 import { inspect } from 'node:util';
 import type { z } from 'zod';
+import { isMarked } from '../core/errors';
 
-/** Options that are out of range or unknown; each line names the option, its value and what is allowed. */
+const INVALID_OPTIONS = Symbol.for('nestjs-idempotency.invalid-options');
+
+/**
+ * Options that are out of range or unknown. The message names each option, its value and what is allowed.
+ * Test with {@link isInvalidOptionsError}.
+ */
 export class InvalidOptionsError extends Error {
+  readonly [INVALID_OPTIONS] = true;
+
   constructor(where: string, problems: readonly string[]) {
     super(`${where}: ${problems.join('; ')}`);
     this.name = 'InvalidOptionsError';
   }
+}
+
+export function isInvalidOptionsError(error: unknown): error is InvalidOptionsError {
+  return isMarked(error, INVALID_OPTIONS);
 }
 
 /** @throws InvalidOptionsError */

@@ -7,6 +7,7 @@ import {
   InvalidOptionsError,
   isIdempotencyError,
   type Resolution,
+  type Duration,
 } from '../../lib';
 import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
 import { startApp, type TestApp } from '../support/app';
@@ -96,7 +97,9 @@ describe('IdempotencyService', () => {
     );
 
     it('refuses options that are none', async () => {
-      await expect(service.execute(key, () => 1, { lease: 'x' })).rejects.toThrow(/option "lease" is 'x'/);
+      await expect(service.execute(key, () => 1, { lease: 'x' as Duration })).rejects.toThrow(
+        /option "lease" is 'x'/,
+      );
     });
   });
 

@@ -10,6 +10,7 @@ import {
   IdempotencyService,
   type IdempotencyModuleOptions,
   type IdempotencyOptionsFactory,
+  type Duration,
 } from '../../lib';
 import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
 
@@ -171,7 +172,7 @@ describe('the set-up', () => {
         start(
           redisModule(),
           typeOrm(),
-          IdempotencyModule.forRootAsync({ useFactory: () => ({ lease: 'long' }) }),
+          IdempotencyModule.forRootAsync({ useFactory: () => ({ lease: 'long' as Duration }) }),
         ),
       /option "lease" is 'long'/,
     ],

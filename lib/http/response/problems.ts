@@ -1,7 +1,12 @@
 import { HttpException } from '@nestjs/common';
 import type { OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { brotliDecompressSync, gunzipSync, inflateSync } from 'node:zlib';
-import { isIdempotencyError, type IdempotencyError, type IdempotencyErrorCode } from '../../core/errors';
+import {
+  isIdempotencyError,
+  type IdempotencyError,
+  type IdempotencyErrorCode,
+  isMarked,
+} from '../../core/errors';
 import type { Outcome, ResponseOutcome } from '../../core/record';
 
 const PROBLEMS: Record<IdempotencyErrorCode, { readonly status: number; readonly title: string }> = {
@@ -25,8 +30,14 @@ export interface Problem {
   readonly detail: string;
 }
 
-/** A refusal as the HTTP exception that filters see; `code` tells which, `retryAfter` (seconds) when to try again. */
+const EXCEPTION = Symbol.for('nestjs-idempotency.exception');
+
+/**
+ * A refusal as the HTTP exception that filters see. `code` says which, `retryAfter` (seconds) when to try again.
+ * Test with {@link isIdempotencyException}.
+ */
 export class IdempotencyException extends HttpException {
+  readonly [EXCEPTION] = true;
   readonly code: IdempotencyErrorCode;
   readonly retryAfter: number | undefined;
 
@@ -37,6 +48,10 @@ export class IdempotencyException extends HttpException {
     this.code = error.code;
     this.retryAfter = error.details.retryAfter;
   }
+}
+
+export function isIdempotencyException(error: unknown): error is IdempotencyException {
+  return isMarked(error, EXCEPTION);
 }
 
 export const PROBLEM_MEDIA_TYPE = 'application/problem+json';

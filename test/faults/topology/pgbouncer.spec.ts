@@ -1,3 +1,4 @@
+import type { Duration } from '../../../lib';
 import { randomUUID } from 'node:crypto';
 import { startPgBouncer, type RunningServer } from '../../../servers';
 import { eventually } from '../../support/eventually';
@@ -11,7 +12,7 @@ const PATIENT = '10s';
 describe('behind pgbouncer in transaction mode', () => {
   let rig: Rig;
   let pgbouncer: RunningServer;
-  const start = async (timeout: string): Promise<void> => {
+  const start = async (timeout: Duration): Promise<void> => {
     rig = await Rig.start({ options: { postgres: { timeout } } });
     // Far fewer than the twelve and more that three processes open.
     pgbouncer = await startPgBouncer(rig.postgres.port, { poolSize: 2 });
