@@ -1,4 +1,4 @@
-import type { Digest } from './digest';
+import { Digest } from './digest';
 import { IdempotencySetupError, UnreadableRecordError } from './errors';
 import type { Tier } from './record';
 
@@ -20,9 +20,33 @@ export function assertSameSecret(found: string, digest: Digest, place: string): 
   throw secretError(place, 'with another `secret` than that of this application', SAME);
 }
 
-/** For records that stand without a mark beside a secret: they were made before there were marks. */
-export function unmarkedError(place: string): OtherSecretError {
-  return secretError(place, 'without a mark of this `secret`', NONE);
+/** What stands beside a mark that is missing. */
+export interface UnmarkedRecord {
+  /** Hexadecimal. */
+  readonly id: string;
+  readonly scope: string;
+  readonly key: string;
+}
+
+/**
+ * Where the mark is missing (it was deleted, or the records are from before there were marks), the records say it
+ * themselves: their ids follow from scope and key.
+ * @param shared whether other namespaces have marks there: records that are not this application's may be theirs
+ * @throws OtherSecretError if records may be this application's, and are made with another secret
+ */
+export function assertOwnRecords(
+  records: readonly UnmarkedRecord[],
+  digest: Digest,
+  { place, shared }: { readonly place: string; readonly shared: boolean },
+): void {
+  const madeBy = (other: Digest): boolean =>
+    records.some(({ id, scope, key }) => other.idOf(scope, key) === id);
+  if (records.length === 0 || madeBy(digest)) return;
+  const { namespace, isKeyed } = digest;
+  if (isKeyed && madeBy(new Digest({ namespace })))
+    throw secretError(place, 'without a `secret`, and this application has one', NONE);
+  if (namespace !== undefined || (shared && !isKeyed)) return;
+  throw secretError(place, `with ${isKeyed ? 'another' : 'a'} \`secret\` or with a \`namespace\``, SAME);
 }
 
 /** For an instance that started all the same, as the store could not be asked: under no policy does a handler run. */

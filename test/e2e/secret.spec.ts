@@ -297,7 +297,7 @@ describe('With `secret`', () => {
     it('refuse a secret, and name a namespace or a new table as the way to begin', async () => {
       const message = await refusal({ secret: SECRET });
       expect(message).toMatch(
-        /without a mark of this `secret`.*`namespace` that is new or a table that is empty/,
+        /without a `secret`, and this.*Remove `secret`.*`namespace` that is new or a table that is empty/,
       );
       expect((await post(await start({ secret: SECRET, namespace: 'new' }))).status).toBe(201);
     });
@@ -314,6 +314,48 @@ describe('With `secret`', () => {
     });
   });
 
+  describe('a mark that was deleted, while records stand', () => {
+    const unmarked = async (options: IdempotencyModuleOptions): Promise<Answer> => {
+      const first = await post(await start(options));
+      await stopAll();
+      await sql(databaseUrl, `DELETE FROM idempotency_cache WHERE NOT ${IS_RECORD}`);
+      return first;
+    };
+
+    it.each<[string, IdempotencyModuleOptions]>([
+      ['with it', { secret: SECRET }],
+      ['with it and a namespace', { secret: SECRET, namespace: 'a' }],
+      ['without one', {}],
+    ])('is left again by an application whose records they are: %s', async (_, options) => {
+      const first = await unmarked(options);
+      await replays(await start(options), first);
+      expect(runs).toBe(1);
+      const marks = await sql(databaseUrl, `SELECT FROM idempotency_cache WHERE NOT ${IS_RECORD}`);
+      expect(marks).toHaveLength(1);
+    });
+
+    it.each<[string, IdempotencyModuleOptions, IdempotencyModuleOptions, RegExp]>([
+      ['another', { secret: SECRET }, { secret: OTHER }, /with another `secret`.*Configure the `secret`/],
+      ['none', { secret: SECRET }, {}, /with a `secret` or with a `namespace`.*Configure the `secret`/],
+      [
+        'one where the records of its namespace have none',
+        { namespace: 'a' },
+        { namespace: 'a', secret: SECRET },
+        /without a `secret`/,
+      ],
+    ])('lets no application start whose secret is %s', async (_, before, after, message) => {
+      await unmarked(before);
+      expect(await refusal(after)).toMatch(message);
+      await start(before);
+    });
+
+    it('is no reason to refuse an application among the records of others', async () => {
+      await post(await start({ secret: SECRET, namespace: 'a' }));
+      expect((await post(await start({}))).status).toBe(201);
+      expect(runs).toBe(2);
+    });
+  });
+
   it('a table that was emptied by an operator, mark included, is as new', async () => {
     const app = await start({ secret: SECRET });
     await post(app);
@@ -323,7 +365,7 @@ describe('With `secret`', () => {
     expect(first.status).toBe(201);
     expect(runs).toBe(2);
     // The row that it has made since says that the table is in use, so another secret does not begin there.
-    expect(await refusal({ secret: OTHER })).toMatch(/without a mark/);
+    expect(await refusal({ secret: OTHER })).toMatch(/with another `secret`/);
     await stopAll();
     await sql(databaseUrl, 'DELETE FROM idempotency_cache');
     expect((await post(await start({ secret: OTHER }))).status).toBe(201);

@@ -1,7 +1,12 @@
 import { hash } from 'node:crypto';
 import type { Digest } from '../../../core/digest';
 import { StoreUnavailableError } from '../../../core/errors';
-import { assertSameSecret, forRequests, unmarkedError } from '../../../core/secret-mark';
+import {
+  assertOwnRecords,
+  assertSameSecret,
+  forRequests,
+  type UnmarkedRecord,
+} from '../../../core/secret-mark';
 import type { PostgresConnection, Run } from '../connection/postgres.connection';
 import { commits } from './statements';
 
@@ -34,8 +39,13 @@ const leaveMark = (table: string): string => `
   WHERE ${commits('durable')}
   ON CONFLICT (id) DO NOTHING`;
 
-const holdsRecords = (table: string): string => `
-  SELECT EXISTS (SELECT FROM ${table} WHERE expires_at > now() AND scope <> $1::text) AS holds`;
+/** More than enough to find one of this application's among those of others. */
+const SAMPLE = 1_000;
+
+/** Marks come first, as they never expire. */
+const latestRows = (table: string): string => `
+  SELECT encode(id, 'hex') AS id, scope, key FROM ${table} WHERE expires_at > now()
+  ORDER BY expires_at DESC LIMIT ${SAMPLE}`;
 
 /** Some services keep it from their customers. */
 const systemIdentifier = 'SELECT system_identifier::text AS system FROM pg_control_system()';
@@ -100,10 +110,10 @@ export class TableIdentity {
   /** Of two that leave one at once, one does, and both read that one. */
   private async leave(run: Run): Promise<StandingMark> {
     const { digest, table } = this;
-    if (digest.isKeyed && digest.namespace === undefined) {
-      const [found] = await run<{ holds: boolean }>(holdsRecords(table), [MARK]);
-      if (found?.holds) throw unmarkedError(`the table ${table}`);
-    }
+    const rows = await run<UnmarkedRecord>(latestRows(table), []);
+    const records = rows.filter(({ scope }) => scope !== MARK);
+    const shared = records.length < rows.length;
+    assertOwnRecords(records, digest, { place: `the table ${table}`, shared });
     await run(leaveMark(table), [this.id, `\\x${digest.markOfSecret}`, MARK, digest.namespace ?? '']);
     const mark = await this.standing(run);
     if (mark) return mark;
