@@ -233,6 +233,28 @@ describe('Services that share a store', () => {
     expect(ran).toEqual(['one', 'one']);
   });
 
+  it('go on in one place on Redis alone after it was emptied under an instance that runs on', async () => {
+    const before = await start('one');
+    await post(before);
+    await eventuallyIn(before);
+    await before.close();
+    apps = [];
+
+    const running = await start('one', { url: undefined });
+    await client.flushall();
+    await eventually(async () => {
+      key = randomUUID();
+      await post(running);
+      expect(await client.keys('idempotency:mark:*')).toHaveLength(1);
+    });
+    ran = [];
+    key = randomUUID();
+    const started = await start('other', { url: undefined });
+    const first = await post(running);
+    expect(comparable(await post(started))).toEqual(comparable(first));
+    expect(ran).toEqual(['one']);
+  });
+
   it('lead Redis alone to the copies also after Redis has lost everything once', async () => {
     const before = await start('one');
     await post(before);

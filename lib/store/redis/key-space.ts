@@ -1,3 +1,5 @@
+import type { Cluster, Redis } from 'ioredis';
+import { performance } from 'node:perf_hooks';
 import type { Digest } from '../../core/digest';
 import { StoreUnavailableError, UnreadableRecordError } from '../../core/errors';
 import { assertSameSecret } from '../../core/secret-mark';
@@ -13,11 +15,14 @@ export interface KeySpace {
    * @throws IdempotencySetupError if the records are made with another secret
    */
   confirm(): Promise<void>;
-  /** Before a copy is written. */
+  /** Before a copy is written, or a claim is made. */
   announce(): void;
   /** The connection was lost: what comes next may be another Redis, or an empty one. */
   forget(): void;
 }
+
+/** How often (ms) a Redis that decides alone is seen to have its mark: it may have been emptied. */
+const ANNOUNCE_EVERY = 1_000;
 
 /** Where records are as long as no table has been there. */
 const NO_TABLE = 'none';
@@ -74,6 +79,7 @@ export class ArbiterKeySpace implements KeySpace {
   prefix: string | undefined;
   private tag = NO_TABLE;
   private confirming: Promise<void> | undefined;
+  private announcedAt = -Infinity;
 
   constructor(private readonly options: KeySpaceOptions) {}
 
@@ -81,8 +87,13 @@ export class ArbiterKeySpace implements KeySpace {
     return (this.confirming ??= this.readMark().finally(() => (this.confirming = undefined)));
   }
 
+  /** An instance that starts after Redis was emptied would file its records elsewhere than those that run on. */
   announce(): void {
-    // Redis beside Postgres alone has copies.
+    const now = performance.now();
+    if (this.prefix === undefined || now - this.announcedAt < ANNOUNCE_EVERY) return;
+    this.announcedAt = now;
+    const { connection } = this.options;
+    connection.run('mark', (client) => this.leaveMark(client)).catch(() => (this.announcedAt = -Infinity));
   }
 
   forget(): void {
@@ -93,14 +104,19 @@ export class ArbiterKeySpace implements KeySpace {
     const { connection, digest, keyPrefix } = this.options;
     const key = markKeyOf(this.options);
     const mark = await connection.run('check', async (client) => {
-      await client.set(key, `${digest.markOfSecret}:${this.tag}`, 'NX');
+      await this.leaveMark(client);
       return client.get(key);
     });
+    this.announcedAt = performance.now();
     const [, secret, tag] = /^([0-9a-f]{64}):([0-9a-z]+)$/.exec(mark ?? '') ?? [];
     if (!secret || !tag) throw new UnreadableRecordError('redis', 'check', `the mark ${key} is not ours`);
     assertSameSecret(secret, digest, `Redis under "${keyPrefix}"`);
     this.tag = tag;
     this.prefix = prefixOf(this.options, tag);
+  }
+
+  private leaveMark(client: Redis | Cluster): Promise<unknown> {
+    return client.set(markKeyOf(this.options), `${this.options.digest.markOfSecret}:${this.tag}`, 'NX');
   }
 }
 

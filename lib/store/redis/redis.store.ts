@@ -76,6 +76,7 @@ export class RedisStore implements IdempotencyStore {
    */
   async claim(request: ClaimRequest): Promise<ClaimResult> {
     const { id, token, fingerprint, takeOver } = request;
+    this.space.announce?.();
     const lease = wholeMs(request.lease);
     const rest = encodeRest(request);
     const args = [lease, this.lifetime(lease), takeOver ? 1 : 0, token, fingerprint, rest];
