@@ -244,6 +244,18 @@ describe('the cost of a fingerprint', () => {
     expect(hashed).toBeLessThanOrEqual(4 * bytes);
     expect(updates).toBeLessThanOrEqual(10 + bytes / 64);
   });
+
+  it.each([
+    ['without a name', '&'],
+    ['of one name', 'a=1&'],
+    ['of as many names', 'a=1&b&c=&'],
+  ])('is a small multiple of the bytes sent as a form, whose fields are many: %s', (_, field) => {
+    const rawBody = Buffer.alloc(megabyte, field);
+    const headers = { 'content-type': 'application/x-www-form-urlencoded', 'content-length': '9' };
+    requestOf({ headers, body: {}, rawBody });
+    expect(hashed).toBeGreaterThan(100);
+    expect(hashed).toBeLessThanOrEqual(6 * megabyte);
+  });
 });
 
 describe('what was sent as a body', () => {

@@ -1,6 +1,6 @@
 import { IdempotencyError, isIdempotencyError } from '../../../core/errors';
 import { bytesOf } from '../../../core/digest';
-import { hasToJson, isStream, spellByJson, spellOther, spellPairs } from './other-kinds';
+import { hasToJson, isStream, spellByJson, spellOther, spellPairs, type Field } from './other-kinds';
 import { LONGEST, NotComparableError, spellBytes, Spelling } from './spelling';
 
 /** Deeper than bodies are. Values are walked by recursion, which has no room for any depth. */
@@ -37,10 +37,10 @@ export function canonical(value: unknown): string {
 }
 
 /** {@link canonical} the fields of a form, whose order counts only among equal names. */
-export function canonicalPairs(pairs: [string, string | undefined][]): string {
+export function canonicalPairs(fields: Iterable<Field>): string {
   return guarded(() => {
     const walk = new CanonicalWalk();
-    return spellPairs(pairs, (member) => walk.spell(member));
+    return spellPairs(fields, (member) => walk.spell(member));
   });
 }
 

@@ -6,6 +6,9 @@ type Spell = (member: unknown) => string;
 
 type Pair = readonly [name: unknown, value: unknown];
 
+/** Of a form. */
+export type Field = readonly [name: string, value: unknown];
+
 /**
  * The canonical spelling of an object that JSON has no form for: by its data, by its bytes, or by its `toJSON()`.
  * @throws NotComparableError for anything else: what a class keeps in private fields cannot be seen
@@ -22,7 +25,7 @@ export function spellOther(value: object, spell: Spell): string {
   switch (tagOf(value)) {
     case 'URLSearchParams':
     case 'FormData':
-      return spellPairs([...(value as Iterable<Pair>)], spell);
+      return spellPairs(value as Iterable<Field>, spell);
     case 'Blob':
     case 'File':
       throw new NotComparableError('a Blob or File, whose bytes are not in memory');
@@ -31,9 +34,16 @@ export function spellOther(value: object, spell: Spell): string {
 }
 
 /** Names and values, of which the order among equal names counts. */
-export function spellPairs(pairs: Pair[], spell: Spell): string {
-  const sorted = pairs.sort(([a], [b]) => (String(a) < String(b) ? -1 : Number(String(a) > String(b))));
-  return spellAll('pairs', entries(sorted, spell));
+export function spellPairs(fields: Iterable<Field>, spell: Spell): string {
+  const byName = new Map<string, Spelling>();
+  for (const [name, value] of fields) {
+    let values = byName.get(name);
+    if (!values) byName.set(name, (values = new Spelling('[')));
+    values.add(`${spell(value)},`);
+  }
+  const spelling = new Spelling('pairs(');
+  for (const name of [...byName.keys()].sort()) spelling.add(`${spell(name)}:${byName.get(name)?.end(']')},`);
+  return spelling.end(')');
 }
 
 /** A stream has not been read when interceptors start, so that what it holds is no part of the body. */

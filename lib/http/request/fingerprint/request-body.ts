@@ -58,11 +58,15 @@ function textOf(kept: Uint8Array, encoding?: BufferEncoding): string {
 }
 
 /** As they are spelled: to decode them would make one of all bytes that are no UTF-8. */
-function fieldsOf(form: string): [string, string | undefined][] {
-  return form.split('&').map((field) => {
+function* fieldsOf(form: string): Generator<[string, string | null]> {
+  for (let start = 0; start <= form.length;) {
+    const next = form.indexOf('&', start);
+    const end = next < 0 ? form.length : next;
+    const field = form.slice(start, end);
     const at = field.indexOf('=');
-    return at < 0 ? [field, undefined] : [field.slice(0, at), field.slice(at + 1)];
-  });
+    yield at < 0 ? [field, null] : [field.slice(0, at), field.slice(at + 1)];
+    start = end + 1;
+  }
 }
 
 /** As it is parsed, and the numbers that this rounds: a parser of the application may hold them exactly. */
