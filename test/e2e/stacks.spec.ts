@@ -2,7 +2,9 @@ import { RedisModule } from '@nestjs-modules/ioredis';
 import { Module, type DynamicModule } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { TypeOrmModule, type TypeOrmModuleOptions } from '@nestjs/typeorm';
+import { Redis } from 'ioredis';
 import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { DataSource, DefaultNamingStrategy, Entity, PrimaryColumn } from 'typeorm';
@@ -11,9 +13,11 @@ import {
   IdempotencyCache,
   IdempotencyModule,
   IdempotencyService,
+  type IdempotencyModuleOptions,
 } from '../../lib';
 import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
 import { sql } from '../support/database';
+import { eventually } from '../support/eventually';
 import { IS_RECORD } from '../support/stored';
 
 @Module({})
@@ -81,7 +85,13 @@ describe('an application whose TypeORM is set up in its own way', () => {
     RedisModule.forRoot({ type: 'single', url: redis.url, options: { lazyConnect: true } });
 
   /** Starts an application, and uses it. */
-  async function start(...imports: DynamicModule['imports'] & object): Promise<unknown> {
+  const start = (...imports: DynamicModule['imports'] & object): Promise<unknown> =>
+    startUntil(() => Promise.resolve(), ...imports);
+
+  async function startUntil(
+    used: () => Promise<void>,
+    ...imports: DynamicModule['imports'] & object
+  ): Promise<unknown> {
     const app = await NestFactory.createApplicationContext(
       { module: RootModule, imports },
       { logger: false, abortOnError: false },
@@ -89,7 +99,9 @@ describe('an application whose TypeORM is set up in its own way', () => {
     try {
       const service = app.get(IdempotencyService);
       await service.execute('key', () => 'first');
-      return await service.execute('key', () => 'second');
+      const answer = await service.execute('key', () => 'second');
+      await used();
+      return answer;
     } finally {
       await app.close();
     }
@@ -307,6 +319,50 @@ describe('an application whose TypeORM is set up in its own way', () => {
     it('starts where it does not bind the role: its owner, or with a policy for every row', async () => {
       await sql(url, 'ALTER TABLE idempotency_cache ENABLE ROW LEVEL SECURITY');
       expect(await withPostgres(asApp())).toBe('first');
+    });
+  });
+
+  describe('with a Redis user that has what docs/redis.md says and no more', () => {
+    const rules = (): string[] => {
+      const doc = readFileSync(join(ROOT, 'docs/redis.md'), 'utf8');
+      return /^ACL SETUSER \S+ (.*)$/m.exec(doc)?.[1]?.split(' ') ?? [];
+    };
+    let admin: Redis;
+    beforeEach(async () => {
+      admin = new Redis(redis.url);
+      await admin.flushall();
+      await admin.acl('SETUSER', 'limited', 'reset', ...rules(), '+select');
+    });
+    afterEach(() => {
+      admin.disconnect();
+    });
+
+    it.each<[string, IdempotencyModuleOptions]>([
+      ['beside Postgres', {}],
+      ['alone', { postgres: false }],
+      [
+        'alone, in another namespace with a secret',
+        { postgres: false, namespace: 'a', secret: 's'.repeat(32) },
+      ],
+    ])('is refused nothing: %s', async (_, options) => {
+      await admin.select(1);
+      const limited = RedisModule.forRoot({
+        type: 'single',
+        url: redis.url.replace('redis://', 'redis://limited:secret@'),
+        options: { lazyConnect: true, db: 1 },
+      });
+      const stored = typeOrm({ migrations: [CreateIdempotencyCache1764000000015], migrationsRun: true });
+      const keys =
+        options.postgres === false
+          ? ['idempotency:mark:hash', 'idempotency:none:hash']
+          : ['idempotency:hash:hash', 'idempotency:mark:hash'];
+      const written = (): Promise<void> =>
+        eventually(async () => {
+          const there = await admin.keys('*');
+          expect(there.map((key) => key.replace(/[0-9a-f]{16,}/g, 'hash')).sort()).toEqual(keys);
+        });
+      expect(await startUntil(written, stored, limited, IdempotencyModule.forRoot(options))).toBe('first');
+      expect(await admin.acl('LOG')).toEqual([]);
     });
   });
 

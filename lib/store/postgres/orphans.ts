@@ -23,6 +23,8 @@ const INTERVAL = 30_000;
 /** Soon, as a process that was killed and started again has left its own. */
 const FIRST_LOOK_WITHIN = 5_000;
 const LINES_PER_LOOK = 10;
+/** Of many that appear at once, those that have no line yet wait for the next look. */
+const ROWS_PER_LOOK = 1_000;
 /** Hashes of orphans that were logged. Beyond that many, one may be logged again. */
 const MOST_REMEMBERED = 10_000;
 
@@ -74,11 +76,12 @@ export class OrphanWatch {
   /** @throws StoreUnavailableError, IdempotencySetupError */
   async look(): Promise<void> {
     const run = this.connection.operation('orphans');
-    const rows = await run<OrphanRow>(this.statement, [LINES_PER_LOOK]);
+    const rows = await run<OrphanRow>(this.statement, [ROWS_PER_LOOK]);
     const [{ count, oldest } = { count: 0, oldest: 0 }] = rows;
     this.report({ count, oldest });
     if (this.logged.size > MOST_REMEMBERED) this.logged.clear();
-    for (const row of rows.filter(({ hash }) => !this.logged.has(hash))) {
+    const unlogged = rows.filter(({ hash }) => !this.logged.has(hash));
+    for (const row of unlogged.slice(0, LINES_PER_LOOK)) {
       this.logged.add(row.hash);
       this.logger.warn(
         `The owner of a claim is lost, and its outcome unknown: ${routeOf(row.scope)}, attempt ${row.attempt}, ` +

@@ -93,12 +93,16 @@ describe('OrphanWatch', () => {
     expect(lines.join()).not.toMatch(/secret-key|alice/);
   });
 
-  it('logs ten at most at each look, the newest first, and counts all', async () => {
+  it('logs ten at most at each look, the newest first, until each has its line, and counts all', async () => {
     for (let n = 0; n < 25; n++) await claim(`key ${n}`);
     await sql(url, `UPDATE idempotency_cache SET lease_until = now() - interval '1 s'`);
-    await watching().look();
-    expect(lines).toHaveLength(10);
-    expect(reports[0]?.count).toBe(25);
+    const look = watching();
+    for (const logged of [10, 20, 25, 25]) {
+      await look.look();
+      expect(lines).toHaveLength(logged);
+    }
+    expect(new Set(lines.map((line) => line.slice(line.indexOf('record ')))).size).toBe(25);
+    expect(reports.map(({ count }) => count)).toEqual([25, 25, 25, 25]);
   });
 
   it('looks again and again until it is stopped, also after Postgres has refused', async () => {
