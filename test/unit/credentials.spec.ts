@@ -246,6 +246,25 @@ describe('Authorization', () => {
   });
 });
 
+describe('what is longer than any caller sends', () => {
+  const LONG = 15_000; // what Node takes as headers
+
+  it.each(['hmac', 'hmac-', 'user-', 'user', '-', 'client-cert-', 'csrf', 'oauth_a', '_hj', 'aws4-', ' '])(
+    'is judged at a cost that is linear in it: %j',
+    (unit) => {
+      const long = unit.repeat(LONG / unit.length);
+      const started = process.cpuUsage();
+      for (let i = 0; i < 10; i += 1) {
+        kindOf(`${long}!${i}`);
+        sessionCookies(`${long}${i}=1`);
+        for (const value of [long, `${long} a`, `oauth ${long}`, `a ${long}`]) lastsForRetries(value);
+      }
+      const { user } = process.cpuUsage(started);
+      expect(user / 1_000).toBeLessThan(1_000); // ms; a cost in the square of it is 200 for each judgement
+    },
+  );
+});
+
 describe('cookies', () => {
   it.each([
     ...[
