@@ -254,13 +254,13 @@ describe('what is longer than any caller sends', () => {
     (unit) => {
       const long = unit.repeat(LONG / unit.length);
       const started = process.cpuUsage();
-      for (let i = 0; i < 10; i += 1) {
+      for (let i = 0; i < 100; i += 1) {
         kindOf(`${long}!${i}`);
         sessionCookies(`${long}${i}=1`);
         for (const value of [long, `${long} a`, `oauth ${long}`, `a ${long}`]) lastsForRetries(value);
       }
       const { user } = process.cpuUsage(started);
-      expect(user / 1_000).toBeLessThan(1_000); // ms; a cost in the square of it is 200 for each judgement
+      expect(user / 1_000).toBeLessThan(3_000); // ms; 6,000 and more for a cost in the square of it
     },
   );
 });
