@@ -6,7 +6,7 @@
 -- in the schema that comes first in search_path. It only creates: no other table is read or locked. The TypeORM
 -- migration CreateIdempotencyCache1764000000015 makes the same schema: use one of the two.
 --
--- The application's role needs, unless it owns the table:
+-- The application's role needs USAGE on the schema and, unless it owns the table:
 --   GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_cache TO app;
 --   GRANT USAGE ON SEQUENCE idempotency_cache_fence_seq TO app;
 --

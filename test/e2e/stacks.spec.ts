@@ -258,6 +258,37 @@ describe('an application whose TypeORM is set up in its own way', () => {
     });
   });
 
+  it('refuses to start with an unlogged table, and its advice helps', async () => {
+    await withPostgres({ migrations: [CreateIdempotencyCache1764000000015], migrationsRun: true });
+    await sql(url, 'ALTER TABLE idempotency_cache SET UNLOGGED');
+    const message = await refusal();
+    expect(message).toContain('is unlogged, so a crash of Postgres would empty it');
+    const [, statement = ''] = /Run `([^`]+)`/.exec(message) ?? [];
+    await sql(url, statement);
+    expect(await withPostgres()).toBe('first');
+  });
+
+  it('refuses to start where one partition is unlogged', async () => {
+    await sql(url, readFileSync(join(ROOT, 'migrations/015_idempotency_cache_partitioned.sql'), 'utf8'));
+    expect(await withPostgres()).toBe('first');
+    const [{ name }] = (await sql<{ name: string }>(
+      url,
+      `SELECT min(inhrelid::regclass::text) AS name FROM pg_inherits WHERE inhparent = 'idempotency_cache'::regclass`,
+    )) as [{ name: string }];
+    await sql(url, `ALTER TABLE ${name} SET UNLOGGED`);
+    expect(await refusal()).toContain('is unlogged');
+  });
+
+  it('refuses to start where its role may use no schema of its search_path, and says so', async () => {
+    await sql(
+      url,
+      `CREATE SCHEMA hidden; DO $$ BEGIN CREATE ROLE outsider LOGIN; EXCEPTION WHEN duplicate_object THEN END $$;
+       ALTER ROLE outsider SET search_path = hidden`,
+    );
+    const message = await refusal({ url: url.replace('postgres@', 'outsider@') });
+    expect(message).toMatch(/search_path of the DataSource's role outsider has no schema .* GRANT USAGE/);
+  });
+
   describe('with row level security on the table', () => {
     const asApp = (): Partial<TypeOrmModuleOptions> => ({ url: url.replace('postgres@', 'secured@') });
 

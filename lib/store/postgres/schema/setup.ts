@@ -50,6 +50,8 @@ interface Findings {
   /** Names of columns that are missing or of another type, in JSON. */
   readonly columns: string;
   readonly unique: boolean;
+  /** Whether a crash of Postgres empties the table, or one of its partitions. */
+  readonly unlogged: boolean;
   readonly sequence: boolean;
   readonly rights: boolean;
   /** Commands that row level security does not allow on every row, separated by commas. */
@@ -78,6 +80,10 @@ const INSPECTION = `
     EXISTS (
       SELECT FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
       WHERE indrelid = oid AND indisunique AND indnkeyatts = 1 AND indpred IS NULL AND attname = 'id') AS "unique",
+    EXISTS (
+      SELECT FROM pg_class WHERE relpersistence <> 'p' AND relkind IN ('r', 'p')
+        AND (oid = oid_of_table OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = oid_of_table))
+    ) AS unlogged,
     sequence IS NOT NULL AS sequence,
     $2::text IS NULL OR EXISTS (SELECT FROM pg_namespace WHERE nspname = $2) AS schema,
     current_schema() AS current, quote_ident(current_user) AS role,
@@ -158,6 +164,12 @@ function problemOf(found: Findings, { table, schema, tableName }: TableNames): s
   const current = found.current === 'public' ? undefined : (found.current ?? undefined);
   const make = remedy({ schema: schema ?? current, tableName });
   if (!found.schema) return `the schema "${schema}" of the DataSource is missing. Create it. ${make}`;
+  if (!found.table && !schema && found.current === null) {
+    return (
+      `the search_path of the DataSource's role ${found.role} has no schema that it may use. GRANT USAGE on the schema ` +
+      'of the table to it, or set its `search_path`.'
+    );
+  }
   if (!found.table) return `the table ${table} is missing. ${make}`;
   const columns = JSON.parse(found.columns) as string[];
   if (columns.length > 0) {
@@ -171,6 +183,12 @@ function problemOf(found: Findings, { table, schema, tableName }: TableNames): s
       ? 'the column fence has no sequence of its own'
       : 'the column id is no primary key';
     return `in the table ${table}, ${lack}. Rename the table that is there, then make ours. ${make}`;
+  }
+  if (found.unlogged) {
+    return (
+      `the table ${table} is unlogged, so a crash of Postgres would empty it, and handlers would run again. Run ` +
+      `\`ALTER TABLE ${table} SET LOGGED\`, or the same for its partitions.`
+    );
   }
   if (!found.rights) {
     return (
