@@ -2,7 +2,8 @@ import type { ExecutionContext } from '@nestjs/common';
 import type { ProtectedRequest } from '../../core/claimed-executions';
 import type { RecordId } from '../../core/record';
 import type { Policy } from '../../core/policy';
-import { rawRequest, rawResponse, type PlatformRequest, type PlatformResponse } from '../platform';
+import { rawResponse, type PlatformRequest, type PlatformResponse } from '../platform';
+import { bytesHeld } from './request-size';
 
 /** A request to a protected route, by what the protocol has to know of it. */
 export class HttpRequest implements ProtectedRequest {
@@ -13,11 +14,8 @@ export class HttpRequest implements ProtectedRequest {
     private readonly context: ExecutionContext,
   ) {}
 
-  /** As its client says, else all that its connection has brought. */
   bytes(): number {
-    const request = rawRequest(this.context.switchToHttp().getRequest<PlatformRequest>());
-    const announced = request.headers['content-length'];
-    return announced === undefined ? request.socket.bytesRead : Number(announced) || 0;
+    return bytesHeld(this.context.switchToHttp().getRequest<PlatformRequest>());
   }
 
   onClientLeft(listener: () => void): () => void {
