@@ -170,7 +170,8 @@ export interface PostgresOptions {
   timeout?: Duration;
   /**
    * Connections of the module's own pool, which has the DataSource's settings otherwise. It is apart from the
-   * application's, so that handlers that hold every connection cannot starve heartbeats. @default 4
+   * application's, so that handlers that hold every connection cannot starve heartbeats. One more is used while expired
+   * rows are deleted and orphans looked for. @default 4
    */
   poolSize?: number;
   /**

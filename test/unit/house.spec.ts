@@ -13,7 +13,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   outcome: ['core', 'options'],
   observability: ['core'],
   'store/batching': ['core'],
-  'store/redis/connection': ['core', 'observability'],
+  'store/redis/connection': ['core', 'observability', 'store/batching'],
   'store/redis': ['core', 'outcome', 'options', 'observability', 'store/batching'],
   'store/postgres/connection': ['core', 'options', 'store/batching'],
   'store/postgres/schema': ['core', 'options', 'store/postgres/connection'],

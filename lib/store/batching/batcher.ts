@@ -1,5 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import { inBackground } from '../../core/background';
+import { isLate } from './late';
 import { QueueEstimate } from './queue-estimate';
 
 export interface BatcherOptions<Item, Result> {
@@ -61,7 +62,11 @@ interface Entry<Item, Result> {
   deadline: number;
   readonly resolve: (result: Result) => void;
   readonly reject: (error: unknown) => void;
+  /** Its batch has begun. */
+  started: boolean;
   sent: boolean;
+  /** Its deadline was put off, as the process was busy. */
+  extended: boolean;
   settled: boolean;
 }
 
@@ -74,6 +79,8 @@ export class Batcher<Item, Result> {
   /** All that are not settled, the oldest first, so that one timer serves them all. */
   private readonly waiting = new Set<Entry<Item, Result>>();
   private timer: NodeJS.Timeout | undefined;
+  /** Monotonic time (ms). */
+  private timerDueAt = Infinity;
   private inFlight = 0;
   private flushing = false;
   /** Whether the last batch had more than one item. */
@@ -99,35 +106,50 @@ export class Batcher<Item, Result> {
         deadline,
         resolve,
         reject,
+        started: false,
         sent: false,
+        extended: false,
         settled: false,
       };
       this.waiting.add(entry);
       this.queue.push(entry);
       inBackground(() => {
-        this.timer ??= setTimeout(this.expireSoon, timeout);
+        if (!this.timer) this.expireAt(deadline, addedAt);
         this.flushSoon();
       });
     });
   }
 
-  /** A process that was busy reads first what was answered meanwhile. */
-  private readonly expireSoon = (): void => {
-    setImmediate(this.expire);
-  };
+  private expireAt(deadline: number, now: number): void {
+    this.timerDueAt = deadline;
+    this.timer = setTimeout(() => {
+      const late = performance.now() - deadline;
+      // A process that was busy reads first what was answered meanwhile.
+      setImmediate(() => this.expire(late));
+    }, deadline - now);
+  }
 
-  private readonly expire = (): void => {
+  /** @param late milliseconds by which the process was too busy to look */
+  private expire(late: number): void {
     this.timer = undefined;
     // A timer counts from the turn of the event loop that set it, and may come a little early.
     const now = performance.now() + 1;
     for (const entry of this.waiting) {
       if (entry.deadline > now) {
-        this.timer = setTimeout(this.expireSoon, entry.deadline - now);
+        this.expireAt(entry.deadline, now);
         return;
       }
-      this.fail(entry, this.options.expired(entry.sent, entry.addedAt));
+      if (!entry.extended && this.wasBusy(entry, late)) {
+        entry.extended = true;
+        this.postpone(entry, now + this.options.timeout + MARGIN);
+      } else this.fail(entry, this.options.expired(entry.sent, entry.addedAt));
     }
-  };
+  }
+
+  /** One that has begun has a limit in what sends it, which knows best and has to come first. */
+  private wasBusy({ started }: Entry<Item, Result>, late: number): boolean {
+    return started ? late > 0 : isLate(late, this.options.timeout);
+  }
 
   private fulfil(entry: Entry<Item, Result>, result: Result): void {
     this.settle(entry);
@@ -145,6 +167,7 @@ export class Batcher<Item, Result> {
     if (this.waiting.size > 0) return;
     clearTimeout(this.timer);
     this.timer = undefined;
+    this.timerDueAt = Infinity;
   }
 
   /**
@@ -186,6 +209,7 @@ export class Batcher<Item, Result> {
     const { queue, expired } = this.options;
     if (!queue || this.queue.length === 0) return;
     const now = performance.now();
+    if (now >= this.timerDueAt) return; // the timer knows whether the process was busy
     this.queue.forEach((entry, ahead) => {
       if (!entry.settled && this.startOf(ahead, now) > entry.deadline)
         this.fail(entry, expired(false, entry.addedAt));
@@ -239,7 +263,10 @@ export class Batcher<Item, Result> {
     const progress: { startedAt?: number; sent: boolean } = { sent: false };
     const onStart = (): void => {
       progress.startedAt = performance.now();
-      for (const entry of waiting) this.postpone(entry, progress.startedAt + this.options.timeout + MARGIN);
+      for (const entry of waiting) {
+        entry.started = true;
+        this.postpone(entry, progress.startedAt + this.options.timeout + MARGIN);
+      }
     };
     const onSend = (): void => {
       progress.sent = true;
@@ -249,7 +276,8 @@ export class Batcher<Item, Result> {
     try {
       const items = waiting.map((entry) => entry.item);
       const results = await this.options.send(items, deadline, { onStart, onSend });
-      if (progress.startedAt !== undefined) this.estimate.took(performance.now() - progress.startedAt);
+      if (progress.startedAt !== undefined && !waiting.some(({ extended }) => extended))
+        this.estimate.took(performance.now() - progress.startedAt);
       waiting.forEach((entry, index) => this.fulfil(entry, results[index] as Result));
     } catch (error) {
       if (progress.sent && waiting.length > 1 && this.options.isRefusal(error)) {

@@ -52,6 +52,21 @@ describe('PostgresConnection', () => {
     return performance.now() - startedAt;
   }
 
+  it('lets no claim wait for upkeep, which may take long, nor for reads that many keys wait for', async () => {
+    const { connection } = await instance({ timeout: 1_000, poolSize: 2 });
+    const slow = connection.operation('cleanup', { timeout: 60_000 })('SELECT pg_sleep(3)', []);
+    const reads = Array.from({ length: 40 }, () =>
+      connection
+        .operation('find')('SELECT pg_sleep(0.1)', [])
+        .catch(() => undefined),
+    );
+    const claims = await Promise.allSettled(
+      Array.from({ length: 3 }, () => connection.operation('claim')('SELECT 1', [])),
+    );
+    expect(claims.map(({ status }) => status)).toEqual(Array(3).fill('fulfilled'));
+    await Promise.all([slow, ...reads]);
+  });
+
   const backends = (application: string): Promise<Record<string, unknown>[]> =>
     sql(
       url,

@@ -1,6 +1,8 @@
 import type { Client, Pool, PoolClient, PoolConfig } from 'pg';
+import { performance } from 'node:perf_hooks';
 import type { DataSource } from 'typeorm';
 import { IdempotencySetupError } from '../../../core/errors';
+import { isLate } from '../../batching/late';
 
 /** What pg takes, including what its types do not know yet. */
 type DuplicateConfig = PoolConfig & { binary: boolean; pipeline: boolean };
@@ -49,7 +51,12 @@ export function ownPool(dataSource: DataSource, max: number, timeout: number, cl
       super(config);
       clients.add(this);
       this.on('error', () => undefined); // the statement under way, or the pool, is told as well
-      this.once('end', () => clients.delete(this));
+      const stop = limitConnecting(this, timeout);
+      this.once('connect', stop);
+      this.once('end', () => {
+        stop();
+        clients.delete(this);
+      });
     }
   };
   const Pool = original.constructor as new (options: DuplicateConfig) => Pool;
@@ -60,13 +67,30 @@ export function ownPool(dataSource: DataSource, max: number, timeout: number, cl
     Client: TrackedClient,
     max,
     min: 0,
-    connectionTimeoutMillis: timeout, // for one to connect: nothing waits in the pool's own queue
+    connectionTimeoutMillis: 0, // ours looks first whether the process was busy; and nothing waits in the pool's queue
     query_timeout: 0, // ours covers more
     keepAlive: true,
     types: { getTypeParser },
     binary: false,
     pipeline: false,
   });
+}
+
+/** @returns what ends that */
+function limitConnecting(client: Client, timeout: number): () => void {
+  const begin = (isLast: boolean): NodeJS.Timeout => {
+    const dueAt = performance.now() + timeout;
+    return setTimeout(() => {
+      if (!isLast && isLate(performance.now() - dueAt, timeout)) timer = begin(true);
+      else setImmediate(() => ended || destroySocket(client));
+    }, timeout).unref();
+  };
+  let ended = false;
+  let timer = begin(false);
+  return () => {
+    ended = true;
+    clearTimeout(timer);
+  };
 }
 
 /** Never back to the pool as healthy: the reply to our statement may still come over this socket. */

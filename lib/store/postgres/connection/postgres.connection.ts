@@ -8,9 +8,10 @@ import { OverloadedError, StoreUnavailableError } from '../../../core/errors';
 import { Lanes } from '../../batching/lanes';
 import { cancelStatement } from './cancel';
 import { DeadlineError, failureOf, setupError, type Failure } from './failures';
-import { laneLimits, laneOf } from './lanes';
+import { isUpkeep, laneLimits, laneOf } from './lanes';
 import { destroy, destroySocket, ownPool } from './pool';
 import { nameOf } from './statement-name';
+import { Turn } from './turn';
 import { Wire } from './wire';
 
 export interface PostgresConnectionOptions {
@@ -59,6 +60,8 @@ export class PostgresConnection {
   private readonly pool: Pool;
   /** Never more than there are connections: what waits, waits here, by lanes, and not in the pool. */
   private readonly lanes: Lanes;
+  /** What may take long, one at a time, so that no request waits for it: on a connection more. */
+  private readonly upkeep = new Lanes([1]);
   private readonly wire = new Wire();
   /** Milliseconds that an operation may take, unless it says otherwise. */
   readonly timeout: number;
@@ -80,7 +83,7 @@ export class PostgresConnection {
   ) {
     this.timeout = timeout;
     this.prepares = preparedStatements;
-    this.pool = ownPool(dataSource, poolSize, timeout, this.clients);
+    this.pool = ownPool(dataSource, poolSize + 1, timeout, this.clients);
     this.lanes = new Lanes(laneLimits(poolSize));
     this.pool.on('error', (error) =>
       this.logger.debug(`An idle Postgres connection was lost: ${error.message}`),
@@ -103,17 +106,16 @@ export class PostgresConnection {
       onSend,
     }: OperationOptions = {},
   ): Run {
-    const turn: Turn = { lane: laneOf(name), began: performance.now(), deadline, timeout, started: false };
-    const start = (): void => {
-      if (turn.started) return;
-      turn.started = true;
-      turn.deadline = performance.now() + timeout;
-      onStart?.();
-    };
+    const turn = new Turn({
+      ...(isUpkeep(name) ? { lanes: this.upkeep, lane: 0 } : { lanes: this.lanes, lane: laneOf(name) }),
+      timeout,
+      deadline,
+      onStart,
+    });
     return async <Row>(text: string, values: readonly unknown[]) => {
       let everSent = false;
       for (let transients = 0; ;) {
-        const attempt = await inBackground(() => this.attempt<Row>(text, values, turn, start, onSend));
+        const attempt = await inBackground(() => this.attempt<Row>(text, values, turn, onSend));
         if ('rows' in attempt) return attempt.rows;
 
         const { error, failure, retryable: worthAnother, sent } = attempt;
@@ -121,12 +123,12 @@ export class PostgresConnection {
         if (failure === 'refused') throw error;
         if (failure === 'setup') throw setupError(error);
         if (failure === 'unprepared') this.stopPreparing();
-        if (failure === 'queued' && !this.closing && !this.wire.isDownSince(turn.began)) {
+        if (failure === 'queued' && !this.closing && !this.wire.isDownSince(turn.since)) {
           throw new OverloadedError('postgres', name, 'claims_late', everSent);
         }
         if (failure === 'transient' && ++transients <= TRANSIENT_RETRIES) {
           await delay(Math.random() * 5 * transients);
-        } else if (!worthAnother || this.closing || performance.now() >= turn.deadline) {
+        } else if (!worthAnother || this.closing || turn.isOver) {
           throw new StoreUnavailableError('postgres', name, error, everSent);
         }
       }
@@ -147,30 +149,24 @@ export class PostgresConnection {
     text: string,
     values: readonly unknown[],
     turn: Turn,
-    start: () => void,
     onSend?: () => void,
   ): Promise<Attempt<Row>> {
-    const { lane } = turn;
-    const queued = this.lanes.enter(lane);
+    const { lanes, lane } = turn;
+    const queued = lanes.enter(lane);
     if (queued) {
       try {
-        await this.withDeadline(queued.entered, turn.deadline, 'the wait for a connection', turn.timeout);
+        await turn.withDeadline(queued.entered, 'the wait for a connection', this.waiting);
       } catch (error) {
         queued.giveUp();
         return { error, failure: 'queued', retryable: false, sent: false };
       }
     }
-    start();
+    turn.start();
     const pending = this.pool.connect();
     try {
-      const client = await this.withDeadline(
-        pending,
-        turn.deadline,
-        'the wait for a connection',
-        turn.timeout,
-      );
+      const client = await turn.withDeadline(pending, 'the wait for a connection', this.waiting);
       const attempt = await this.send<Row>(client, text, values, turn, onSend);
-      this.lanes.leave(lane);
+      lanes.leave(lane);
       return attempt;
     } catch (error) {
       this.wire.failed();
@@ -180,7 +176,7 @@ export class PostgresConnection {
           (late) => late.release(),
           () => undefined,
         )
-        .finally(() => this.lanes.leave(lane));
+        .finally(() => lanes.leave(lane));
       return { error, failure: 'unavailable', retryable: false, sent: false };
     }
   }
@@ -190,11 +186,11 @@ export class PostgresConnection {
     client: PoolClient,
     text: string,
     values: readonly unknown[],
-    { deadline, timeout }: Turn,
+    turn: Turn,
     onSend?: () => void,
   ): Promise<Attempt<Row>> {
     const query = (config: QueryConfig): Promise<QueryResult> =>
-      this.withDeadline(client.query(config), deadline, 'the statement', timeout);
+      turn.withDeadline(client.query(config), 'the statement', this.waiting);
     const name = this.prepares ? nameOf(text) : undefined;
     let sent = false;
     try {
@@ -254,39 +250,6 @@ export class PostgresConnection {
     for (const client of this.clients) destroySocket(client);
     for (const reject of this.waiting) reject(new Error('the connection is closed'));
   }
-
-  /**
-   * Settles as `promise` does, or rejects at the deadline, or when the connection is closed. A process that was busy
-   * finds its timer due before it has read what Postgres has answered meanwhile, so what has arrived is read first.
-   */
-  private withDeadline<T>(promise: Promise<T>, deadline: number, what: string, timeout: number): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const left = Math.max(0, deadline - performance.now());
-      const giveUp = (): void => settle(() => reject(new DeadlineError(what, timeout)));
-      const timer = setTimeout(() => setImmediate(giveUp), left);
-      const settle = (outcome: () => void): void => {
-        clearTimeout(timer);
-        this.waiting.delete(reject);
-        outcome();
-      };
-      this.waiting.add(reject);
-      promise.then(
-        (value) => settle(() => resolve(value)),
-        (error: unknown) => settle(() => reject(error instanceof Error ? error : new Error(String(error)))),
-      );
-    });
-  }
-}
-
-/** One operation's way through the lanes. */
-interface Turn {
-  readonly lane: number;
-  /** Monotonic time (ms). */
-  readonly began: number;
-  readonly timeout: number;
-  started: boolean;
-  /** Monotonic time (ms) by which it must have its turn; once it has, by which Postgres must have answered. */
-  deadline: number;
 }
 
 type Attempt<Row> =

@@ -21,7 +21,7 @@ export function failFastDuplicate(
   retryDelay: () => number,
 ): RedisClient {
   const connection: Partial<RedisOptions> = {
-    commandTimeout: 2 * timeout, // ours comes first, and looks whether the answer is there but unread
+    commandTimeout: 2 * timeout,
     connectTimeout: CONNECT_TIMEOUT,
     disconnectTimeout: DISCONNECT_TIMEOUT,
     sentinelCommandTimeout: CONNECT_TIMEOUT,
@@ -65,7 +65,21 @@ export function failFastDuplicate(
     retryStrategy: retryDelay,
   });
   followCredentials(single.options, () => application.options);
+  limitOnlyUntilReady(single, 2 * timeout);
   return single;
+}
+
+/**
+ * While ioredis connects, it asks Redis things of its own. From then on our limit holds, which looks first whether the
+ * answer is there but unread: ioredis' would fail the commands of a process that was busy for longer than it.
+ */
+function limitOnlyUntilReady(client: Redis, commandTimeout: number): void {
+  const limit = (): number | undefined => (client.status === 'ready' ? undefined : commandTimeout);
+  Object.defineProperty(client.options, 'commandTimeout', {
+    get: limit,
+    enumerable: true,
+    configurable: true,
+  });
 }
 
 const CREDENTIALS = ['username', 'password', 'sentinelUsername', 'sentinelPassword'] as const;

@@ -7,9 +7,11 @@ import {
   handleWhen,
   type CircuitBreakerPolicy,
 } from 'cockatiel';
+import { performance } from 'node:perf_hooks';
 import { inBackground } from '../../../core/background';
 import { StoreUnavailableError } from '../../../core/errors';
 import { News } from '../../../observability/news';
+import { isLate } from '../../batching/late';
 import { Backoff } from './backoff';
 import { DISCONNECT_TIMEOUT, failFastDuplicate, isCluster, type RedisClient } from './fail-fast.client';
 import { refusalOf } from './refusals';
@@ -258,12 +260,17 @@ export class RedisConnection {
 /**
  * The promise's outcome, or an error after `timeout` ms: some ways through ioredis take longer than its own time-out. A
  * process that was busy for that long finds its timer due before it has read what Redis has answered meanwhile, so what
- * has arrived is read first.
+ * has arrived is read first; and a command may not even have been written, so it gets as long again, once.
  */
 function inTime<T>(promise: Promise<T>, timeout: number): Promise<T> {
   return new Promise((resolve, reject) => {
     const giveUp = (): void => reject(new Error(`no answer within ${timeout} ms`));
-    const timer = setTimeout(() => setImmediate(giveUp), timeout);
+    const startedAt = performance.now();
+    let timer = setTimeout(() => {
+      if (isLate(performance.now() - startedAt - timeout, timeout))
+        timer = setTimeout(() => setImmediate(giveUp), timeout);
+      else setImmediate(giveUp);
+    }, timeout);
     promise.then(
       (value) => {
         clearTimeout(timer);
