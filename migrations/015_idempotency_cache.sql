@@ -73,8 +73,8 @@ COMMENT ON COLUMN idempotency_cache.completed_at IS 'When the outcome was record
 COMMENT ON COLUMN idempotency_cache.attempt IS '1, and one more each time a lapsed claim was taken over';
 COMMENT ON COLUMN idempotency_cache.status IS 'HTTP status of the outcome';
 COMMENT ON COLUMN idempotency_cache.token IS 'UUID that the claimant chose; only its holder completes, renews or releases the claim';
-COMMENT ON COLUMN idempotency_cache.id IS 'SHA-256 of scope and key';
-COMMENT ON COLUMN idempotency_cache.fingerprint IS 'SHA-256 of the request: tells a retry from another request under the same key';
+COMMENT ON COLUMN idempotency_cache.id IS 'SHA-256 of namespace, scope and key; an HMAC where there is a secret';
+COMMENT ON COLUMN idempotency_cache.fingerprint IS 'SHA-256 of the request, an HMAC where there is a secret: tells a retry from another request under the same key';
 COMMENT ON COLUMN idempotency_cache.state IS 'in_progress or completed';
 COMMENT ON COLUMN idempotency_cache.scope IS 'Method, path and principal, for operators; never searched by the module';
 COMMENT ON COLUMN idempotency_cache.key IS 'The key as the client sent it, for operators; never searched by the module';

@@ -39,11 +39,11 @@ export class IdempotencyCache {
   @Column({ name: 'token', type: 'uuid' })
   token!: string;
 
-  /** SHA-256 of scope and key. */
+  /** SHA-256 of namespace, scope and key; an HMAC where there is a secret. */
   @PrimaryColumn({ name: 'id', type: 'bytea' })
   id!: Buffer;
 
-  /** SHA-256 of the request. */
+  /** SHA-256 of the request; an HMAC where there is a secret. */
   @Column({ name: 'fingerprint', type: 'bytea' })
   fingerprint!: Buffer;
 
