@@ -98,7 +98,7 @@ export class Protocol {
       const other = this.inFlight.get(id.hash);
       const result = other
         ? await this.follow(other, request, deadline)
-        : (this.knownElsewhere(request) ?? (await this.lead(request, work, fresh, deadline)));
+        : (this.knownElsewhere(request) ?? (await this.lead(request, work, fresh)));
       if (result.kind === 'executed' || result.kind === 'replayed') return result;
       const answer = await this.answerFrom(result, request, deadline);
       if (answer) return answer;
@@ -133,13 +133,12 @@ export class Protocol {
     request: ProtectedRequest,
     work: Work,
     fresh: boolean,
-    deadline: number,
   ): Promise<RunResult | InFlightResult> {
     const { id, fingerprint, policy } = request;
     const own = this.inFlight.run(id.hash);
     let result: InFlightResult = OPEN;
     try {
-      const found = await this.claimOrRead(request, fresh, deadline);
+      const found = await this.claimOrRead(request, fresh);
       const outage = found.kind === 'unavailable' && found.isOutage && policy.onOutage === 'execute';
       // What this process knows to be under way elsewhere does not run here without protection.
       const unprotected = outage && !this.polls.get(id.hash);
@@ -163,36 +162,33 @@ export class Protocol {
   private async claimOrRead(
     { id, fingerprint, policy }: ProtectedRequest,
     fresh: boolean,
-    deadline: number,
   ): Promise<Claimed | InFlightResult> {
-    for (let asksAnew = fresh; ; asksAnew = true) {
-      const claimedAt = performance.now();
-      let result: ClaimResult;
-      try {
-        result = await this.store.claim({
-          id,
-          fingerprint,
-          token: randomUUID(),
-          lease: policy.lease,
-          takeOver: policy.onOrphan === 'retry',
-          bypassCache: asksAnew,
-          durability: policy.durability,
-        });
-      } catch (error) {
-        return error instanceof StoreUnavailableError ? unavailable(error) : { kind: 'failed', error };
-      }
-      if (!result.claimed) {
-        const { record, isHint } = result;
-        return record.state === 'completed'
-          ? { kind: 'completed', record }
-          : { kind: 'in progress', record, isHint };
-      }
-      const { claim } = result;
-      if (performance.now() < claimedAt + policy.lease) return { kind: 'claimed', claim, claimedAt };
-      // The reply came so late that another request may own the key. No handler ran, but one may have before it.
-      await releaseClaim(this.store, { ...claim, fence: 0 });
-      if (this.mayNotWait(deadline)) return OPEN;
+    const claimedAt = performance.now();
+    let result: ClaimResult;
+    try {
+      result = await this.store.claim({
+        id,
+        fingerprint,
+        token: randomUUID(),
+        lease: policy.lease,
+        takeOver: policy.onOrphan === 'retry',
+        bypassCache: fresh,
+        durability: policy.durability,
+      });
+    } catch (error) {
+      return error instanceof StoreUnavailableError ? unavailable(error) : { kind: 'failed', error };
     }
+    if (!result.claimed) {
+      const { record, isHint } = result;
+      return record.state === 'completed'
+        ? { kind: 'completed', record }
+        : { kind: 'in progress', record, isHint };
+    }
+    const { claim } = result;
+    if (performance.now() < claimedAt + policy.lease) return { kind: 'claimed', claim, claimedAt };
+    // The reply came so late that another request may own the key. No handler ran, but one may have before it.
+    await releaseClaim(this.store, { ...claim, fence: 0 });
+    return OPEN; // each that followed goes by a deadline of its own from here on
   }
 
   /** What a request makes of what was found out, by its own fingerprint and policy; undefined if it has to try itself. */
