@@ -41,10 +41,10 @@ describe('Redis loses or forgets', () => {
     const first = rig.send(owner, key, { route: 'reject', hold: true });
     await hint.reached;
     await withRedis(rig.redis.port, (redis) => redis.save());
+    expect(await withRedis(rig.redis.port, (redis) => redis.keys(REDIS_RECORDS))).toHaveLength(1);
     owner.finish(key);
     const { nonce } = await first;
     await rig.restart(rig.redis);
-    expect(await withRedis(rig.redis.port, (redis) => redis.keys(REDIS_RECORDS))).toHaveLength(1);
     for (const one of rig.instances) {
       expect((await rig.sendUntilAnswered(one, key, { route: 'reject' })).nonce).toBe(nonce);
     }
