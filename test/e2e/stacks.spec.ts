@@ -15,7 +15,7 @@ import {
   IdempotencyService,
   type IdempotencyModuleOptions,
 } from '../../lib';
-import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
+import { findPsql, startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
 import { sql } from '../support/database';
 import { eventually } from '../support/eventually';
 import { IS_RECORD } from '../support/stored';
@@ -118,9 +118,9 @@ describe('an application whose TypeORM is set up in its own way', () => {
     const [, command = ''] = /Run `([^`]+)`/.exec(advice) ?? [];
     expect(command).toContain('psql');
     const here = command.replace('node_modules/nestjs-idempotency/', `${ROOT}/`);
-    await run('bash', ['-c', `set -o pipefail; ${here.replace('psql', 'psql -v ON_ERROR_STOP=1 -q')}`], {
-      env: { ...process.env, DATABASE_URL: url },
-    });
+    const psql = await findPsql();
+    const script = here.replace('psql', `${psql.command} -v ON_ERROR_STOP=1 -q`);
+    await run('bash', ['-c', `set -o pipefail; ${script}`], { env: { ...psql.env, DATABASE_URL: url } });
   };
   const tables = async (): Promise<unknown[]> =>
     (
