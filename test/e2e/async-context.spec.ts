@@ -32,6 +32,7 @@ describe('background work', () => {
   let postgres: RunningPostgres;
   let app: TestApp;
   const statements: { text: string; context: object | undefined }[] = [];
+  const query = Reflect.get(Client.prototype, 'query') as () => unknown;
   beforeAll(async () => {
     postgres = await startPostgres();
     app = await startApp({
@@ -44,16 +45,15 @@ describe('background work', () => {
           requests.run(store, next);
         }),
     });
-    const query: unknown = Reflect.get(Client.prototype, 'query');
-    jest.spyOn(Client.prototype, 'query').mockImplementation(function (this: Client, ...args: unknown[]) {
+    // By hand, as a spy of Jest keeps the arguments, and with a callback what it belongs to.
+    Client.prototype.query = function (this: Client, ...args: unknown[]): unknown {
       const [config] = args as [{ text?: string }];
       statements.push({ text: config.text ?? '', context: requests.getStore() });
-      const result: unknown = Reflect.apply(query as () => unknown, this, args);
-      return result as undefined;
-    });
+      return Reflect.apply(query, this, args);
+    } as Client['query'];
   });
   afterAll(async () => {
-    jest.restoreAllMocks();
+    Client.prototype.query = query as Client['query'];
     await app.close();
     await postgres.stop();
   });

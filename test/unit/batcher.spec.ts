@@ -30,17 +30,18 @@ function byHand(
 ) {
   const flushes: Flush[] = [];
   const batcher = new Batcher<Item, string>({
-    send: (items, deadline, { onStart, onSend }) =>
-      new Promise((resolve, reject) => {
-        if (expires) setTimeout(() => reject(new Error('late')), deadline - performance.now());
-        const answer = (error?: Error): void => {
-          onSend();
-          if (error) reject(error);
-          else if (items.some(({ poisoned }) => poisoned)) reject(new Refusal('poisoned'));
-          else resolve(items.map(({ key }) => `${key} done`));
-        };
-        flushes.push({ items, onStart, onSend, answer });
-      }),
+    send: (items, { deadline, onStart, onSend, onResults, onError }) => {
+      const late = (): void => onError(new Error('late'));
+      const timer = expires ? setTimeout(late, deadline - performance.now()) : undefined;
+      const answer = (error?: Error): void => {
+        clearTimeout(timer);
+        onSend();
+        if (error) onError(error);
+        else if (items.some(({ poisoned }) => poisoned)) onError(new Refusal('poisoned'));
+        else onResults(items.map(({ key }) => `${key} done`));
+      };
+      flushes.push({ items, onStart, onSend, answer });
+    },
     keyOf: ({ key }) => key,
     bytesOf: ({ bytes }) => bytes,
     isRefusal: (error) => error instanceof Refusal,
@@ -50,7 +51,8 @@ function byHand(
     afterTurn,
     queue: max === undefined ? undefined : { max, full: () => new Error('full') },
   });
-  const add = (key: string, more: Partial<Item> = {}) => batcher.add({ key, bytes: 1, ...more });
+  const add = (key: string, more: Partial<Item> = {}) =>
+    new Promise<string>((resolve, reject) => batcher.add({ key, bytes: 1, ...more }, resolve, reject));
   const sent = (): string[] => flushes.map(({ items }) => items.map(({ key }) => key).join(' '));
   /** Answers whatever is sent until all of these are settled. */
   const settled = async <T>(work: readonly Promise<T>[]): Promise<PromiseSettledResult<T>[]> => {

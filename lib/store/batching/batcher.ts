@@ -1,18 +1,12 @@
 import { performance } from 'node:perf_hooks';
 import { inBackground } from '../../core/background';
+import { Deadlines, type Deadline } from '../../core/deadlines';
 import { isLate } from './late';
 import { QueueEstimate } from './queue-estimate';
 
 export interface BatcherOptions<Item, Result> {
-  /**
-   * Sends one batch and answers with one result per item, in their order.
-   * @param deadline monotonic time (ms) by which the batch must have begun, if `progress` is told of that
-   */
-  readonly send: (
-    items: readonly Item[],
-    deadline: number,
-    progress: BatchProgress,
-  ) => Promise<readonly Result[]>;
+  /** Sends one batch, and tells what becomes of it. */
+  readonly send: (items: readonly Item[], batch: BatchProgress<Result>) => void;
   /** Two items of one key never share a batch; without it, they may. */
   readonly keyOf?: (item: Item) => string;
   readonly bytesOf: (item: Item) => number;
@@ -36,12 +30,17 @@ export interface BatcherOptions<Item, Result> {
   readonly afterTurn?: boolean;
 }
 
-/** To be told of what becomes of a batch. */
-export interface BatchProgress {
+/** To be told of what becomes of a batch. One of the last two is called, once. */
+export interface BatchProgress<Result> {
+  /** Monotonic time (ms) by which the batch must have begun, if `onStart` is called. */
+  readonly deadline: number;
   /** What it waited for is there: from now on its items have `timeout` ms. */
   readonly onStart: () => void;
   /** It may take effect. */
   readonly onSend: () => void;
+  /** One result per item, in their order. */
+  readonly onResults: (results: readonly Result[]) => void;
+  readonly onError: (error: unknown) => void;
 }
 
 export interface BatchBounds {
@@ -56,10 +55,10 @@ export interface BatchBounds {
 /** Milliseconds by which a batch ends before its items do, so that none of them is given up while it is sent. */
 const MARGIN = 5;
 
-interface Entry<Item, Result> {
+interface Entry<Item, Result> extends Deadline {
   readonly item: Item;
   readonly addedAt: number;
-  deadline: number;
+  dueAt: number;
   readonly resolve: (result: Result) => void;
   readonly reject: (error: unknown) => void;
   /** Its batch has begun. */
@@ -76,11 +75,8 @@ interface Entry<Item, Result> {
  */
 export class Batcher<Item, Result> {
   private queue: Entry<Item, Result>[] = [];
-  /** All that are not settled, the oldest first, so that one timer serves them all. */
-  private readonly waiting = new Set<Entry<Item, Result>>();
-  private timer: NodeJS.Timeout | undefined;
-  /** Monotonic time (ms). */
-  private timerDueAt = Infinity;
+  /** All that are not settled. */
+  private readonly waiting = new Deadlines<Entry<Item, Result>>();
   private inFlight = 0;
   private flushing = false;
   /** Whether the last batch had more than one item. */
@@ -89,115 +85,92 @@ export class Batcher<Item, Result> {
 
   constructor(private readonly options: BatcherOptions<Item, Result>) {}
 
-  /** @returns the result of this item; rejects by its deadline, whatever becomes of its batch */
-  add(item: Item): Promise<Result> {
-    return new Promise((resolve, reject) => {
-      const { timeout, queue } = this.options;
-      const addedAt = performance.now();
-      const deadline = addedAt + timeout;
-      const ahead = this.queue.length;
-      if (queue && (ahead >= queue.max || this.startOf(ahead, addedAt) > deadline)) {
-        reject(ahead >= queue.max ? queue.full(addedAt) : this.options.expired(false, addedAt));
-        return;
-      }
-      const entry: Entry<Item, Result> = {
-        item,
-        addedAt,
-        deadline,
-        resolve,
-        reject,
-        started: false,
-        sent: false,
-        extended: false,
-        settled: false,
-      };
-      this.waiting.add(entry);
-      this.queue.push(entry);
-      inBackground(() => {
-        if (!this.timer) this.expireAt(deadline, addedAt);
-        this.flushSoon();
-      });
-    });
+  /**
+   * By callbacks, of which one is called, once: a promise of its own is the caller's, who has something to make of it.
+   * @param resolve told the result of this item
+   * @param reject told by the item's deadline, whatever becomes of its batch
+   */
+  add(item: Item, resolve: (result: Result) => void, reject: (error: unknown) => void): void {
+    const { timeout, queue, expired } = this.options;
+    const addedAt = performance.now();
+    const dueAt = addedAt + timeout;
+    const ahead = this.queue.length;
+    if (queue && (ahead >= queue.max || this.startOf(ahead, addedAt) > dueAt))
+      return reject(ahead >= queue.max ? queue.full(addedAt) : expired(false, addedAt));
+    const entry: Entry<Item, Result> = {
+      item,
+      addedAt,
+      dueAt,
+      resolve,
+      reject,
+      started: false,
+      sent: false,
+      extended: false,
+      settled: false,
+      expire: (late) => this.expire(entry, late),
+    };
+    this.waiting.add(entry);
+    this.queue.push(entry);
+    inBackground(this.flushSoon);
   }
 
-  private expireAt(deadline: number, now: number): void {
-    this.timerDueAt = deadline;
-    this.timer = setTimeout(() => {
-      const late = performance.now() - deadline;
-      // A process that was busy reads first what was answered meanwhile.
-      setImmediate(() => this.expire(late));
-    }, deadline - now);
-  }
-
-  /** @param late milliseconds by which the process was too busy to look */
-  private expire(late: number): void {
-    this.timer = undefined;
-    // A timer counts from the turn of the event loop that set it, and may come a little early.
-    const now = performance.now() + 1;
-    for (const entry of this.waiting) {
-      if (entry.deadline > now) {
-        this.expireAt(entry.deadline, now);
-        return;
-      }
-      if (!entry.extended && this.wasBusy(entry, late)) {
-        entry.extended = true;
-        this.postpone(entry, now + this.options.timeout + MARGIN);
-      } else this.fail(entry, this.options.expired(entry.sent, entry.addedAt));
-    }
-  }
-
-  /** One that has begun has a limit in what sends it, which knows best and has to come first. */
-  private wasBusy({ started }: Entry<Item, Result>, late: number): boolean {
-    return started ? late > 0 : isLate(late, this.options.timeout);
+  private expire(entry: Entry<Item, Result>, late: number): void {
+    const { timeout, expired } = this.options;
+    // One that has begun has a limit in what sends it, which knows best and has to come first.
+    const wasBusy = entry.started ? late > 0 : isLate(late, timeout);
+    if (wasBusy && !entry.extended) {
+      entry.extended = true;
+      entry.dueAt = performance.now() + timeout + MARGIN;
+    } else this.fail(entry, expired(entry.sent, entry.addedAt));
   }
 
   private fulfil(entry: Entry<Item, Result>, result: Result): void {
-    this.settle(entry);
-    entry.resolve(result);
+    if (!this.settle(entry)) return;
+    try {
+      entry.resolve(result);
+    } catch (error) {
+      entry.reject(error); // or the others of its batch would wait for ever
+    }
   }
 
   private fail(entry: Entry<Item, Result>, error: unknown): void {
-    this.settle(entry);
-    entry.reject(error);
+    if (this.settle(entry)) entry.reject(error);
   }
 
-  private settle(entry: Entry<Item, Result>): void {
-    entry.settled = true;
+  /** False if it was settled before. */
+  private settle(entry: Entry<Item, Result>): boolean {
+    if (entry.settled) return false;
     this.waiting.delete(entry);
-    if (this.waiting.size > 0) return;
-    clearTimeout(this.timer);
-    this.timer = undefined;
-    this.timerDueAt = Infinity;
+    return (entry.settled = true);
   }
 
   /**
    * Where items meet, once everything else that has arrived by now has been looked at, as it may bring more of them.
    * For Postgres that alone makes a process a third faster at 64 in flight; an item that is alone is not held up for it.
    */
-  private flushSoon(): void {
+  private readonly flushSoon = (): void => {
     const { bounds, afterTurn } = this.options;
     if (this.flushing || this.queue.length === 0 || this.inFlight >= bounds.inFlight) return;
     if (!afterTurn && !this.meeting && this.inFlight === 0) return this.flush();
     this.flushing = true;
-    setImmediate(() => {
-      this.flushing = false;
-      this.flush();
-    });
-  }
+    setImmediate(this.flush);
+  };
 
-  private flush(): void {
+  private readonly flush = (): void => {
+    this.flushing = true; // a batch that ends at once must not begin the next one within this
     while (this.inFlight < this.options.bounds.inFlight) {
       const batch = this.take();
-      if (batch.length === 0) return;
+      if (batch.length === 0) break;
       this.meeting = batch.length > 1;
       this.inFlight++;
-      void this.send(batch).finally(() => {
+      this.send(batch, () => {
         this.inFlight--;
         this.giveUpLate();
         this.flushSoon();
       });
     }
-  }
+    this.flushing = false;
+  };
 
   private startOf(ahead: number, now: number): number {
     const { items, inFlight } = this.options.bounds;
@@ -209,9 +182,9 @@ export class Batcher<Item, Result> {
     const { queue, expired } = this.options;
     if (!queue || this.queue.length === 0) return;
     const now = performance.now();
-    if (now >= this.timerDueAt) return; // the timer knows whether the process was busy
+    if (this.waiting.isOverdue(now)) return; // the next look shows whether the process was busy
     this.queue.forEach((entry, ahead) => {
-      if (!entry.settled && this.startOf(ahead, now) > entry.deadline)
+      if (!entry.settled && this.startOf(ahead, now) > entry.dueAt)
         this.fail(entry, expired(false, entry.addedAt));
     });
     this.queue = this.queue.filter((entry) => !entry.settled);
@@ -244,56 +217,60 @@ export class Batcher<Item, Result> {
     return batch;
   }
 
-  /** The oldest deadline stays the first of all that wait: this one is later than any of theirs. */
-  private postpone(entry: Entry<Item, Result>, deadline: number): void {
-    if (entry.settled) return;
-    entry.deadline = deadline;
-    this.waiting.delete(entry);
-    this.waiting.add(entry);
-  }
-
   /**
-   * Never rejects. A batch that has not begun is given up before the first deadline in it: what is told to have failed
-   * must not take effect later, where no one gives it back. The others are queued again.
+   * A batch that has not begun is given up before the first deadline in it: what is told to have failed must not take
+   * effect later, where no one gives it back. The others are queued again.
    */
-  private async send(batch: readonly Entry<Item, Result>[]): Promise<void> {
-    const waiting = batch.filter((entry) => !entry.settled);
-    if (waiting.length === 0) return;
-    const before = new Set(waiting.filter((entry) => entry.sent));
-    const progress: { startedAt?: number; sent: boolean } = { sent: false };
+  private send(batch: readonly Entry<Item, Result>[], onEnd: () => void): void {
+    const entries = batch.filter((entry) => !entry.settled);
+    if (entries.length === 0) return onEnd();
+    const before = new Set(entries.filter((entry) => entry.sent));
+    const deadline = Math.min(...entries.map((entry) => entry.dueAt)) - MARGIN;
+    let startedAt: number | undefined;
+    let sent = false;
     const onStart = (): void => {
-      progress.startedAt = performance.now();
-      for (const entry of waiting) {
+      startedAt = performance.now();
+      for (const entry of entries) {
         entry.started = true;
-        this.postpone(entry, progress.startedAt + this.options.timeout + MARGIN);
+        entry.dueAt = startedAt + this.options.timeout + MARGIN;
       }
     };
     const onSend = (): void => {
-      progress.sent = true;
-      for (const entry of waiting) entry.sent = true;
+      sent = true;
+      for (const entry of entries) entry.sent = true;
     };
-    const deadline = Math.min(...waiting.map((entry) => entry.deadline)) - MARGIN;
-    try {
-      const items = waiting.map((entry) => entry.item);
-      const results = await this.options.send(items, deadline, { onStart, onSend });
-      if (progress.startedAt !== undefined && !waiting.some(({ extended }) => extended))
-        this.estimate.took(performance.now() - progress.startedAt);
-      waiting.forEach((entry, index) => this.fulfil(entry, results[index] as Result));
-    } catch (error) {
-      if (progress.sent && waiting.length > 1 && this.options.isRefusal(error)) {
-        for (const entry of waiting) entry.sent = before.has(entry);
-        await Promise.all(waiting.map((entry) => this.send([entry])));
-      } else if (progress.startedAt === undefined && performance.now() >= deadline - MARGIN) {
-        this.retry(waiting, deadline, error);
-      } else {
-        for (const entry of waiting) this.fail(entry, error);
+    const onResults = (results: readonly Result[]): void => {
+      if (startedAt !== undefined && !entries.some(({ extended }) => extended))
+        this.estimate.took(performance.now() - startedAt);
+      entries.forEach((entry, index) => this.fulfil(entry, results[index] as Result));
+      onEnd();
+    };
+    const onError = (error: unknown): void => {
+      if (sent && entries.length > 1 && this.options.isRefusal(error)) {
+        for (const entry of entries) entry.sent = before.has(entry);
+        return this.sendEach(entries, onEnd);
       }
+      if (startedAt === undefined && performance.now() >= deadline - MARGIN)
+        this.retry(entries, deadline, error);
+      else for (const entry of entries) this.fail(entry, error);
+      onEnd();
+    };
+    try {
+      const items = entries.map((entry) => entry.item);
+      this.options.send(items, { deadline, onStart, onSend, onResults, onError });
+    } catch (error) {
+      onError(error);
     }
+  }
+
+  private sendEach(entries: readonly Entry<Item, Result>[], onEnd: () => void): void {
+    let left = entries.length;
+    for (const entry of entries) this.send([entry], () => --left === 0 && onEnd());
   }
 
   /** What had more time than the batch gets the rest of it. */
   private retry(batch: readonly Entry<Item, Result>[], deadline: number, error: unknown): void {
-    const left = batch.filter((entry) => !entry.settled && entry.deadline - 2 * MARGIN > deadline);
+    const left = batch.filter((entry) => !entry.settled && entry.dueAt - 2 * MARGIN > deadline);
     for (const entry of batch) if (!left.includes(entry)) this.fail(entry, error);
     this.queue.unshift(...left);
   }

@@ -10,7 +10,8 @@ import {
 import { noEncryption, type OutcomeCipher } from '../../outcome/outcome-cipher';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../../core/store';
 import type { BatchBounds } from '../batching/batcher';
-import { Batches, type Bytea, type ClaimItem, type ClaimRow } from './batches';
+import type { Bytea, ClaimRow } from './batch-statements';
+import { Batches } from './batches';
 import type { PostgresConnection, Run } from './connection/postgres.connection';
 import { claimOf, outcomeValues, recordOf, type RecordRow } from './row';
 import * as statements from './schema/statements';
@@ -56,14 +57,31 @@ export class PostgresStore implements IdempotencyStore {
     this.batches = new Batches(connection, table, retention, batches, maxQueuedClaims);
   }
 
-  async claim(request: ClaimRequest): Promise<ClaimResult> {
-    if (this.identity && !this.identity.tag) await this.identity.confirmForRequest();
-    const standing = await this.claimBatched(request);
-    const claim = standing && claimIn(request, standing);
-    if (claim) return { claimed: true, claim };
+  claim(request: ClaimRequest): Promise<ClaimResult> {
+    const { identity } = this;
+    if (identity && !identity.tag) return identity.confirmForRequest().then(() => this.claim(request));
+    return new Promise((resolve, reject) => {
+      const { id, token, fingerprint, lease, durability } = request;
+      const item = {
+        id: bytes(id.hash),
+        token,
+        fingerprint: bytes(fingerprint),
+        lease,
+        scope: printable(id.scope),
+        key: printable(id.key),
+      };
+      const decided = (standing: ClaimRow | undefined): void => {
+        const claim = standing && claimIn(request, standing);
+        resolve(claim ? { claimed: true, claim } : this.claimStanding(request, standing));
+      };
+      this.batches.claim(item, durability, decided, reject);
+    });
+  }
+
+  private async claimStanding(request: ClaimRequest, standing: ClaimRow | undefined): Promise<ClaimResult> {
     const progress = { mayHold: false };
     try {
-      return await this.claimStanding(this.connection.operation('claim'), request, standing, progress);
+      return await this.answerOrRetake(this.connection.operation('claim'), request, standing, progress);
     } catch (error) {
       if (!(error instanceof StoreUnavailableError) || error.sent || !progress.mayHold) throw error;
       if (error instanceof OverloadedError)
@@ -74,7 +92,7 @@ export class PostgresStore implements IdempotencyStore {
   }
 
   /** Answers with the record that stands, or takes it over, unless it changes meanwhile. */
-  private async claimStanding(
+  private async answerOrRetake(
     run: Run,
     request: ClaimRequest,
     first: ClaimRow | undefined,
@@ -101,22 +119,21 @@ export class PostgresStore implements IdempotencyStore {
     }
   }
 
-  async complete(claim: Claim, outcome: Outcome): Promise<CompleteResult> {
-    const { token, fence } = claim;
-    const id = bytes(claim.id.hash);
-    const [status, tombstone, headers, body] = outcomeValues(this.cipher.encrypt(claim, outcome));
-    if (await this.batches.recorded({ id, token, fence, status, tombstone, headers, body }))
-      return { recorded: true };
-    const values = [id, token, fence, this.retention, status, tombstone, headers, body];
-    return this.completeStanding(this.connection.operation('complete'), claim, values);
+  complete(claim: Claim, outcome: Outcome): Promise<CompleteResult> {
+    return new Promise((resolve, reject) => {
+      const { token, fence } = claim;
+      const id = bytes(claim.id.hash);
+      const [status, tombstone, headers, body] = outcomeValues(this.cipher.encrypt(claim, outcome));
+      const values = [id, token, fence, this.retention, status, tombstone, headers, body];
+      const decided = (recorded: boolean): void =>
+        resolve(recorded ? { recorded } : this.completeStanding(claim, values));
+      this.batches.complete({ id, token, fence, status, tombstone, headers, body }, decided, reject);
+    });
   }
 
   /** What stands is not the unfinished claim, or somebody else has locked it. */
-  private async completeStanding(
-    run: Run,
-    claim: Claim,
-    values: readonly unknown[],
-  ): Promise<CompleteResult> {
+  private async completeStanding(claim: Claim, values: readonly unknown[]): Promise<CompleteResult> {
+    const run = this.connection.operation('complete');
     const id = values[0];
     for (let round = 1; ; round++) {
       const [row] = await run<RecordRow>(statements.read(this.table), [id]);
@@ -134,13 +151,22 @@ export class PostgresStore implements IdempotencyStore {
     }
   }
 
-  async release(claim: Claim): Promise<boolean> {
-    const { token, fence } = claim;
-    const id = bytes(claim.id.hash);
-    if (fence > 0 && (await this.batches.released({ id, token, fence }))) return true;
-    const run = this.connection.operation('release');
-    if (fence === 0) return (await run(statements.abandon(this.table), [id, token])).length > 0;
-    return (await run(statements.release(this.table, { waits: true }), [id, token, fence])).length > 0;
+  release(claim: Claim): Promise<boolean> {
+    return new Promise((resolve, reject) => {
+      const { token, fence } = claim;
+      const id = bytes(claim.id.hash);
+      if (fence === 0) return resolve(this.changes('release', statements.abandon(this.table), [id, token]));
+      const decided = (released: boolean): void => {
+        const waiting = statements.release(this.table, { waits: true });
+        resolve(released || this.changes('release', waiting, [id, token, fence]));
+      };
+      this.batches.release({ id, token, fence }, decided, reject);
+    });
+  }
+
+  /** Whether the statement has found a row to change. */
+  private async changes(name: string, text: string, values: readonly unknown[]): Promise<boolean> {
+    return (await this.connection.operation(name)(text, values)).length > 0;
   }
 
   async renew(claims: readonly Claim[], lease: number): Promise<ReadonlySet<string>> {
@@ -162,19 +188,6 @@ export class PostgresStore implements IdempotencyStore {
       fence,
     ]);
     return row?.existed ?? false;
-  }
-
-  private claimBatched(request: ClaimRequest): Promise<ClaimRow | undefined> {
-    const { id, token, fingerprint, lease, durability } = request;
-    const item: ClaimItem = {
-      id: bytes(id.hash),
-      token,
-      fingerprint: bytes(fingerprint),
-      lease,
-      scope: printable(id.scope),
-      key: printable(id.key),
-    };
-    return this.batches.claimOrRead(item, durability);
   }
 
   private async claimOrRead(run: Run, request: ClaimRequest): Promise<ClaimRow | undefined> {

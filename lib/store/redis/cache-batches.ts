@@ -25,17 +25,21 @@ export interface Copy {
 /** Keys of one command at most, and bytes of what one writes: Redis serves nobody else meanwhile. */
 const BOUNDS: BatchBounds = { items: 64, bytes: 262_144, inFlight: Infinity };
 
+type Failed = (error: unknown) => void;
+
 /**
  * Reads and writes of the copies in Redis; what meets in one turn of the event loop goes as one command. On a cluster
  * each goes by itself, as the keys of one command have to be on one node.
  */
 export class CacheBatches {
-  private readonly reads: Batcher<string, Buffer | undefined>;
+  private readonly reads: Batcher<string, Buffer | null>;
   private readonly writes: Batcher<Copy, number>;
 
   constructor(private readonly connection: RedisConnection) {
     // Several of one key, as duplicates are, may go together.
-    this.reads = this.batcher('find', (client, keys) => this.find(client, keys), { bytesOf: () => 0 });
+    this.reads = this.batcher('find', (client, keys: readonly string[]) => client.mgetBuffer([...keys]), {
+      bytesOf: () => 0,
+    });
     this.writes = this.batcher('remember', (client, copies) => this.remember(client, copies), {
       keyOf: ({ key }) => key,
       bytesOf: ({ rest }) => rest.length,
@@ -44,29 +48,33 @@ export class CacheBatches {
   }
 
   /** A value of another type reads as none: `write` tells of it. */
-  read(key: string): Promise<Buffer | undefined> {
-    return this.reads.add(key);
+  read(key: string, resolve: (value: Buffer | null) => void, reject: Failed): void {
+    this.reads.add(key, resolve, reject);
   }
 
-  /** @returns done (also if a later state of its claim stands), displaced or refused */
-  async write(copy: Copy): Promise<number> {
-    const verdict = await this.writes.add(copy);
-    if (verdict === VERDICT.late) throw unavailable('remember', 'the command came too late and was dropped');
-    return verdict;
+  /** @param resolve told done (also if a later state of its claim stands), displaced or refused */
+  write(copy: Copy, resolve: (verdict: number) => void, reject: Failed): void {
+    const decided = (verdict: number): void => {
+      if (verdict !== VERDICT.late) resolve(verdict);
+      else reject(unavailable('remember', 'the command came too late and was dropped'));
+    };
+    this.writes.add(copy, decided, reject);
   }
 
   private batcher<Item, Result>(
     operation: string,
-    send: (client: RedisClient, items: readonly Item[]) => Promise<Result[]>,
+    command: (client: RedisClient, items: readonly Item[]) => Promise<Result[]>,
     options: Pick<BatcherOptions<Item, Result>, 'keyOf' | 'bytesOf' | 'afterTurn'>,
   ): Batcher<Item, Result> {
     const { connection } = this;
     return new Batcher<Item, Result>({
-      send: (items, _, { onSend }) =>
-        connection.run(operation, (client) => {
+      send: (items, { onSend, onResults, onError }) => {
+        const send = (client: RedisClient): Promise<Result[]> => {
           onSend();
-          return send(client, items);
-        }),
+          return command(client, items);
+        };
+        connection.send(operation, send, onResults, onError);
+      },
       ...options,
       isRefusal: (error) => error instanceof StoreUnavailableError && error.sent && isAboutOne(error.cause),
       expired: () => unavailable(operation, 'no answer in time'),
@@ -75,33 +83,37 @@ export class CacheBatches {
     });
   }
 
-  private async find(client: RedisClient, keys: readonly string[]): Promise<(Buffer | undefined)[]> {
-    const values = await client.mgetBuffer([...keys]);
-    return values.map((value) => value ?? undefined);
+  /** What came too late by Redis' clock, although its caller still waits, is sent again: the reply has shown the right time. */
+  private remember(client: RedisClient, copies: readonly Copy[]): Promise<number[]> {
+    const { clock } = this.connection;
+    const keys = copies.map(({ key }) => key);
+    const args = copies.flatMap(({ rank, fence, attempt, lease, ttl, rest, notAfter }): Argument[] => [
+      clock.at(notAfter),
+      rank,
+      fence,
+      attempt,
+      lease,
+      ttl,
+      rest,
+    ]);
+    return runScript(client, REMEMBER, keys, args).then((reply) => {
+      const [verdicts, now] = reply as [number[], Buffer];
+      clock.show(Number(now.toString()));
+      const inTime = (copy: Copy, index: number): boolean =>
+        verdicts[index] === VERDICT.late && performance.now() < copy.notAfter;
+      const again = copies.filter(inTime);
+      return again.length === 0 ? verdicts : this.rememberAgain(client, copies, verdicts, again);
+    });
   }
 
-  /** What came too late by Redis' clock, although its caller still waits, is sent again: the reply has shown the right time. */
-  private async remember(client: RedisClient, copies: readonly Copy[]): Promise<number[]> {
-    const { clock } = this.connection;
-    const verdicts = new Map<Copy, number | undefined>();
-    for (let left = copies; left.length > 0;) {
-      const keys = left.map(({ key }) => key);
-      const args = left.flatMap(({ rank, fence, attempt, lease, ttl, rest, notAfter }): Argument[] => [
-        clock.at(notAfter),
-        rank,
-        fence,
-        attempt,
-        lease,
-        ttl,
-        rest,
-      ]);
-      const [replied, now] = (await runScript(client, REMEMBER, keys, args)) as [number[], Buffer];
-      clock.show(Number(now.toString()));
-      left.forEach((copy, index) => verdicts.set(copy, replied[index]));
-      const isLate = (copy: Copy): boolean => verdicts.get(copy) === VERDICT.late;
-      left = left.filter((copy) => isLate(copy) && performance.now() < copy.notAfter);
-    }
-    return copies.map((copy) => verdicts.get(copy) ?? VERDICT.late);
+  private async rememberAgain(
+    client: RedisClient,
+    copies: readonly Copy[],
+    verdicts: readonly number[],
+    again: readonly Copy[],
+  ): Promise<number[]> {
+    const later = await this.remember(client, again);
+    return copies.map((copy, index) => later[again.indexOf(copy)] ?? verdicts[index] ?? VERDICT.late);
   }
 }
 

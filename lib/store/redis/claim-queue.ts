@@ -17,10 +17,10 @@ export class ClaimQueue {
 
   constructor(connection: RedisConnection, max = Infinity) {
     this.batcher = new Batcher<Ask, Reply>({
-      send: async (asks, _, { onStart, onSend }) => {
+      send: (asks, { onStart, onSend, onResults, onError }) => {
         onStart();
         onSend();
-        return Promise.all(asks.map((ask) => ask()));
+        Promise.all(asks.map((ask) => ask())).then(onResults, onError);
       },
       bytesOf: () => 0,
       isRefusal: () => false,
@@ -35,6 +35,6 @@ export class ClaimQueue {
   }
 
   add(ask: Ask): Promise<Reply> {
-    return this.batcher.add(ask);
+    return new Promise((resolve, reject) => this.batcher.add(ask, resolve, reject));
   }
 }

@@ -57,19 +57,17 @@ export async function evaluate(
 }
 
 /** Runs a script by its hash; a server that does not know it yet, as after a restart, gets its source. */
-export async function runScript(
+export function runScript(
   client: RedisClient,
   { sha, source }: Script,
   keys: readonly string[],
   args: readonly Argument[],
 ): Promise<unknown> {
   const commands = client as unknown as ScriptCommands;
-  try {
-    return await commands.evalshaBuffer(sha, keys.length, ...keys, ...args);
-  } catch (error) {
+  return commands.evalshaBuffer(sha, keys.length, ...keys, ...args).catch((error: unknown) => {
     if (!(error instanceof Error && error.message.startsWith('NOSCRIPT'))) throw error;
     return commands.evalBuffer(source, keys.length, ...keys, ...args);
-  }
+  });
 }
 
 function toReply(reply: unknown): Reply {

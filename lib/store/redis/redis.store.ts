@@ -7,7 +7,7 @@ import { noEncryption, OutcomeCipherError, type OutcomeCipher } from '../../outc
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../../core/store';
 import { decode, encodeRest, ForeignValueError, RANK, toRecord, type StoredValue } from './codec';
 import { ClaimQueue } from './claim-queue';
-import { CacheBatches } from './cache-batches';
+import { CacheBatches, type Copy } from './cache-batches';
 import { evaluate, type Argument, type Reply } from './evaluate';
 import type { KeySpace } from './key-space';
 import type { RedisConnection } from './connection/redis.connection';
@@ -115,14 +115,22 @@ export class RedisStore implements IdempotencyStore {
   }
 
   /** A foreign value reads as absent; on that answer alone no handler runs, in either role. */
-  async find(id: RecordId): Promise<IdempotencyRecord | undefined> {
-    if (this.space.prefix === undefined) await this.confirmSpace();
-    const value = await this.batches.read(this.keyOf(id));
-    const stored = value && this.decoded(id, value);
-    // Only a lease must be exact, so that a replay stays one read.
-    if (stored?.kind !== 'in_progress') return stored && toRecord(stored, this.connection.clock.now());
-    const { value: current, now } = await this.ask('find', INSPECT, id, []);
-    const record = current && this.decoded(id, current);
+  find(id: RecordId): Promise<IdempotencyRecord | undefined> {
+    if (this.space.prefix === undefined) return this.confirmSpace().then(() => this.find(id));
+    return new Promise((resolve, reject) => {
+      const read = (value: Buffer | null): void => {
+        const stored = value ? this.decoded(id, value) : undefined;
+        if (stored?.kind === 'in_progress') resolve(this.inspect(id));
+        else resolve(stored && toRecord(stored, this.connection.clock.now()));
+      };
+      this.batches.read(this.keyOf(id), read, reject);
+    });
+  }
+
+  /** Only a lease must be exact, so that a replay stays one read. */
+  private async inspect(id: RecordId): Promise<IdempotencyRecord | undefined> {
+    const { value, now } = await this.ask('find', INSPECT, id, []);
+    const record = value && this.decoded(id, value);
     return record && toRecord(record, now);
   }
 
@@ -137,11 +145,21 @@ export class RedisStore implements IdempotencyStore {
    * @param notAfter monotonic time (ms) from which on it must not be written any more
    * @throws StoreUnavailableError
    */
-  async remember(entry: CacheEntry, notAfter = Infinity): Promise<boolean> {
+  remember(entry: CacheEntry, notAfter = Infinity): Promise<boolean> {
+    return new Promise((resolve, reject) => this.write(entry, notAfter, resolve, reject));
+  }
+
+  /** As `remember`; one of the two callbacks is called, once. */
+  write(
+    entry: CacheEntry,
+    notAfter: number,
+    resolve: (stands: boolean) => void,
+    reject: (error: unknown) => void,
+  ): void {
     const { id, fence, attempt } = entry.claim;
     const { rank, lease, ttl, rest } = written(entry, this.cipher);
     this.space.announce?.();
-    const verdict = await this.batches.write({
+    const copy: Copy = {
       key: this.keyOf(id),
       rank,
       fence,
@@ -151,9 +169,12 @@ export class RedisStore implements IdempotencyStore {
       rest,
       // Nobody waits for it any longer than that.
       notAfter: Math.min(notAfter, performance.now() + this.connection.timeout),
-    });
-    if (verdict === VERDICT.displaced) this.report(new ForeignValueError());
-    return verdict !== VERDICT.refused;
+    };
+    const decided = (verdict: number): void => {
+      if (verdict === VERDICT.displaced) this.report(new ForeignValueError());
+      resolve(verdict !== VERDICT.refused);
+    };
+    this.batches.write(copy, decided, reject);
   }
 
   private ask(

@@ -151,7 +151,8 @@ describe('batches of claims, completions and releases', () => {
     const answers = ['first', 'small', 'large'].map((key) => {
       const { id, token, lease } = claimRequest(key);
       const hash = `\\x${id.hash}` as const;
-      return batches.claimOrRead({ id: hash, token, fingerprint: hash, lease, scope: '', key }, 'durable');
+      const item = { id: hash, token, fingerprint: hash, lease, scope: '', key };
+      return new Promise((resolve, reject) => batches.claim(item, 'durable', resolve, reject));
     });
     const [, ofSmall, ofLarge] = await Promise.all(answers);
     expect(ofSmall).toMatchObject({ claimed: null, state: 'completed' });

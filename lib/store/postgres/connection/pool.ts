@@ -1,4 +1,4 @@
-import type { Client, Pool, PoolClient, PoolConfig } from 'pg';
+import type { Client, Pool, PoolConfig } from 'pg';
 import { performance } from 'node:perf_hooks';
 import type { DataSource } from 'typeorm';
 import { IdempotencySetupError } from '../../../core/errors';
@@ -38,24 +38,36 @@ function getTypeParser(oid: number): (text: string) => unknown {
   }
 }
 
+/** Told of each client of the pool. */
+export interface ClientObserver {
+  /** Its socket may be open from now on. */
+  opened(client: Client): void;
+  failed(client: Client, error: Error): void;
+  ended(client: Client): void;
+}
+
 /**
  * A pool of our own, with the settings of the DataSource's.
- * @param clients where each is kept whose socket may be open
  * @throws IdempotencySetupError if the DataSource is not connected yet
  */
-export function ownPool(dataSource: DataSource, max: number, timeout: number, clients: Set<Client>): Pool {
+export function ownPool(
+  dataSource: DataSource,
+  max: number,
+  timeout: number,
+  observer: ClientObserver,
+): Pool {
   const original = applicationPool(dataSource);
   const { options } = original;
   const TrackedClient = class extends original.Client {
     constructor(config?: PoolConfig) {
       super(config);
-      clients.add(this);
-      this.on('error', () => undefined); // the statement under way, or the pool, is told as well
+      observer.opened(this);
+      this.on('error', (error) => observer.failed(this, error)); // the statement under way, or the pool, is told as well
       const stop = limitConnecting(this, timeout);
       this.once('connect', stop);
       this.once('end', () => {
         stop();
-        clients.delete(this);
+        observer.ended(this);
       });
     }
   };
@@ -93,12 +105,6 @@ function limitConnecting(client: Client, timeout: number): () => void {
   };
 }
 
-/** Never back to the pool as healthy: the reply to our statement may still come over this socket. */
-export function destroy(client: PoolClient, error: unknown): void {
-  client.release(error instanceof Error ? error : true);
-  destroySocket(client);
-}
-
-export function destroySocket(client: Client | PoolClient): void {
+export function destroySocket(client: Client): void {
   (client as { connection?: { stream?: { destroy(): void } } }).connection?.stream?.destroy();
 }

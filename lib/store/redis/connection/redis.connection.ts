@@ -7,11 +7,12 @@ import {
   handleWhen,
   type CircuitBreakerPolicy,
 } from 'cockatiel';
-import { performance } from 'node:perf_hooks';
+import { setTimeout as delay } from 'node:timers/promises';
 import { inBackground } from '../../../core/background';
+import { Deadlines, type Deadline } from '../../../core/deadlines';
 import { StoreUnavailableError } from '../../../core/errors';
 import { News } from '../../../observability/news';
-import { isLate } from '../../batching/late';
+import { Answer } from './answer';
 import { Backoff } from './backoff';
 import { DISCONNECT_TIMEOUT, failFastDuplicate, isCluster, type RedisClient } from './fail-fast.client';
 import { refusalOf } from './refusals';
@@ -49,6 +50,7 @@ export class RedisConnection {
   private readonly probePause = new Backoff();
   private readonly connectPause = new Backoff();
   private readonly refusals = new News();
+  private readonly deadlines = new Deadlines<Deadline>();
   /** Timers and connections of ours belong to no request, although one may show that they are needed. */
   private readonly inBackground = AsyncResource.bind((work: () => void): void => work());
   private probeTimer: NodeJS.Timeout | undefined;
@@ -107,26 +109,40 @@ export class RedisConnection {
    * Runs one operation, which settles within the time-out, whatever state Redis is in.
    * @throws StoreUnavailableError, at once while Redis is bypassed; whether the operation took effect is unknown
    */
-  async run<T>(operation: string, command: (client: RedisClient) => Promise<T>): Promise<T> {
-    if (!this.available)
-      throw new StoreUnavailableError('redis', operation, 'it is bypassed until it answers a probe', false);
+  run<T>(operation: string, command: (client: RedisClient) => Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => this.send(operation, command, resolve, reject));
+  }
+
+  /** As `run`; one of the two callbacks is called, once. */
+  send<T>(
+    operation: string,
+    command: (client: RedisClient) => Promise<T>,
+    resolve: (answer: T) => void,
+    reject: (error: StoreUnavailableError) => void,
+  ): void {
+    if (!this.available) {
+      const reason = 'it is bypassed until it answers a probe';
+      return reject(new StoreUnavailableError('redis', operation, reason, false));
+    }
     this.writes?.gather(this.underWay > 0);
     this.underWay += 1;
-    try {
-      const answer = await inTime(command(this.client), this.timeout);
-      // To tell of each success costs more than to decode a record, and it is news only after a failure.
-      if (this.failing) await this.tell();
-      return answer;
-    } catch (error) {
-      if (isFailureOfRedis(error)) {
-        await this.tell(error);
-        this.inBackground(() => this.suspect());
-      }
-      this.reportRefusal(operation, error);
-      throw new StoreUnavailableError('redis', operation, withoutArguments(error));
-    } finally {
+    const answered = (answer: T): void => {
       this.underWay -= 1;
-    }
+      // To tell of each success costs more than to decode a record, and it is news only after a failure.
+      if (this.failing) void this.tell().then(() => resolve(answer));
+      else resolve(answer);
+    };
+    const failed = (error: unknown): void => {
+      this.underWay -= 1;
+      this.reportRefusal(operation, error);
+      const unavailable = new StoreUnavailableError('redis', operation, withoutArguments(error));
+      if (!isFailureOfRedis(error)) return reject(unavailable);
+      void this.tell(error).then(() => {
+        this.inBackground(() => this.suspect());
+        reject(unavailable);
+      });
+    };
+    this.inTime(command, answered, failed);
   }
 
   /** Tells the breaker what became of a command, unless it has opened meanwhile: then only a probe counts. */
@@ -252,41 +268,32 @@ export class RedisConnection {
 
   /** TIME is as cheap as PING, and shows the clock that deadlines go by. */
   private async askTime(): Promise<void> {
-    const [seconds, microseconds] = await inTime(this.client.time(), this.timeout);
+    const [seconds, microseconds] = await new Promise<(string | number)[]>((resolve, reject) =>
+      this.inTime((client) => client.time(), resolve, reject),
+    );
     this.clock.show(Number(seconds) * 1000 + Math.floor(Number(microseconds) / 1000));
   }
-}
 
-/**
- * The promise's outcome, or an error after `timeout` ms: some ways through ioredis take longer than its own time-out. A
- * process that was busy for that long finds its timer due before it has read what Redis has answered meanwhile, so what
- * has arrived is read first; and a command may not even have been written, so it gets as long again, once.
- */
-function inTime<T>(promise: Promise<T>, timeout: number): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const giveUp = (): void => reject(new Error(`no answer within ${timeout} ms`));
-    const startedAt = performance.now();
-    let timer = setTimeout(() => {
-      if (isLate(performance.now() - startedAt - timeout, timeout))
-        timer = setTimeout(() => setImmediate(giveUp), timeout);
-      else setImmediate(giveUp);
-    }, timeout);
-    promise.then(
-      (value) => {
-        clearTimeout(timer);
-        resolve(value);
-      },
-      (error: unknown) => {
-        clearTimeout(timer);
-        reject(error instanceof Error ? error : new Error(String(error)));
-      },
-    );
-  });
+  private inTime<T>(
+    command: (client: RedisClient) => Promise<T>,
+    onValue: (value: T) => void,
+    onError: (error: unknown) => void,
+  ): void {
+    const answer = new Answer<T>(this.deadlines, this.timeout, onValue, onError);
+    try {
+      answer.await(command(this.client));
+    } catch (error) {
+      onError(error);
+    }
+  }
 }
 
 /** Resolves when the promise does, or after `timeout` ms. The timer holds the process, which has yet to go on. */
 async function settled(promise: Promise<unknown>, timeout: number): Promise<void> {
-  await inTime(promise, timeout).catch(() => undefined);
+  const timer = new AbortController();
+  const pause = delay(timeout, undefined, { signal: timer.signal });
+  await Promise.race([promise, pause]).catch(() => undefined);
+  timer.abort();
 }
 
 /** False for an error reply that is about one command only. */
