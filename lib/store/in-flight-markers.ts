@@ -1,12 +1,13 @@
 import { performance } from 'node:perf_hooks';
-import { inBackground } from '../core/background';
+import { Deadlines, type Deadline } from '../core/deadlines';
 
 /** Milliseconds. Most handlers have finished by then, and a duplicate that comes before asks Postgres instead. */
 const HINT_AFTER = 50;
 
 /** Puts off what tells the other processes that a request is in flight, until it has been for a while. */
 export class InFlightMarkers {
-  private readonly timers = new Map<string, NodeJS.Timeout>();
+  private readonly due = new Deadlines<Deadline>();
+  private readonly byToken = new Map<string, Deadline>();
 
   /**
    * @param token of the claim
@@ -15,23 +16,25 @@ export class InFlightMarkers {
    */
   schedule(token: string, lease: number, write: (remaining: number) => void): void {
     this.drop(token);
-    const leaseUntil = performance.now() + lease;
-    const due = (): void => {
-      this.timers.delete(token);
-      const remaining = leaseUntil - performance.now();
+    const now = performance.now();
+    const expire = (): void => {
+      this.byToken.delete(token);
+      const remaining = now + lease - performance.now();
       if (remaining >= 1) write(remaining);
     };
-    const timer = inBackground(() => setTimeout(due, HINT_AFTER));
-    timer.unref();
-    this.timers.set(token, timer);
+    const marker = { dueAt: now + HINT_AFTER, expire };
+    this.byToken.set(token, marker);
+    this.due.add(marker);
   }
 
   drop(token: string): void {
-    clearTimeout(this.timers.get(token));
-    this.timers.delete(token);
+    const marker = this.byToken.get(token);
+    if (!marker) return;
+    this.byToken.delete(token);
+    this.due.delete(marker);
   }
 
   dropAll(): void {
-    for (const token of [...this.timers.keys()]) this.drop(token);
+    for (const token of [...this.byToken.keys()]) this.drop(token);
   }
 }

@@ -36,25 +36,39 @@ export class StoreMonitor {
     if (name === 'postgres') metrics.tierUp(name, true);
   }
 
+  /** Observes one operation. Where each request would pay for the promises of this, `answered` and `failed` do as well. */
   async ask<T>(operation: string, call: () => Promise<T>): Promise<T> {
     const startedAt = performance.now();
     try {
       const answer = await call();
-      this.report(true);
+      this.answered(operation, startedAt);
       return answer;
     } catch (error) {
-      // What waits in this process says nothing about the tier.
-      if (error instanceof OverloadedError) throw error;
-      this.metrics.storeError(this.name);
-      if (error instanceof StoreUnavailableError) this.report(false, error);
-      else this.reportRefusal(operation, error);
-      // Without its table a store is of no use, and says so before the statement has had an effect.
-      if (error instanceof IdempotencySetupError)
-        throw new StoreUnavailableError(this.name, operation, error, false);
-      throw error;
-    } finally {
-      this.metrics.storeOperation(this.name, operation, (performance.now() - startedAt) / 1000);
+      throw this.failed(operation, startedAt, error);
     }
+  }
+
+  /** @param startedAt monotonic time (ms) at which the tier was asked */
+  answered(operation: string, startedAt: number): void {
+    this.report(true);
+    this.metrics.storeOperation(this.name, operation, (performance.now() - startedAt) / 1000);
+  }
+
+  /**
+   * @param startedAt monotonic time (ms) at which the tier was asked
+   * @returns the error that the caller is to have
+   */
+  failed(operation: string, startedAt: number, error: unknown): unknown {
+    this.metrics.storeOperation(this.name, operation, (performance.now() - startedAt) / 1000);
+    // What waits in this process says nothing about the tier.
+    if (error instanceof OverloadedError) return error;
+    this.metrics.storeError(this.name);
+    if (error instanceof StoreUnavailableError) this.report(false, error);
+    else this.reportRefusal(operation, error);
+    // Without its table a store is of no use, and says so before the statement has had an effect.
+    return error instanceof IdempotencySetupError
+      ? new StoreUnavailableError(this.name, operation, error, false)
+      : error;
   }
 
   /** Finds out in the background whether the tier answers; does nothing while that is under way. */

@@ -14,13 +14,13 @@ import type { HealthReport } from '../observability/health';
 import { IdempotencyMetrics } from '../observability/metrics';
 import { MODULE_SETTINGS } from '../options/module-settings';
 import type { ModuleSettings } from '../options/resolve';
-import { hedged } from './cache-deadline';
-import { InFlightMarkers } from './in-flight-markers';
+import { CacheDeadline } from './cache-deadline';
 import { PendingWrites, type Completion } from './pending-writes';
 import { PostgresProvider } from './postgres/postgres.provider';
 import type { PostgresStore } from './postgres/postgres.store';
+import { RecordCache } from './record-cache';
 import { RedisProvider } from './redis/redis.provider';
-import type { CacheEntry, RedisStore } from './redis/redis.store';
+import type { RedisStore } from './redis/redis.store';
 import { healthOf, StoreMonitor } from './store-monitor';
 import { fromCache, type Tiers } from './tiers';
 
@@ -36,7 +36,7 @@ const PROBE = recordId('health', 'probe');
 export class TieredStoreService implements IdempotencyStore {
   private tiers!: Tiers;
   phase: StorePhase = 'new';
-  private readonly markers = new InFlightMarkers();
+  private readonly cacheDeadline = new CacheDeadline();
 
   constructor(
     @Inject(MODULE_SETTINGS) private readonly settings: ModuleSettings,
@@ -59,40 +59,48 @@ export class TieredStoreService implements IdempotencyStore {
 
   /** Gives the background writes a last try of `timeout` ms, then closes what the module opened. */
   async close(timeout: number): Promise<void> {
-    this.markers.dropAll();
-    (this.tiers as Tiers | undefined)?.monitor.close();
-    await (this.tiers as Tiers | undefined)?.pending.stop(timeout);
+    const tiers = this.tiers as Tiers | undefined;
+    tiers?.cache?.unmarkAll();
+    tiers?.monitor.close();
+    await tiers?.pending.stop(timeout);
     this.phase = 'closed';
     await this.closeTiers();
   }
 
   async claim(request: ClaimRequest): Promise<ClaimResult> {
+    const { monitor, arbiter, pending, cache } = this.tiers;
     const cached = this.readCache(request.id);
-    const early = await hedged(cached);
+    const early = cached && (await this.cacheDeadline.hedged(cached));
     if (early && !isPending(early) && this.canAnswerFromCache(early, request)) return fromCache(early);
 
     let result: ClaimResult;
     try {
-      await this.settlePending(request.id);
-      result = await this.askArbiter('claim', () => this.tiers.arbiter.claim(request));
+      if (pending.holds(request.id)) await this.settlePending(request.id);
+      const askedAt = performance.now();
+      try {
+        result = await arbiter.claim(request);
+        monitor.answered('claim', askedAt);
+      } catch (error) {
+        throw monitor.failed('claim', askedAt, error);
+      }
     } catch (error) {
       if (!(error instanceof StoreUnavailableError)) throw error;
       // The claim may have landed although its reply was lost: nobody will run under it, so it goes back.
       if (error.operation === 'claim' && error.sent) {
-        this.tiers.pending.release({ ...request, fence: 0, attempt: 0 }, this.tiers.retention);
+        pending.release({ ...request, fence: 0, attempt: 0 }, this.tiers.retention);
       }
-      const late = await cached;
+      const late = cached && (await cached);
       if (late && this.canAnswerFromCache(late, request)) return fromCache(late);
       throw error;
     }
     if (!result.claimed) {
-      this.fillCache(result.record);
+      cache?.fill(result.record);
       return result;
     }
     const { claim } = result;
     const adopted = claim.attempt > 1 ? await this.adoptPendingOutcome(claim) : undefined;
     if (adopted) return { claimed: false, record: adopted };
-    this.markInFlight(claim, request.lease);
+    cache?.markInFlight(claim, request.lease);
     return result;
   }
 
@@ -106,15 +114,20 @@ export class TieredStoreService implements IdempotencyStore {
     heldUntil = (): number => Infinity,
   ): Promise<CompleteResult> {
     const completion = { claim, outcome };
-    this.markers.drop(claim.token);
+    const { monitor, arbiter, cache, pending } = this.tiers;
+    cache?.unmark(claim);
+    const askedAt = performance.now();
     try {
-      const result = await this.askArbiter('complete', () => this.tiers.arbiter.complete(claim, outcome));
+      const result = await arbiter.complete(claim, outcome);
+      monitor.answered('complete', askedAt);
       this.afterCompletion(completion, result);
       return result;
-    } catch (error) {
-      this.tiers.pending.complete(completion, this.tiers.retention);
+    } catch (reason) {
+      const error = monitor.failed('complete', askedAt, reason);
+      pending.complete(completion, this.tiers.retention);
       const held = heldUntil();
-      const heldByCache = performance.now() < held && (await this.cachePendingOutcome(completion, held));
+      const heldByCache =
+        performance.now() < held && (await cache?.putPendingOutcome(claim, outcome, held)) === true;
       if (heldByCache && performance.now() < held) return { recorded: true };
       if (error instanceof StoreUnavailableError) throw error;
       throw new StoreUnavailableError(this.tiers.name, 'complete', error);
@@ -122,11 +135,12 @@ export class TieredStoreService implements IdempotencyStore {
   }
 
   async release(claim: Claim): Promise<boolean> {
-    this.markers.drop(claim.token);
+    const { cache } = this.tiers;
+    cache?.unmark(claim);
     try {
       const released = await this.askArbiter('release', () => this.tiers.arbiter.release(claim));
       // A retry at once should find the key free; a slow Redis is no reason to hold the answer up.
-      await hedged(this.write({ claim, state: 'removed' }));
+      if (cache) await this.cacheDeadline.hedged(cache.putRemoved(claim));
       return released;
     } catch (error) {
       if (error instanceof StoreUnavailableError) this.tiers.pending.release(claim, this.tiers.retention);
@@ -140,12 +154,12 @@ export class TieredStoreService implements IdempotencyStore {
 
   async find(id: RecordId): Promise<IdempotencyRecord | undefined> {
     const recalled = this.readCache(id);
-    const cached = await hedged(recalled);
+    const cached = recalled && (await this.cacheDeadline.hedged(recalled));
     if (cached?.state === 'completed' && !cached.pending) return cached;
     try {
       if (cached && isPending(cached)) await this.tiers.pending.settle(id);
       const record = await this.askArbiter('find', () => this.tiers.arbiter.find(id));
-      if (record) this.fillCache(record);
+      if (record) this.tiers.cache?.fill(record);
       return record;
     } catch (error) {
       const late = error instanceof StoreUnavailableError ? await recalled : undefined;
@@ -159,11 +173,12 @@ export class TieredStoreService implements IdempotencyStore {
    * @throws StoreUnavailableError also if only Redis cannot be told, and then nothing is deleted
    */
   async forget(claim: Claim): Promise<boolean> {
-    await this.tiers.pending.settle(claim.id); // or it would come back
-    const cached = await this.askCache('find', (store) => store.find(claim.id));
+    const { cache, pending } = this.tiers;
+    await pending.settle(claim.id); // or it would come back
+    const cached = await cache?.ask('find', (store) => store.find(claim.id));
     const standing = await this.askArbiter('find', () => this.tiers.arbiter.find(claim.id));
     if (standing?.state === 'in_progress' && standing.leaseRemaining > 0) return false;
-    await this.askCache('remember', (store) => store.remember({ claim, state: 'removed' }));
+    await cache?.ask('remember', (store) => store.remember({ claim, state: 'removed' }));
     const forgotten = await this.askArbiter('forget', () => this.tiers.arbiter.forget(claim));
     return forgotten || cached?.token === claim.token;
   }
@@ -171,7 +186,7 @@ export class TieredStoreService implements IdempotencyStore {
   /** Asks each tier over the path that requests take. */
   async health(): Promise<HealthReport> {
     const arbiter = healthOf(this.askArbiter('ping', () => this.tiers.arbiter.find(PROBE)));
-    const cache = this.tiers.cache && healthOf(this.askCache('ping', (store) => store.find(PROBE)));
+    const cache = this.tiers.cache && healthOf(this.tiers.cache.ask('ping', (store) => store.find(PROBE)));
     if (this.tiers.name === 'redis') return { redis: await arbiter, postgres: 'disabled' };
     return { redis: (await cache) ?? 'disabled', postgres: await arbiter };
   }
@@ -193,7 +208,10 @@ export class TieredStoreService implements IdempotencyStore {
     const pending = new PendingWrites(gated, metrics, (completion, result) =>
       this.afterCompletion(completion, result),
     );
-    const cache = postgres && redis && { store: redis, gate: new StoreMonitor('redis', metrics), ttl };
+    const cache =
+      postgres &&
+      redis &&
+      new RecordCache(redis, new StoreMonitor('redis', metrics), metrics, { ttl, retention });
     return { name, arbiter, monitor: gate, cache, retention, pending };
   }
 
@@ -215,7 +233,7 @@ export class TieredStoreService implements IdempotencyStore {
    * it gets its full timeout.
    */
   private async adoptPendingOutcome(claim: Claim): Promise<IdempotencyRecord | undefined> {
-    const left = await this.askCache('find', (store) => store.find(claim.id)).catch(() => undefined);
+    const left = await this.tiers.cache?.ask('find', (store) => store.find(claim.id)).catch(() => undefined);
     if (left?.state !== 'completed' || left.fingerprint !== claim.fingerprint) return undefined;
     try {
       const result = await this.complete(claim, left.outcome);
@@ -226,66 +244,18 @@ export class TieredStoreService implements IdempotencyStore {
     }
   }
 
-  /** What Redis knows; undefined if it knows nothing, failed, or is bypassed. Never rejects. */
-  private readCache(id: RecordId): Promise<IdempotencyRecord | undefined> {
-    return this.askCache('find', (store) => store.find(id)).then(
-      (record) => {
-        // Whoever made this outcome could not bring it to Postgres, and may be gone.
-        if (record?.state === 'completed' && record.pending) {
-          this.tiers.pending.complete({ claim: record, outcome: record.outcome }, this.tiers.retention);
-        }
-        return record;
-      },
-      () => undefined,
-    );
+  /** What Redis knows. Whoever made a pending outcome could not bring it to Postgres, and may have ended. */
+  private readCache(id: RecordId): Promise<IdempotencyRecord | undefined> | undefined {
+    const { cache, pending, retention } = this.tiers;
+    return cache?.read(id, (record) => {
+      if (record.state === 'completed' && record.pending)
+        pending.complete({ claim: record, outcome: record.outcome }, retention);
+    });
   }
 
   private afterCompletion({ claim, outcome }: Completion, result: CompleteResult): void {
-    if (result.recorded) this.cacheOutcome(claim, outcome);
-    else this.fillCache(result.record);
-  }
-
-  /** At once where the key was taken over, as its fence keeps out what an earlier owner may still write. */
-  private markInFlight(claim: Claim, lease: number): void {
-    const write = (remaining: number): void => {
-      const leaseUntil = performance.now() + remaining;
-      void this.write({ claim, state: 'in_progress', lease: remaining }, leaseUntil);
-    };
-    if (claim.attempt > 1) write(lease);
-    else if (this.tiers.cache) this.markers.schedule(claim.token, lease, write);
-  }
-
-  /**
-   * Makes Redis agree with what the arbiter holds. The hint of a takeover is left to its owner, who looks first for an
-   * outcome that the hint would bury.
-   */
-  private fillCache(record: IdempotencyRecord): void {
-    if (record.tier === 'redis') return;
-    // What cannot be read here may be readable elsewhere, or once it is mended: no tombstone may stand in for it.
-    if (record.state === 'completed' && record.unreadable) return;
-    if (record.state === 'completed') this.cacheOutcome(record, record.outcome, record.expiresIn);
-    else if (record.leaseRemaining > 0 && record.attempt === 1) {
-      void this.write({ claim: record, state: 'in_progress', lease: Math.ceil(record.leaseRemaining) });
-    }
-  }
-
-  private cacheOutcome(claim: Claim, outcome: Outcome, expiresIn = this.tiers.retention): void {
-    const ttl = Math.floor(Math.min(this.tiers.cache?.ttl ?? 0, expiresIn));
-    if (ttl > 0) void this.write({ claim, state: 'completed', outcome, pending: false, ttl });
-  }
-
-  /** True once Redis has the outcome that Postgres could not take; it may be the only copy, so it stays for long. */
-  private cachePendingOutcome({ claim, outcome }: Completion, heldUntil: number): Promise<boolean> {
-    const entry = { claim, state: 'completed', outcome, pending: true, ttl: this.tiers.retention } as const;
-    return this.write(entry, heldUntil);
-  }
-
-  /** False if Redis did not take it; but for a pending outcome that costs a read of Postgres later, nothing else. */
-  private write(entry: CacheEntry, notAfter?: number): Promise<boolean> {
-    return this.askCache('remember', (store) => store.remember(entry, notAfter)).then(
-      (stands) => stands === true,
-      () => false,
-    );
+    if (result.recorded) this.tiers.cache?.putOutcome(claim, outcome);
+    else this.tiers.cache?.fill(result.record);
   }
 
   /**
@@ -293,7 +263,6 @@ export class TieredStoreService implements IdempotencyStore {
    * @throws UnrecordedOutcomeError if it still cannot be brought there: its handler has run
    */
   private async settlePending(id: RecordId): Promise<void> {
-    if (!this.tiers.pending.holds(id)) return;
     await this.tiers.pending.settle(id).catch((error: unknown) => {
       throw error instanceof StoreUnavailableError ? new UnrecordedOutcomeError(error) : error;
     });
@@ -301,16 +270,5 @@ export class TieredStoreService implements IdempotencyStore {
 
   private askArbiter<T>(operation: string, call: () => Promise<T>): Promise<T> {
     return this.tiers.monitor.ask(operation, call);
-  }
-
-  private askCache<T>(operation: string, call: (store: RedisStore) => Promise<T>): Promise<T | undefined> {
-    const { cache } = this.tiers;
-    if (!cache) return Promise.resolve(undefined);
-    if (!cache.store.available) {
-      this.metrics.storeError('redis');
-      const reason = 'it is bypassed until it answers a probe';
-      return Promise.reject(new StoreUnavailableError('redis', operation, reason, false));
-    }
-    return cache.gate.ask(operation, () => call(cache.store));
   }
 }

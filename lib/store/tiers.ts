@@ -1,7 +1,7 @@
 import type { IdempotencyRecord } from '../core/record';
 import type { ClaimResult, IdempotencyStore } from '../core/store';
 import type { PendingWrites } from './pending-writes';
-import type { RedisStore } from './redis/redis.store';
+import type { RecordCache } from './record-cache';
 import type { StoreMonitor } from './store-monitor';
 
 /** The stores of one application, by what they are for. */
@@ -10,9 +10,8 @@ export interface Tiers {
   /** The only store whose answer may let a handler run. */
   readonly arbiter: IdempotencyStore;
   readonly monitor: StoreMonitor;
-  /** Finished responses and in-flight hints, kept for `ttl` ms; may be empty, stale or gone. */
-  readonly cache:
-    { readonly store: RedisStore; readonly gate: StoreMonitor; readonly ttl: number } | undefined;
+  /** May be empty, stale or away. Undefined where Redis is the arbiter, or disabled. */
+  readonly cache: RecordCache | undefined;
   /** Milliseconds for which an outcome that the arbiter could not take is tried again. */
   readonly retention: number;
   readonly pending: PendingWrites;

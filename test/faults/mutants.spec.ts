@@ -22,8 +22,8 @@ describe('the rig finds out', () => {
   it('a naive fallback (ask, run, then write both): duplicates run the handler more than once', async () => {
     await start({
       file: 'lib/store/tiered-store.service.ts',
-      from: "result = await this.askArbiter('claim', () => this.tiers.arbiter.claim(request));",
-      to: `const found = await this.askArbiter('claim', () => this.tiers.arbiter.find(request.id));
+      from: 'result = await arbiter.claim(request);',
+      to: `const found = await arbiter.find(request.id);
         result = found ? { claimed: false, record: found } : { claimed: true, claim: { ...request, fence: 1, attempt: 1 } };`,
     });
     const key = randomUUID();

@@ -146,35 +146,27 @@ export class RedisStore implements IdempotencyStore {
    * @throws StoreUnavailableError
    */
   remember(entry: CacheEntry, notAfter = Infinity): Promise<boolean> {
-    return new Promise((resolve, reject) => this.write(entry, notAfter, resolve, reject));
-  }
-
-  /** As `remember`; one of the two callbacks is called, once. */
-  write(
-    entry: CacheEntry,
-    notAfter: number,
-    resolve: (stands: boolean) => void,
-    reject: (error: unknown) => void,
-  ): void {
-    const { id, fence, attempt } = entry.claim;
-    const { rank, lease, ttl, rest } = written(entry, this.cipher);
-    this.space.announce?.();
-    const copy: Copy = {
-      key: this.keyOf(id),
-      rank,
-      fence,
-      attempt,
-      lease: wholeMs(lease),
-      ttl: Math.max(1, wholeMs(ttl)),
-      rest,
-      // Nobody waits for it any longer than that.
-      notAfter: Math.min(notAfter, performance.now() + this.connection.timeout),
-    };
-    const decided = (verdict: number): void => {
-      if (verdict === VERDICT.displaced) this.report(new ForeignValueError());
-      resolve(verdict !== VERDICT.refused);
-    };
-    this.batches.write(copy, decided, reject);
+    return new Promise((resolve, reject) => {
+      const { id, fence, attempt } = entry.claim;
+      const { rank, lease, ttl, rest } = written(entry, this.cipher);
+      this.space.announce?.();
+      const copy: Copy = {
+        key: this.keyOf(id),
+        rank,
+        fence,
+        attempt,
+        lease: wholeMs(lease),
+        ttl: Math.max(1, wholeMs(ttl)),
+        rest,
+        // Nobody waits for it any longer than that.
+        notAfter: Math.min(notAfter, performance.now() + this.connection.timeout),
+      };
+      const decided = (verdict: number): void => {
+        if (verdict === VERDICT.displaced) this.report(new ForeignValueError());
+        resolve(verdict !== VERDICT.refused);
+      };
+      this.batches.write(copy, decided, reject);
+    });
   }
 
   private ask(

@@ -1,0 +1,132 @@
+import { performance } from 'node:perf_hooks';
+import { StoreUnavailableError } from '../core/errors';
+import type { Metrics } from '../core/ports';
+import type { Claim, IdempotencyRecord, Outcome, RecordId } from '../core/record';
+import { InFlightMarkers } from './in-flight-markers';
+import type { CacheEntry, RedisStore } from './redis/redis.store';
+import type { StoreMonitor } from './store-monitor';
+
+/** Milliseconds. */
+export interface CacheLifetimes {
+  /** Of a copy. */
+  readonly ttl: number;
+  /** Of an outcome that the arbiter does not have yet: the copy may be the only one. */
+  readonly retention: number;
+}
+
+/**
+ * Copies in Redis of what the arbiter has decided. A copy that is missing costs a read of the arbiter and nothing else,
+ * so writes do not reject; while Redis is bypassed they are left out, which counts as an error of Redis.
+ */
+export class RecordCache {
+  private readonly markers = new InFlightMarkers();
+
+  constructor(
+    private readonly store: RedisStore,
+    private readonly monitor: StoreMonitor,
+    private readonly metrics: Metrics,
+    private readonly lifetimes: CacheLifetimes,
+  ) {}
+
+  /** What Redis knows; undefined if it knows nothing or fails. Without a promise if it is bypassed. Never rejects. */
+  read(
+    id: RecordId,
+    onRecord: (record: IdempotencyRecord) => void,
+  ): Promise<IdempotencyRecord | undefined> | undefined {
+    if (this.isBypassed()) return undefined;
+    const askedAt = performance.now();
+    return this.store.find(id).then(
+      (record) => {
+        this.monitor.answered('find', askedAt);
+        if (record) onRecord(record);
+        return record;
+      },
+      (error: unknown) => {
+        this.monitor.failed('find', askedAt, error);
+        return undefined;
+      },
+    );
+  }
+
+  /** @throws StoreUnavailableError if Redis cannot be asked */
+  ask<T>(operation: string, call: (store: RedisStore) => Promise<T>): Promise<T> {
+    if (!this.isBypassed()) return this.monitor.ask(operation, () => call(this.store));
+    const reason = 'it is bypassed until it answers a probe';
+    return Promise.reject(new StoreUnavailableError('redis', operation, reason, false));
+  }
+
+  /**
+   * Makes Redis agree with what the arbiter holds. The hint of a takeover is left to its owner, who looks first for an
+   * outcome that the hint would bury.
+   */
+  fill(record: IdempotencyRecord): void {
+    if (record.tier === 'redis') return;
+    // What cannot be read here may be readable by another process, or later: no tombstone may stand in for it.
+    if (record.state === 'completed' && record.unreadable) return;
+    if (record.state === 'completed') this.putOutcome(record, record.outcome, record.expiresIn);
+    else if (record.leaseRemaining > 0 && record.attempt === 1)
+      this.write({ claim: record, state: 'in_progress', lease: Math.ceil(record.leaseRemaining) });
+  }
+
+  putOutcome(claim: Claim, outcome: Outcome, expiresIn = this.lifetimes.retention): void {
+    const ttl = Math.floor(Math.min(this.lifetimes.ttl, expiresIn));
+    if (ttl > 0) this.write({ claim, state: 'completed', outcome, pending: false, ttl });
+  }
+
+  /** True once Redis has the outcome that the arbiter could not take. */
+  putPendingOutcome(claim: Claim, outcome: Outcome, heldUntil: number): Promise<boolean> {
+    const ttl = this.lifetimes.retention;
+    return new Promise((resolve) =>
+      this.write({ claim, state: 'completed', outcome, pending: true, ttl }, heldUntil, resolve),
+    );
+  }
+
+  /** Resolves once Redis knows that the claim was released, or does not answer. */
+  putRemoved(claim: Claim): Promise<boolean> {
+    return new Promise((resolve) => this.write({ claim, state: 'removed' }, Infinity, resolve));
+  }
+
+  /** At once where the key was taken over, as its fence keeps out what an earlier owner may still write. */
+  markInFlight(claim: Claim, lease: number): void {
+    const write = (remaining: number): void => {
+      const leaseUntil = performance.now() + remaining;
+      this.write({ claim, state: 'in_progress', lease: remaining }, leaseUntil);
+    };
+    if (claim.attempt > 1) write(lease);
+    else this.markers.schedule(claim.token, lease, write);
+  }
+
+  unmark({ token }: Claim): void {
+    this.markers.drop(token);
+  }
+
+  unmarkAll(): void {
+    this.markers.dropAll();
+  }
+
+  /** @param onEnd told whether the copy stands */
+  private write(
+    entry: CacheEntry,
+    notAfter = Infinity,
+    onEnd: (stands: boolean) => void = () => undefined,
+  ): void {
+    if (this.isBypassed()) return onEnd(false);
+    const askedAt = performance.now();
+    this.store.remember(entry, notAfter).then(
+      (stands) => {
+        this.monitor.answered('remember', askedAt);
+        onEnd(stands);
+      },
+      (error: unknown) => {
+        this.monitor.failed('remember', askedAt, error);
+        onEnd(false);
+      },
+    );
+  }
+
+  private isBypassed(): boolean {
+    if (this.store.available) return false;
+    this.metrics.storeError('redis');
+    return true;
+  }
+}
