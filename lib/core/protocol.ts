@@ -188,7 +188,7 @@ export class Protocol {
     if (performance.now() < claimedAt + policy.lease) return { kind: 'claimed', claim, claimedAt };
     // The reply came so late that another request may own the key. No handler ran, but one may have before it.
     await releaseClaim(this.store, { ...claim, fence: 0 });
-    return OPEN; // each that followed goes by a deadline of its own from here on
+    return OPEN; // each that followed goes by its own deadline from here on
   }
 
   /** What a request makes of what was found out, by its own fingerprint and policy; undefined if it has to try itself. */

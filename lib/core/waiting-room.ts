@@ -26,7 +26,7 @@ export interface WaitingRequest {
 }
 
 export interface WaitOptions {
-  /** Monotonic time (ms) at which it has waited long enough. @default never: what it waits for has an end of its own */
+  /** Monotonic time (ms) at which it has waited long enough. @default never: what it waits for has its own end */
   readonly deadline?: number;
   /** Its handler has run, so it is neither turned away nor dropped. */
   readonly exempt?: boolean;

@@ -1,6 +1,6 @@
 import { Logger } from '@nestjs/common';
 
-/** The application may log through code of its own. What that throws must not change what becomes of a request. */
+/** The application may log through its own code. What that throws must not change what becomes of a request. */
 export class SafeLogger extends Logger {
   override error(...args: [message: unknown, ...rest: unknown[]]): void {
     safely(() => super.error(...args));

@@ -109,7 +109,7 @@ export function callbackIn(args: readonly unknown[]): WriteCallback | undefined 
 
 /**
  * The bytes of what `write` and `end` are given.
- * @throws TypeError for what Node refuses: once its head is sent, nobody could answer with an error in its place
+ * @throws TypeError for what Node refuses: once its head is sent, no error can be answered in its place
  */
 export function bytesOf(chunk: unknown, encoding: unknown): Buffer {
   if (typeof chunk === 'string')

@@ -86,7 +86,7 @@ export class Batcher<Item, Result> {
   constructor(private readonly options: BatcherOptions<Item, Result>) {}
 
   /**
-   * By callbacks, of which one is called, once: a promise of its own is the caller's, who has something to make of it.
+   * By callbacks, of which one is called, once: a promise, if one is needed, is made by the caller.
    * @param resolve told the result of this item
    * @param reject told by the item's deadline, whatever becomes of its batch
    */

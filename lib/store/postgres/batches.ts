@@ -26,7 +26,7 @@ type Failed = (error: unknown) => void;
 
 /**
  * The first statement of a claim, a completion and a release, batched with those of other keys. What a batch leaves
- * without an answer goes on by a statement of its own: a batch waits for no row that another transaction has locked, and
+ * without an answer goes on by a separate statement: a batch waits for no row that another transaction has locked, and
  * brings no large body.
  */
 export class Batches {

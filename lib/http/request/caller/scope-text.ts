@@ -30,7 +30,7 @@ export type Principal =
   | { readonly credentials: string };
 
 /**
- * The text under which records are filed. Each part is led by what it is and holds neither space nor comma of its own,
+ * The text under which records are filed. Each part is led by what it is, and spaces and commas of its values are escaped,
  * so no two combinations read alike; and it is ASCII, which any database can store.
  */
 export function scopeText(

@@ -23,7 +23,7 @@ export function laneLimits(poolSize: number): readonly number[] {
   return [poolSize, Math.max(poolSize - 1, 2), claims, claims];
 }
 
-/** What nobody waits for and may take long goes one at a time, beside the lanes, on a connection more. */
+/** Upkeep that no request waits for, and that may take long, goes one at a time, beside the lanes, on a connection more. */
 const UPKEEP = new Set(['cleanup', 'orphans']);
 
 export function isUpkeep(operation: string): boolean {
