@@ -3,7 +3,6 @@ import { z } from 'zod';
 import type { Policy } from '../core/policy';
 import { syncOnly } from './sync-only';
 import { validate, InvalidOptionsError } from './validate';
-import { encryptionSchema, encryptionSettings, type EncryptionSettings } from './encryption';
 import { headerPattern } from './header-pattern';
 import type {
   HeaderFilter,
@@ -11,8 +10,14 @@ import type {
   IdempotencyOptions,
   PolicyOptions,
 } from './idempotency.options';
-import { callback, duration, integer, LONGEST_TIMER, oneOf } from './schemas';
-import { secretSchema } from './secret';
+import type { encryptionSchema } from './specification/encryption';
+import { encryptionOptions } from './specification/encryption';
+import { boundOptions, moduleOptions } from './specification/module';
+import { defaultsOf, shapeOf, type Settings } from './specification/option';
+import { policyOptions } from './specification/policy';
+import { postgresOptions } from './specification/postgres';
+import { redisOptions } from './specification/redis';
+import { routeOptions } from './specification/route';
 
 export interface RouteOptions {
   readonly policy: Policy;
@@ -29,29 +34,12 @@ export interface RouteOptions {
   readonly keepsHeader: HeaderFilter;
 }
 
-export interface RedisSettings {
-  readonly connection: string | undefined;
-  readonly ttl: number;
-  readonly timeout: number;
-  readonly keyPrefix: string;
-}
-
-export interface PostgresSettings {
-  readonly dataSource: string | undefined;
-  readonly retention: number;
-  readonly cleanupInterval: number | false;
-  readonly cleanupBatchSize: number;
-  readonly timeout: number;
-  readonly poolSize: number;
-  readonly preparedStatements: boolean;
-}
-
-/** How much of this process its requests may take while they wait. */
-export interface LoadBounds {
-  readonly maxWaitersTotal: number;
-  readonly maxWaitingBytes: number;
-  readonly maxQueuedClaims: number;
-}
+export type RedisSettings = Settings<typeof redisOptions>;
+export type PostgresSettings = Settings<typeof postgresOptions>;
+export type LoadBounds = Settings<typeof boundOptions>;
+/** Of the keys, the first one encrypts, each decrypts; none is in there twice. */
+export type EncryptionSettings = Settings<typeof encryptionOptions> &
+  Pick<z.output<typeof encryptionSchema>, 'keys'>;
 
 export interface ModuleSettings {
   /** The module's own options as the outermost layer of every route's. */
@@ -68,134 +56,30 @@ export interface ModuleSettings {
 
 const STATUSES_NOT_RECORDED = new Set([400, 401, 403, 408, 422, 423, 425, 429]);
 
-const NAMESPACE = 'a text of 1 to 64 characters without control characters, such as the name of the service';
-const boolean = z.boolean({ error: 'true or false' });
-const text = z.string({ error: 'a string' });
-const name = z.string({ error: 'a non-empty string' }).min(1, { error: 'a non-empty string' });
-const headerName = z
-  .string({ error: 'a header name' })
-  .regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/, { error: 'a header name, such as Idempotency-Key' });
+const policySchema = z.strictObject(shapeOf(policyOptions));
+const routeSchema = z.strictObject(shapeOf(routeOptions));
+const moduleSchema = z.strictObject({ ...routeSchema.shape, ...shapeOf(moduleOptions) });
 
-/** A star is a legal character of a header name. Alone it would match those that change with each request. */
-const credentialHeader = headerName.regex(/[^*]/, { error: 'a header name, not * alone' });
-const namespace = z.string({ error: NAMESPACE }).regex(/^[^\p{C}]{1,64}$/u, { error: NAMESPACE });
-
-/** Normalized, so that no space, quote or angle bracket of it can end the `Link` that carries it. */
-const httpUrl = z.url({
-  protocol: /^https?$/,
-  normalize: true,
-  error: 'an absolute http or https URL, such as https://api.example.com/docs/idempotency',
-});
-
-const policyShape = {
-  inFlight: oneOf('wait', 'reject').optional(),
-  waitTimeout: duration(0, LONGEST_TIMER).optional(),
-  lease: duration(50, LONGEST_TIMER).optional(),
-  onOrphan: oneOf('retry', 'reject').optional(),
-  onOutage: oneOf('reject', 'execute').optional(),
-  durability: oneOf('durable', 'fast').optional(),
-  maxKeyLength: integer(1, 1024).optional(),
-  maxBodySize: integer(0, 256 * 1024 * 1024).optional(),
-  maxWaiters: integer(0, 1_000_000).optional(),
-};
-
-const routeShape = {
-  ...policyShape,
-  header: z
-    .union([headerName, z.array(headerName).min(1, { error: 'a header name or a list of them' })], {
-      error: 'a header name or a list of them',
-    })
-    .optional(),
-  bareKeys: boolean.optional(),
-  key: callback<NonNullable<IdempotencyOptions['key']>>().optional(),
-  required: boolean.optional(),
-  documentation: httpUrl.optional(),
-  scope: callback<NonNullable<IdempotencyOptions['scope']>>().optional(),
-  credentialHeaders: z
-    .array(credentialHeader, { error: 'a list of header names, in which * stands for any text' })
-    .optional(),
-  fingerprint: callback<NonNullable<IdempotencyOptions['fingerprint']>>().optional(),
-  record: callback<NonNullable<IdempotencyOptions['record']>>().optional(),
-  replayHeaders: z
-    .union([z.array(headerName), callback<HeaderFilter>()], { error: 'a list of header names or a function' })
-    .optional(),
-};
-
-const redisShape = {
-  connection: name.optional(),
-  ttl: duration(1_000).optional(),
-  timeout: duration(10, LONGEST_TIMER).optional(),
-  keyPrefix: text.optional(),
-};
-
-const postgresShape = {
-  dataSource: name.optional(),
-  retention: duration(1_000).optional(),
-  cleanupInterval: z
-    .union([z.literal(false), duration(100, LONGEST_TIMER)], {
-      error: 'false, or a duration from 100 ms to 24 days',
-    })
-    .optional(),
-  cleanupBatchSize: integer(1, 100_000).optional(),
-  timeout: duration(10, LONGEST_TIMER).optional(),
-  poolSize: integer(2, 100).optional(),
-  preparedStatements: z.boolean().optional(),
-};
-
-const disabled = z.literal(false);
-const policySchema = z.strictObject(policyShape);
-export const routeSchema = z.strictObject(routeShape);
-export const moduleSchema = z.strictObject({
-  ...routeShape,
-  redis: z.union([disabled, z.strictObject(redisShape)]).optional(),
-  postgres: z.union([disabled, z.strictObject(postgresShape)]).optional(),
-  encryption: encryptionSchema.optional(),
-  maxWaitersTotal: integer(0, 1_000_000).optional(),
-  maxWaitingBytes: integer(0, 64 * 1024 * 1024 * 1024).optional(),
-  maxQueuedClaims: integer(1, 1_000_000).optional(),
-  namespace: namespace.optional(),
-  secret: secretSchema.optional(),
-});
+const redisSettings = defaultsOf(redisOptions);
+const postgresSettings = defaultsOf(postgresOptions);
+const boundSettings = defaultsOf(boundOptions);
+const encryptionSettings = defaultsOf(encryptionOptions);
+const policySettings = defaultsOf(policyOptions);
+const routeSettings = defaultsOf(routeOptions);
 
 /**
  * Validates the module's options and fills in the defaults of its two tiers.
  * @throws InvalidOptionsError
  */
 export function resolveModuleOptions(options: IdempotencyModuleOptions = {}): ModuleSettings {
-  const {
-    redis,
-    postgres,
-    encryption,
-    maxWaitersTotal,
-    maxWaitingBytes,
-    maxQueuedClaims,
-    namespace,
-    secret,
-    ...defaults
-  } = validate(moduleSchema, options, 'IdempotencyModule options');
+  const given = validate(moduleSchema, options, 'IdempotencyModule options');
+  const { redis, postgres, encryption, namespace, secret } = given;
   const settings: ModuleSettings = {
-    defaults,
-    redis: redis !== false && {
-      connection: redis?.connection,
-      ttl: redis?.ttl ?? 86_400_000,
-      timeout: redis?.timeout ?? 250,
-      keyPrefix: redis?.keyPrefix ?? 'idempotency:',
-    },
-    postgres: postgres !== false && {
-      dataSource: postgres?.dataSource,
-      retention: postgres?.retention ?? 2_592_000_000,
-      cleanupInterval: postgres?.cleanupInterval ?? 3_600_000,
-      cleanupBatchSize: postgres?.cleanupBatchSize ?? 1_000,
-      timeout: postgres?.timeout ?? 2_000,
-      poolSize: postgres?.poolSize ?? 4,
-      preparedStatements: postgres?.preparedStatements ?? true,
-    },
-    encryption: encryptionSettings(encryption),
-    bounds: {
-      maxWaitersTotal: maxWaitersTotal ?? 10_000,
-      maxWaitingBytes: maxWaitingBytes ?? 67_108_864,
-      maxQueuedClaims: maxQueuedClaims ?? 5_000,
-    },
+    defaults: routeSettings(given),
+    redis: redis !== false && redisSettings(redis),
+    postgres: postgres !== false && postgresSettings(postgres),
+    encryption: encryption && { ...encryptionSettings(encryption), keys: encryption.keys },
+    bounds: boundSettings(given),
     namespace,
     secret,
   };
@@ -221,20 +105,15 @@ export function checkRouteOptions(where: string, options: IdempotencyOptions): v
  * @throws InvalidOptionsError
  */
 export function resolveRouteOptions(where: string, ...layers: readonly IdempotencyOptions[]): RouteOptions {
-  const options = validate(routeSchema, merge(layers), where);
-  const { header = ['Idempotency-Key', 'X-Idempotency-Key'], replayHeaders } = options;
+  const given = validate(routeSchema, merge(layers), where);
+  const { header, credentialHeaders, record, replayHeaders, ...options } = routeSettings(given);
   return {
-    policy: policyOf(options),
+    ...options,
+    policy: policySettings(given),
     headers: typeof header === 'string' ? [header] : header,
-    bareKeys: options.bareKeys ?? true,
-    required: options.required ?? false,
-    documentation: options.documentation,
-    key: options.key,
-    scope: options.scope,
-    credentialHeaders: options.credentialHeaders && headerPattern(options.credentialHeaders),
-    fingerprint: options.fingerprint,
-    records: options.record
-      ? syncOnly('record', options.record)
+    credentialHeaders: credentialHeaders && headerPattern(credentialHeaders),
+    records: record
+      ? syncOnly('record', record)
       : (status) => status < 500 && !STATUSES_NOT_RECORDED.has(status),
     keepsHeader:
       typeof replayHeaders === 'function'
@@ -249,21 +128,7 @@ export function resolveRouteOptions(where: string, ...layers: readonly Idempoten
  */
 export function resolvePolicy(where: string, options: PolicyOptions, defaults: IdempotencyOptions): Policy {
   const own = validate(policySchema, options, where);
-  return policyOf(validate(routeSchema, merge([own, defaults]), where));
-}
-
-function policyOf(options: z.output<typeof policySchema>): Policy {
-  return {
-    inFlight: options.inFlight ?? 'wait',
-    waitTimeout: options.waitTimeout ?? 10_000,
-    lease: options.lease ?? 30_000,
-    onOrphan: options.onOrphan ?? 'retry',
-    onOutage: options.onOutage ?? 'reject',
-    durability: options.durability ?? 'durable',
-    maxKeyLength: options.maxKeyLength ?? 255,
-    maxBodySize: options.maxBodySize ?? 1_048_576,
-    maxWaiters: options.maxWaiters ?? 1_000,
-  };
+  return policySettings(validate(routeSchema, merge([own, defaults]), where));
 }
 
 function keepsListed(names: readonly string[] | undefined): HeaderFilter {

@@ -29,3 +29,24 @@ export function integer(smallest: number, largest: number) {
 export function callback<T>() {
   return z.custom<T>((value) => typeof value === 'function', { error: 'a function' });
 }
+
+const NAMESPACE = 'a text of 1 to 64 characters without control characters, such as the name of the service';
+
+export const boolean = z.boolean({ error: 'true or false' });
+export const text = z.string({ error: 'a string' });
+export const name = z.string({ error: 'a non-empty string' }).min(1, { error: 'a non-empty string' });
+export const namespaceName = z.string({ error: NAMESPACE }).regex(/^[^\p{C}]{1,64}$/u, { error: NAMESPACE });
+
+export const headerName = z
+  .string({ error: 'a header name' })
+  .regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/, { error: 'a header name, such as Idempotency-Key' });
+
+/** A star is a legal character of a header name. Alone it would match those that change with each request. */
+export const credentialHeader = headerName.regex(/[^*]/, { error: 'a header name, not * alone' });
+
+/** Normalized, so that no space, quote or angle bracket of it can end the `Link` that carries it. */
+export const httpUrl = z.url({
+  protocol: /^https?$/,
+  normalize: true,
+  error: 'an absolute http or https URL, such as https://api.example.com/docs/idempotency',
+});

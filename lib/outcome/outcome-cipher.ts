@@ -6,7 +6,7 @@ import {
   randomBytes,
   type KeyObject,
 } from 'node:crypto';
-import type { EncryptionSettings } from '../options/encryption';
+import type { EncryptionSettings } from '../options/resolve';
 import type { Claim, Outcome, ResponseOutcome, EncryptedOutcome, StoredOutcome } from '../core/record';
 import { outcomeOf } from './stored-outcome';
 

@@ -1,125 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Idempotent, IdempotencyModule, type IdempotencyModuleOptions } from '../../lib';
-import { encryptionSchema } from '../../lib/options/encryption';
-import {
-  moduleSchema,
-  resolveModuleOptions,
-  resolveRouteOptions,
-  routeSchema,
-} from '../../lib/options/resolve';
+import { resolveModuleOptions, resolveRouteOptions } from '../../lib/options/resolve';
 import { withEnvironment } from '../../lib/options/environment';
 
 const README = readFileSync(join(__dirname, '../../README.md'), 'utf8');
-
-/** The names and defaults of the table that follows this line of README. */
-function readTable(before: string): [name: string, byDefault: string][] {
-  const [, table = ''] = README.split(before)[1]?.split('\n\n') ?? [];
-  return [...table.matchAll(/^\| `([^`]+)` +\| (.*?) *\|/gm)].map(([, name = '', byDefault = '']) => [
-    name,
-    byDefault,
-  ]);
-}
-
-const routeTable = readTable('each option is taken from the nearest that sets it.');
-const moduleTable = readTable('For the module alone:');
-
-/** What is code from end to end is a value; the rest of the defaults are words. */
-function valueOf(byDefault: string): unknown {
-  const [, code] = /^`([^`]+)`$/.exec(byDefault) ?? [];
-  return code === undefined ? undefined : (JSON.parse(code.replaceAll("'", '"')) as unknown);
-}
-
-const withValue = (table: typeof routeTable) =>
-  table
-    .map(([name, byDefault]) => [name, valueOf(byDefault)] as const)
-    .filter(([, value]) => value !== undefined);
-const withoutValue = (table: typeof routeTable) =>
-  table.filter(([, byDefault]) => valueOf(byDefault) === undefined).map(([name]) => name);
-
-describe('the option tables of README', () => {
-  /** An object of settings as data: without the functions, which are new ones each time. */
-  const data = (settings: unknown): unknown => JSON.parse(JSON.stringify(settings));
-
-  it('list what a route may be given, and nothing else', () => {
-    expect(routeTable.map(([name]) => name).sort()).toEqual(Object.keys(routeSchema.shape).sort());
-  });
-
-  it('list what the module alone may be given, and nothing else', () => {
-    const { redis, postgres, encryption, ...others } = moduleSchema.shape;
-    const alone = Object.keys(others).filter((name) => !(name in routeSchema.shape));
-    const [, redisSchema] = redis.unwrap().options;
-    const [, postgresSchema] = postgres.unwrap().options;
-    expect(encryption.unwrap()).toBe(encryptionSchema);
-    const tiers = { redis: redisSchema, postgres: postgresSchema, encryption: encryptionSchema };
-    const names = Object.entries(tiers).flatMap(([tier, { shape }]) =>
-      Object.keys(shape).map((name) => `${tier}.${name}`),
-    );
-    expect(moduleTable.map(([name]) => name).sort()).toEqual(
-      [...names, ...alone, 'redis: false', 'postgres: false'].sort(),
-    );
-  });
-
-  it.each(withValue(routeTable))('give the default of a route: `%s` is %j', (name, value) => {
-    expect(data(resolveRouteOptions('test', { [name]: value }))).toEqual(
-      data(resolveRouteOptions('test', {})),
-    );
-  });
-
-  it.each(withValue(moduleTable))('give the default of the module: `%s` is %j', (path, value) => {
-    const [tier = '', name] = path.split('.');
-    const given = (more: object): IdempotencyModuleOptions => ({
-      redis: {},
-      postgres: {},
-      encryption: { keys: ['0'.repeat(64)] },
-      ...more,
-    });
-    const encryption = tier === 'encryption' && given({}).encryption;
-    expect(
-      data(
-        resolveModuleOptions(
-          given({ [tier]: name === undefined ? value : { ...encryption, [name]: value } }),
-        ),
-      ),
-    ).toEqual(data(resolveModuleOptions(given({}))));
-  });
-
-  it('give words only for what has no value by default', () => {
-    expect(withoutValue(routeTable)).toEqual([
-      'key',
-      'documentation',
-      'scope',
-      'credentialHeaders',
-      'fingerprint',
-      'record',
-      'replayHeaders',
-    ]);
-    const { key, documentation, scope, credentialHeaders, fingerprint } = resolveRouteOptions('test', {});
-    const unset = [key, documentation, scope, credentialHeaders, fingerprint];
-    expect(unset.filter((value) => value !== undefined)).toEqual([]);
-    expect(withoutValue(moduleTable)).toEqual([
-      'redis.connection',
-      'redis: false',
-      'postgres.dataSource',
-      'postgres: false',
-      'encryption.keys',
-      'namespace',
-      'secret',
-    ]);
-    const { redis, postgres, encryption } = resolveModuleOptions();
-    expect(redis).toHaveProperty('connection', undefined);
-    expect(postgres).toHaveProperty('dataSource', undefined);
-    expect(encryption).toBeUndefined();
-  });
-
-  it('refer for `record` to a sentence that lists each status that is not recorded', () => {
-    const [, listed = ''] = /^Recorded are all responses below 500 except ([\d, and]+):/m.exec(README) ?? [];
-    const { records } = resolveRouteOptions('test', {});
-    const below500 = Array.from({ length: 300 }, (_, index) => 200 + index);
-    expect(below500.filter((status) => !records(status))).toEqual(listed.match(/\d+/g)?.map(Number));
-    expect(Array.from({ length: 100 }, (_, index) => 500 + index).filter(records)).toEqual([]);
-  });
-});
 
 describe('options', () => {
   it('have the documented defaults', () => {
@@ -151,6 +36,14 @@ describe('options', () => {
         preparedStatements: true,
       },
     });
+  });
+
+  it('record all statuses below 500 but those that README lists', () => {
+    const [, listed = ''] = /^Recorded are all responses below 500 except ([\d, and]+):/m.exec(README) ?? [];
+    const { records } = resolveRouteOptions('test', {});
+    const below500 = Array.from({ length: 300 }, (_, index) => 200 + index);
+    expect(below500.filter((status) => !records(status))).toEqual(listed.match(/\d+/g)?.map(Number));
+    expect(Array.from({ length: 100 }, (_, index) => 500 + index).filter(records)).toEqual([]);
   });
 
   it.each<[number, boolean]>([

@@ -1,13 +1,6 @@
 import { createSecretKey, type KeyObject } from 'node:crypto';
 import { z } from 'zod';
 
-/** {@link EncryptionOptions}, validated. */
-export interface EncryptionSettings {
-  /** The first one encrypts, each decrypts; none is in there twice. */
-  readonly keys: readonly [KeyObject, ...KeyObject[]];
-  readonly acceptPlain: boolean;
-}
-
 const KEY_BYTES = 32;
 const KEY_FORM =
   'a key of 32 bytes, as a Buffer or as text in base64, base64url or hexadecimal (`openssl rand -base64 32` makes one)';
@@ -20,23 +13,11 @@ const key = z.unknown().transform((given, context): KeyObject => {
   return z.NEVER;
 });
 
-export const encryptionSchema = z.strictObject(
-  {
-    keys: z
-      .array(key, { error: `a list of keys, each ${KEY_FORM}` })
-      .min(1, { error: `a list of at least one key, which is ${KEY_FORM}` })
-      .refine(allDiffer, { error: 'a list without the same key twice' })
-      .transform((keys) => keys as [KeyObject, ...KeyObject[]]),
-    acceptPlain: z.boolean({ error: 'true or false' }).optional(),
-  },
-  { error: '{ keys, acceptPlain }' },
-);
-
-export function encryptionSettings(
-  options: z.output<typeof encryptionSchema> | undefined,
-): EncryptionSettings | undefined {
-  return options && { keys: options.keys, acceptPlain: options.acceptPlain ?? true };
-}
+export const encryptionKeys = z
+  .array(key, { error: `a list of keys, each ${KEY_FORM}` })
+  .min(1, { error: `a list of at least one key, which is ${KEY_FORM}` })
+  .refine(allDiffer, { error: 'a list without the same key twice' })
+  .transform((keys) => keys as [KeyObject, ...KeyObject[]]);
 
 function keyBytes(given: unknown): Buffer | undefined {
   if (given instanceof Uint8Array) return given.length === KEY_BYTES ? Buffer.from(given) : undefined;

@@ -1,0 +1,61 @@
+import { z } from 'zod';
+import { integer, namespaceName } from '../schemas';
+import { secretSchema } from '../secret';
+import { encryptionOptions, encryptionSchema } from './encryption';
+import { optionsAt, shapeOf } from './option';
+import { postgresOptions } from './postgres';
+import { redisOptions } from './redis';
+
+const option = optionsAt('module');
+const disabled = z.literal(false);
+
+/** How much of this process its requests may take while they wait. */
+export const boundOptions = {
+  maxWaitersTotal: option({
+    schema: integer(0, 1_000_000),
+    default: 10_000,
+    text: 'requests of all keys that may wait in one process; past it the key with the most is turned away first (503)',
+  }),
+  maxWaitingBytes: option({
+    schema: integer(0, 64 * 1024 * 1024 * 1024),
+    default: 67_108_864,
+    unit: 'bytes',
+    text: 'of the bodies of those that wait, bounded in the same way',
+  }),
+  maxQueuedClaims: option({
+    schema: integer(1, 1_000_000),
+    default: 5_000,
+    text: 'first requests that may queue in one process for the store; further ones, and those that cannot be served in time, get 503',
+  }),
+};
+
+/** What `forRoot()` alone takes, beside the options of routes. */
+export const moduleOptions = {
+  redis: option({
+    schema: z.union([disabled, z.strictObject(shapeOf(redisOptions))]),
+    otherwise: 'used',
+    text: '`false`: Postgres does everything',
+    options: redisOptions,
+  }),
+  postgres: option({
+    schema: z.union([disabled, z.strictObject(shapeOf(postgresOptions))]),
+    otherwise: 'used',
+    text: '`false`: Redis decides; see the limits',
+    options: postgresOptions,
+  }),
+  encryption: option({
+    schema: encryptionSchema,
+    otherwise: 'stored in the clear',
+    text: 'encrypts stored headers and bodies; see [docs/encryption.md](docs/encryption.md)',
+    options: encryptionOptions,
+  }),
+  ...boundOptions,
+  namespace: option({
+    schema: namespaceName,
+    text: 'keeps this service apart from others that share its table or its Redis; the same on all its instances',
+  }),
+  secret: option({
+    schema: secretSchema,
+    text: 'keys ids, fingerprints and digests of credentials, so that they cannot be guessed from a copy of the stores: at least 32 bytes, the same on all instances; see [docs/privacy.md](docs/privacy.md)',
+  }),
+};

@@ -1,0 +1,55 @@
+import { duration, integer, LONGEST_TIMER, oneOf } from '../schemas';
+import { optionsAt } from './option';
+
+const option = optionsAt('module', 'class', 'method', 'service');
+
+/** How requests of one key are treated, an HTTP request or a job. */
+export const policyOptions = {
+  inFlight: option({
+    schema: oneOf('wait', 'reject'),
+    default: 'wait',
+    text: "or `'reject'`",
+  }),
+  waitTimeout: option({
+    schema: duration(0, LONGEST_TIMER),
+    default: '10s',
+    text: 'how long a duplicate waits',
+  }),
+  lease: option({
+    schema: duration(50, LONGEST_TIMER),
+    default: '30s',
+    text: 'how long a claim outlives a crashed owner; renewed every third of it',
+  }),
+  onOrphan: option({
+    schema: oneOf('retry', 'reject'),
+    default: 'retry',
+    text: "or `'reject'`: 409 while it is unknown whether the handler finished; a handler that failed may run again",
+  }),
+  onOutage: option({
+    schema: oneOf('reject', 'execute'),
+    default: 'reject',
+    text: "or `'execute'`: without Postgres, run unprotected",
+  }),
+  durability: option({
+    schema: oneOf('durable', 'fast'),
+    default: 'durable',
+    text: "or `'fast'`: the claim's commit is not flushed; see the limits",
+  }),
+  maxKeyLength: option({
+    schema: integer(1, 1024),
+    default: 255,
+    unit: 'characters',
+    text: 'longest key that is accepted',
+  }),
+  maxBodySize: option({
+    schema: integer(0, 256 * 1024 * 1024),
+    default: 1_048_576,
+    unit: 'bytes',
+    text: 'largest response that is recorded, headers and body together',
+  }),
+  maxWaiters: option({
+    schema: integer(0, 1_000_000),
+    default: 1_000,
+    text: 'requests of one key that may wait in one process; further ones get 503',
+  }),
+};

@@ -1,0 +1,42 @@
+import { z } from 'zod';
+import { boolean, duration, integer, LONGEST_TIMER, name } from '../schemas';
+import { optionsAt } from './option';
+
+const option = optionsAt('module');
+
+export const postgresOptions = {
+  dataSource: option({
+    schema: name,
+    otherwise: 'the default one',
+    text: 'name of the TypeORM DataSource',
+  }),
+  retention: option({ schema: duration(1_000), default: '30d', text: 'how long a record answers' }),
+  cleanupInterval: option({
+    schema: z.union([z.literal(false), duration(100, LONGEST_TIMER)], {
+      error: 'false, or a duration from 100 ms to 24 days',
+    }),
+    default: '1h',
+    text: 'how often expired rows are deleted, on one instance at a time; `false`: by you',
+  }),
+  cleanupBatchSize: option({
+    schema: integer(1, 100_000),
+    default: 1_000,
+    unit: 'rows',
+    text: 'how many one statement of the cleanup deletes at most',
+  }),
+  timeout: option({
+    schema: duration(10, LONGEST_TIMER),
+    default: '2s',
+    text: 'how long Postgres may take with a statement; so long a statement may also wait for its turn in the process',
+  }),
+  poolSize: option({
+    schema: integer(2, 100),
+    default: 4,
+    text: "connections of the module's own pool (at least 2); one more while expired rows are deleted",
+  }),
+  preparedStatements: option({
+    schema: boolean,
+    default: true,
+    text: 'whether statements are prepared once per connection; off by itself behind a pooler that cannot',
+  }),
+};
