@@ -4,9 +4,9 @@ import type { IdempotencyModuleOptions } from '../../lib';
 import { metricOf } from '../support/metrics';
 import { call, type Answer } from '../support/http';
 import { eventually } from '../support/eventually';
-import type { Work } from './rig/app';
 import type { Instance } from './rig/instance';
 import { Rig } from './rig/rig';
+import type { Work } from './rig/worker';
 
 /** Of one key, by default. */
 const MAX_WAITERS = 1_000;
@@ -30,7 +30,7 @@ function flood(
   return Promise.all(
     Array.from({ length: requests }, (_, index) =>
       call(`${instance.url}/retry`, {
-        headers: { 'idempotency-key': key(index), 'x-work': JSON.stringify(work) },
+        headers: { 'idempotency-key': key(index), 'x-work': JSON.stringify({ effect: 'none', ...work }) },
         body: body(index),
         agent,
       }).catch(() => ({ status: 0, headers: {}, text: '' })),

@@ -4,6 +4,8 @@ import { Rig, type Route } from './rig/rig';
 
 const CLIENTS = 12;
 const BETWEEN_CRASHES = 150;
+/** The commit of an effect would flush the claims before it as well. */
+const BARE = { effect: 'none' } as const;
 
 /** `fsync` and `synchronous_commit` are on, as they are by default. */
 describe('Postgres under traffic', () => {
@@ -25,8 +27,8 @@ describe('Postgres under traffic', () => {
         const route = routes[client % routes.length];
         for (let count = 0; !crashed; count++) {
           const key = randomUUID();
-          const asked = rig.send(rig.instance(count % 3), key, { route, takes: count % 40 });
-          const again = rig.send(rig.instance((count + 1) % 3), key, { route });
+          const asked = rig.send(rig.instance(count % 3), key, { route, ...BARE, takes: count % 40 });
+          const again = rig.send(rig.instance((count + 1) % 3), key, { route, ...BARE });
           await Promise.all([asked, again]);
         }
       });
@@ -66,11 +68,11 @@ describe('Postgres is killed while a handler runs, long before its WAL is writte
     async (route, times) => {
       const key = randomUUID();
       const owner = rig.instance(0);
-      const first = rig.send(owner, key, { route, hold: true });
+      const first = rig.send(owner, key, { route, ...BARE, hold: true });
       await owner.handling(key);
       await rig.kill(rig.postgres);
       await rig.restart(rig.postgres);
-      const duplicate = rig.send(rig.instance(1), key, { route });
+      const duplicate = rig.send(rig.instance(1), key, { route, ...BARE });
       if (times > 1) await rig.instance(1).handling(key);
       owner.finish(key);
       expect((await first).nonce ?? 'none').toBe((await duplicate).nonce);

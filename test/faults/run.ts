@@ -31,9 +31,11 @@ async function atRandom(): Promise<number> {
     schedule.push(line);
     if (!values.quiet) console.log(line);
   };
-  const { violations, losses, ...counts } = await randomRun({ minutes, seed, tell });
-  const figures = { ...counts, losses: losses.length, violations: violations.length };
-  console.log(Object.entries(figures).map(([what, count]) => `${count} ${what}`).join(', ')); // prettier-ignore
+  const { violations, losses, effects, ...counts } = await randomRun({ minutes, seed, tell });
+  const told = (figures: object): string =>
+    Object.entries(figures).map(([what, count]) => `${count} ${what}`).join(', '); // prettier-ignore
+  console.log(told({ ...counts, losses: losses.length, violations: violations.length }));
+  console.log(`In transactions: ${told(effects)}`);
   for (const each of losses) console.log('Lost, as README says it can be:', JSON.stringify(each));
   if (values.quiet && violations.length > 0) console.error(schedule.join('\n'));
   for (const each of violations) console.error(JSON.stringify(each, null, 2));

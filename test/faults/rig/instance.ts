@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import type { IdempotencyModuleOptions } from '../../../lib';
 import { forkApp, type ForkedApp } from '../../support/processes';
-import type { ToInstance } from './app';
 import type { Faults } from './faults';
 import type { Link } from './link';
+import type { ToInstance } from './worker';
 
 /** A change of one file of the module: `from`, which is there once, becomes `to`. */
 export interface Mutation {

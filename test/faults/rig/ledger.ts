@@ -14,6 +14,10 @@ export interface Execution {
   readonly at: number;
   /** The handler fails by order, so the key is given back. */
   readonly failed: boolean;
+  /** It runs in a transaction with its record, which is rolled back if anything happens to it. @default false */
+  readonly transactional?: boolean;
+  /** When it leaves its row, if it does. @default 'first' */
+  readonly effect?: 'first' | 'last' | 'none';
   /** Milliseconds that the handler takes at least. @default 0 */
   readonly takes?: number;
 }

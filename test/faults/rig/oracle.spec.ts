@@ -1,6 +1,7 @@
+import type { Row } from './effect-rules';
 import { Faults } from './faults';
 import type { Execution } from './ledger';
-import { judge, type Evidence, type Sighting } from './oracle';
+import { judge, type Evidence, type Sighting, type Stored } from './oracle';
 
 const LEASE = 3_000;
 
@@ -25,6 +26,7 @@ function broken(evidence: Partial<Evidence>): string[] {
     sightings: [],
     redis: [],
     postgres: [],
+    effects: [],
     faults: new Faults(),
     lease: LEASE,
     ...evidence,
@@ -142,6 +144,7 @@ describe('the oracle', () => {
       return judge({
         redis: [],
         postgres: [],
+        effects: [],
         lease: LEASE,
         executions: takenOver,
         sightings: answered,
@@ -188,5 +191,98 @@ describe('the oracle', () => {
     expect(run(3_500, 1_000)).toEqual([]);
     expect(run(3_400, 1_000)).toEqual(['a handler runs once']);
     expect(run(3_500, 3_600)).toEqual(['an expired answer does not come back']);
+  });
+
+  describe('holds of a handler in a transaction', () => {
+    const scope = 'transaction';
+    const begun = (at: number, more: Partial<Execution> = {}): Execution =>
+      execution(at, { scope, transactional: true, ...more });
+    const seen = (nonce: string | undefined, more: Partial<Sighting> = {}): Sighting =>
+      sighting(nonce, { route: scope, ...more });
+    const row = (nonce: string): Row => ({ scope, key: 'k', nonce });
+    const record = (nonce: string): Stored => ({ key: 'h', fence: 1, nonce });
+    /** Answered, with its record and its row. */
+    const whole = {
+      executions: [begun(1_000)],
+      sightings: [seen('n1000')],
+      postgres: [record('n1000')],
+      effects: [row('n1000')],
+    };
+
+    it('that it leaves one row, however often it was begun before', () => {
+      const executions = [begun(1_000), begun(5_000, { instance: 'B' }), begun(9_000, { instance: 'B' })];
+      const sightings = [seen(undefined, { status: undefined }), seen('n9000'), seen('n9000')];
+      const own = { executions, sightings, postgres: [record('n9000')], effects: [row('n9000')] };
+      const faults = fault('killed', 'A');
+      faults.list.push(
+        ...fault('postgres killed', '*').list.map((one) => ({ ...one, from: 6_000, to: 6_500 })),
+      );
+      expect(broken(whole)).toEqual([]);
+      expect(broken({ ...own, faults })).toEqual([]);
+      expect(broken({ ...own, faults: fault('killed', 'A') })).toEqual(['a handler runs once']);
+      expect(broken({ ...own, faults: fault('redis killed', '*') })).toContain('a handler runs once');
+    });
+
+    it('that no second row is there, of another execution or of its own', () => {
+      const effects = [row('n1000'), row('n9000')];
+      const executions = [begun(1_000), begun(9_000, { instance: 'B' })];
+      const postgres = [record('n1000'), record('n9000')];
+      expect(broken({ ...whole, executions, effects, postgres, faults: fault('killed', 'A') })).toEqual([
+        'an effect happens once',
+        'an effect is answered',
+      ]);
+      expect(broken({ ...whole, effects: [row('n1000'), row('n1000')] })).toEqual([
+        'an execution leaves its effect once',
+        'an effect happens once',
+      ]);
+    });
+
+    it('that an answer has its row, and counts the one that has none', () => {
+      const lost = { ...whole, effects: [] };
+      expect(broken(lost)).toEqual(['a record is committed with its effect', 'an answer has its effect']);
+      expect(judge({ redis: [], faults: new Faults(), lease: LEASE, ...lost }).effects).toEqual({
+        ...{ keys: 1, effects: 0, doubled: 0, lost: 1 },
+      });
+      const none = [begun(1_000, { effect: 'none' })];
+      expect(broken({ ...lost, executions: none })).toEqual([]);
+    });
+
+    it('that its row has its record', () => {
+      expect(broken({ ...whole, postgres: [] })).toEqual(['an effect is committed with its record']);
+    });
+
+    it.each([
+      ['failed, and was recorded', { status: 409, refused: 'n1000' }],
+      ['failed, and was not', { status: 500, refused: 'n1000' }],
+      ['was never answered', { status: undefined }],
+    ])('that it leaves none where it %s', (_, more) => {
+      const sightings = [seen(undefined, more)];
+      expect(broken({ ...whole, sightings, effects: [], postgres: [] })).toEqual([]);
+      expect(broken({ ...whole, sightings })).toEqual(['an effect is answered']);
+    });
+
+    it('that a row of no execution is found', () => {
+      expect(broken({ effects: [row('invented')] })).toEqual(['an effect implies an execution']);
+    });
+
+    it('that one under a lease may come first, whose record is then the answer', () => {
+      const executions = [begun(1_000), execution(1_100, { scope, instance: 'B' })];
+      const sightings = [seen('n1100'), seen('n1100')];
+      const own = { executions, sightings, postgres: [record('n1100')] };
+      expect(broken({ ...own, effects: [row('n1100')] })).toEqual([]);
+      expect(broken({ ...own, effects: [row('n1100'), row('n1000')] })).toEqual([
+        'an effect is committed with its record',
+        'an effect happens once',
+        'an effect is answered',
+      ]);
+    });
+  });
+
+  it('permits one under a lease a row for each execution, and its loss, but not a second one', () => {
+    const rows = ['n1000', 'n9000'].map((nonce) => ({ scope: 'retry', key: 'k', nonce }));
+    const own = { executions: takenOver, faults: fault('killed', 'A') };
+    expect(broken({ ...own, effects: rows })).toEqual([]);
+    expect(broken({ ...own, effects: [] })).toEqual([]);
+    expect(broken({ ...own, effects: [...rows, rows[0]!] })).toEqual(['an execution leaves its effect once']);
   });
 });

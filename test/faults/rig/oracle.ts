@@ -1,3 +1,4 @@
+import { judgeEffects, type EffectCounts, type Row } from './effect-rules';
 import { endsProcess, type Fault, type Faults } from './faults';
 import type { Execution } from './ledger';
 import { wasForgotten, wasLost } from './losses';
@@ -13,6 +14,8 @@ export interface Sighting {
   readonly status: number | undefined;
   /** Of a 2xx. */
   readonly nonce: string | undefined;
+  /** Of another answer that a handler gave. */
+  readonly refused?: string | undefined;
   /** A digest of the whole body of a 2xx. */
   readonly body?: string | undefined;
   /** The code of a problem, such as `in_flight`. */
@@ -34,6 +37,8 @@ export interface Evidence {
   /** Finished records, by each store. */
   readonly redis: readonly Stored[];
   readonly postgres: readonly Stored[];
+  /** The rows that handlers left. */
+  readonly effects: readonly Row[];
   readonly faults: Faults;
   /** Milliseconds of a lease. */
   readonly lease: number;
@@ -53,6 +58,7 @@ export interface Judgement {
   readonly violations: readonly Violation[];
   /** What was lost as README says that it can be. */
   readonly losses: readonly Violation[];
+  readonly effects: EffectCounts;
 }
 
 /**
@@ -60,6 +66,8 @@ export interface Judgement {
  *
  * A second execution is permitted only under `onOrphan: 'retry'`, where the owner of the one before was killed, frozen
  * or cut off from Postgres in between, or where the handler of the one before failed, so that the key was given back.
+ * One that ran in a transaction may be followed by another wherever a fault may have rolled it back: what counts is
+ * its row (`effect-rules.ts`).
  */
 export function judge(evidence: Evidence): Judgement {
   const verdict = new Verdict();
@@ -68,10 +76,12 @@ export function judge(evidence: Evidence): Judgement {
   for (const [key, own] of runs) judgeExecutions(verdict, key, own, evidence);
   for (const [key, all] of seen) judgeAnswers(verdict, key, all, runs.get(key) ?? [], evidence);
   judgeStores(verdict, evidence);
-  return verdict;
+  const effects = judgeEffects((...broken) => verdict.report(...broken), evidence);
+  const { violations, losses } = verdict;
+  return { violations, losses, effects };
 }
 
-class Verdict implements Judgement {
+class Verdict {
   readonly violations: Violation[] = [];
   readonly losses: Violation[] = [];
 
@@ -89,6 +99,11 @@ function judgeExecutions(verdict: Verdict, key: string, own: readonly Execution[
     const detail = { before, next };
     if (wasForgotten(before, next, faults, forgets)) {
       verdict.report('a handler runs once', key, detail, true);
+      continue;
+    }
+    if (before.transactional) {
+      if (!mayHaveBeenRolledBack(before, next, faults, lease))
+        verdict.report('a handler runs once', key, detail);
       continue;
     }
     if (next.fence <= before.fence) verdict.report('fences rise', key, detail);
@@ -174,6 +189,18 @@ function hasExpired({ at, takes = 0 }: Execution, now: number, retention: number
 /** A handler that fails gives its key back when it has failed, not before. */
 function hasFailed({ failed, at, takes = 0 }: Execution, now: number): boolean {
   return failed && now >= at + takes;
+}
+
+/**
+ * Whether something happened to the transaction of the one before, or the next one has a lease: the transaction is then
+ * rolled back at its end, as it finds the key claimed.
+ */
+function mayHaveBeenRolledBack(before: Execution, next: Execution, faults: Faults, lease: number): boolean {
+  return (
+    hasFailed(before, next.at) ||
+    !next.transactional ||
+    disturbances(before, next.at, faults, lease).length > 0
+  );
 }
 
 /** What one statement that gets lost costs an instance at most: the time-out after which it is sent again. */

@@ -13,7 +13,8 @@ import type { IdempotencyModuleOptions } from '../../../lib';
 import { migrated, sql } from '../../support/database';
 import { eventually } from '../../support/eventually';
 import { call } from '../../support/http';
-import type { Work } from './app';
+import { CREATE_EFFECT, readEffects } from './effect';
+import type { EffectCounts, Row } from './effect-rules';
 import { Faults } from './faults';
 import { Instance, type Mutation } from './instance';
 import { monotonicNow, readLedger, type Execution } from './ledger';
@@ -21,6 +22,7 @@ import { Link } from './link';
 import { isOverdue, judge, type Sighting, type Violation } from './oracle';
 import { PostgresReader, RedisReader, type StatementReader } from './statements';
 import { nonceOf, recordsInPostgres, recordsInRedis, withRedis } from './stores';
+import type { Work } from './worker';
 
 export type Route = 'retry' | 'reject' | 'fast';
 
@@ -64,6 +66,8 @@ export interface Report {
   readonly requests: number;
   readonly executions: number;
   readonly faults: number;
+  /** Of keys that were answered in a transaction. */
+  readonly effects: EffectCounts;
   /** What was lost as README says that it can be. */
   readonly losses: readonly Violation[];
   readonly violations: readonly Violation[];
@@ -112,6 +116,7 @@ export class Rig {
     const rig = new Rig(folder, postgres, topology, new URL(databaseUrl).pathname, [], options);
     try {
       await (await migrated(databaseUrl)).destroy();
+      await sql(databaseUrl, CREATE_EFFECT);
       rig.instanceList = await rig.makeInstances(options);
       await Promise.all(rig.instanceList.map((instance) => instance.start()));
       return rig;
@@ -173,6 +178,7 @@ export class Rig {
       status: answer?.status,
       nonce: ok ? nonceOf(answer.text) : undefined,
       body: ok ? createHash('sha256').update(answer.body).digest('hex') : undefined,
+      refused: answer && !ok ? nonceOf(answer.text) : undefined,
       problem: answer && !ok ? problemOf(answer.text) : undefined,
     };
     this.sightings.push(sighting);
@@ -200,6 +206,12 @@ export class Rig {
 
   executions(key?: string): Execution[] {
     const all = readLedger(join(this.folder, 'ledger'));
+    return key === undefined ? all : all.filter((one) => one.key === key);
+  }
+
+  /** The rows that handlers have left. */
+  async effects(key?: string): Promise<Row[]> {
+    const all = await readEffects(this.databaseUrl);
     return key === undefined ? all : all.filter((one) => one.key === key);
   }
 
@@ -297,11 +309,12 @@ export class Rig {
     await Promise.all(ports.map((port) => withRedis(port, (redis) => redis.flushall())));
     await this.converge();
     const executions = this.executions();
-    const { violations, losses } = judge({
+    const { violations, losses, effects } = judge({
       executions,
       sightings: this.sightings,
       redis: inRedis,
       postgres: inPostgres,
+      effects: await this.effects(),
       faults: this.faults,
       lease: LEASE,
       forgets: this.judging.forgets,
@@ -312,6 +325,7 @@ export class Rig {
       requests: this.sightings.length,
       executions: executions.length,
       faults: this.faults.list.length,
+      effects,
       losses,
       violations: [
         ...violations,
@@ -406,8 +420,7 @@ export class Rig {
         const { route, key } = next;
         for (let tries = 0; tries < 5; tries++) {
           const instance = this.instance((index + tries) % this.instanceList.length);
-          const { status, problem } = await this.send(instance, key, { route: route as Route });
-          if (isFinal(status, problem)) break;
+          if (isFinal(await this.send(instance, key, { route: route as Route }))) break;
         }
       }
     };
@@ -418,7 +431,7 @@ export class Rig {
   private unsettled(): Violation[] {
     const last = new Map(this.sightings.map((one) => [`${one.route} ${one.key}`, one]));
     return [...last]
-      .filter(([, { status, problem }]) => !isFinal(status, problem))
+      .filter(([, seen]) => !isFinal(seen))
       .map(([key, detail]) => ({ promise: 'every key converges', key, detail }));
   }
 }
@@ -430,8 +443,8 @@ async function startWithReplica(args?: readonly string[]): Promise<RedisTopology
 }
 
 /** What no further retry changes: the recorded response, or that only an operator can tell the outcome. */
-function isFinal(status: number | undefined, problem: string | undefined): boolean {
-  return (status !== undefined && status < 300) || problem === 'outcome-unknown';
+function isFinal({ status = Infinity, nonce, refused, problem }: Sighting): boolean {
+  return nonce !== undefined || (refused !== undefined && status < 500) || problem === 'outcome-unknown';
 }
 
 /** The last part of a problem's type, such as `in-flight`. */

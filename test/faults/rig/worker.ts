@@ -1,0 +1,89 @@
+import { HttpException, Injectable } from '@nestjs/common';
+import { InjectRepository } from '@nestjs/typeorm';
+import { randomUUID } from 'node:crypto';
+import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { IdempotencyContext } from 'nestjs-idempotency';
+import type { Repository } from 'typeorm';
+import type { FromApp } from '../../support/processes';
+import { Effect } from './effect';
+import { monotonicNow, type Execution } from './ledger';
+
+/** What a handler is told to do, in the header `x-work`: unlike the body it is no part of the fingerprint. */
+export interface Work {
+  /** Milliseconds that the handler takes. */
+  readonly takes?: number;
+  /** The handler ends when the parent lets it. */
+  readonly hold?: boolean;
+  /** The handler fails with this status. */
+  readonly fails?: number;
+  /** The handler holds a connection of the application's own pool meanwhile. */
+  readonly holdsConnection?: boolean;
+  /** When the handler writes its row, beside taking its time: before, after, or never. @default 'first' */
+  readonly effect?: 'first' | 'last' | 'none';
+  /** The ledger is not flushed, which takes many handlers at once seconds: for scenarios that kill no process. */
+  readonly unsynced?: boolean;
+  /** Length of the response's filling. */
+  readonly size?: number;
+}
+
+export interface ToInstance {
+  readonly finish: string;
+}
+
+/** The claim of a request, as far as the ledger has it. */
+export type Claim = Pick<IdempotencyContext, 'key' | 'attempt' | 'fence'>;
+
+/** A handler under a lease goes on without its row after so many ms, as these routes are judged by their executions. */
+const EFFECT_WITHIN = 500;
+
+/** On disk before the handler goes on, so that no fault can make an execution unseen. */
+function write(execution: Execution, unsynced: boolean): void {
+  const file = openSync(process.env.LEDGER ?? '', 'a');
+  writeSync(file, `${JSON.stringify(execution)}\n`);
+  if (!unsynced) fsyncSync(file);
+  closeSync(file);
+}
+
+/** Does what the routes' handlers do: writes itself down, leaves its row, and takes its time. */
+@Injectable()
+export class Worker {
+  private readonly held = new Map<string, () => void>();
+  private readonly finished = new Set<string>();
+
+  constructor(@InjectRepository(Effect) private readonly effects: Repository<Effect>) {
+    process.on('message', ({ finish }: ToInstance) => {
+      this.finished.add(finish);
+      this.held.get(finish)?.();
+    });
+  }
+
+  async work(scope: string, told: string, { key, attempt, fence }: Claim): Promise<unknown> {
+    const work = JSON.parse(told) as Work;
+    const { takes = 0, fails, effect = 'first', unsynced = false, size = 0 } = work;
+    const nonce = randomUUID();
+    const { INSTANCE: instance = '' } = process.env;
+    const at = monotonicNow();
+    const failed = fails !== undefined && fails >= 500;
+    write({ scope, key, instance, pid: process.pid, attempt, fence, nonce, at, failed, takes, effect }, unsynced); // prettier-ignore
+    process.send?.({ handling: key } satisfies FromApp);
+    if (effect === 'first') await this.leave({ scope, key, nonce });
+    await this.takeTime(key, work);
+    if (effect === 'last') await this.leave({ scope, key, nonce });
+    if (fails) throw new HttpException({ message: 'told to fail', nonce }, fails);
+    return { nonce, filling: 'x'.repeat(size) };
+  }
+
+  private async leave(effect: Omit<Effect, 'id'>): Promise<void> {
+    const written = this.effects.insert(effect).catch(() => undefined);
+    await Promise.race([written, delay(EFFECT_WITHIN, undefined, { ref: false })]);
+  }
+
+  private async takeTime(key: string, { takes = 0, hold, holdsConnection }: Work): Promise<void> {
+    const runner = this.effects.manager.dataSource.createQueryRunner();
+    if (holdsConnection) await runner.connect();
+    if (takes > 0) await delay(takes);
+    if (hold && !this.finished.has(key)) await new Promise<void>((go) => this.held.set(key, go));
+    await runner.release();
+  }
+}
