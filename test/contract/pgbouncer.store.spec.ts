@@ -1,5 +1,5 @@
 import { startPgBouncer, startPostgres, type RunningPostgres, type RunningServer } from '../../servers';
-import { migrate, openInstance, type Instance } from '../unit/postgres/harness';
+import { migrate, openInstance, type Instance } from '../support/postgres-store';
 import { storeContract } from './store.contract';
 
 let postgres: RunningPostgres;

@@ -1,5 +1,5 @@
 import { startPostgres, type RunningPostgres } from '../../servers';
-import { migrate, openInstance, type Instance } from '../unit/postgres/harness';
+import { migrate, openInstance, type Instance } from '../support/postgres-store';
 import { SEALS } from '../support/seals';
 import { storeContract } from './store.contract';
 

@@ -37,7 +37,7 @@ import { startPostgres, type RunningPostgres } from '../../servers';
 import { startApp, type Platform, type TestApp } from '../support/app';
 import { gate, type Gate } from '../support/gate';
 import { comparable, isReplay, type Answer } from '../support/http';
-import { raw, type AnyResponse } from './matrix/runs';
+import { raw, type AnyResponse } from './responses/runs';
 
 let handled: unknown[][] = [];
 let refuses = false;

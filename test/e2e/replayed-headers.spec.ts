@@ -8,7 +8,7 @@ import { startPostgres, type RunningPostgres } from '../../servers';
 import { startApp, type Platform, type TestApp } from '../support/app';
 import { gate, type Gate } from '../support/gate';
 import { bytesOf, headerOf, isReplayed, Wire, type WireRequest, type WireResponse } from '../support/wire';
-import { raw, type AnyResponse } from './matrix/runs';
+import { raw, type AnyResponse } from './responses/runs';
 
 let runs = 0;
 let hold: Gate | undefined;

@@ -8,7 +8,7 @@ import { startApp, type Platform, type TestApp } from '../support/app';
 import { eventually } from '../support/eventually';
 import { KeptLog } from '../support/log';
 import { Wire } from '../support/wire';
-import { raw, type AnyResponse } from './matrix/runs';
+import { raw, type AnyResponse } from './responses/runs';
 
 type Wrapped = 'writeHead' | 'end' | 'write' | 'setHeader';
 

@@ -5,9 +5,9 @@ import fc from 'fast-check';
 import { Idempotent } from '../../lib';
 import { startPostgres, type RunningPostgres } from '../../servers';
 import { startApp, type Platform, type TestApp } from '../support/app';
-import { runs } from '../support/hostile';
+import { runs } from '../support/arbitraries';
 import { bytesOf, isReplayed, Wire, type WireResponse } from '../support/wire';
-import { raw, type AnyResponse } from './matrix/runs';
+import { raw, type AnyResponse } from './responses/runs';
 
 type Value = string | number | string[] | null;
 type Pair = [name: string, value: Value];

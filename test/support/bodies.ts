@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { json, text } from './hostile';
+import { json, text } from './arbitraries';
 
 type Named = readonly [name: string, value: Model];
 
