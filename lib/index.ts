@@ -12,10 +12,12 @@ export {
   IdempotencyError,
   IdempotencySetupError,
   StoreUnavailableError,
+  TransactionEndedError,
   UnreadableRecordError,
   isIdempotencyError,
   isIdempotencySetupError,
   isStoreUnavailableError,
+  isTransactionEndedError,
   isUnreadableRecordError,
   type IdempotencyErrorCode,
 } from './core/errors';

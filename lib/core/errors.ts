@@ -21,6 +21,7 @@ export type IdempotencyErrorCode =
 const IDEMPOTENCY = Symbol.for('nestjs-idempotency.error');
 const STORE_UNAVAILABLE = Symbol.for('nestjs-idempotency.store-unavailable');
 const UNREADABLE_RECORD = Symbol.for('nestjs-idempotency.unreadable-record');
+const TRANSACTION_ENDED = Symbol.for('nestjs-idempotency.transaction-ended');
 const SETUP = Symbol.for('nestjs-idempotency.setup');
 
 /** Whether this is an error that is marked so. */
@@ -123,6 +124,31 @@ export class ClientLeftError extends Error {
     super('The client has left before its request was answered.');
     this.name = 'ClientLeftError';
   }
+}
+
+/**
+ * A query was made in a transaction that has ended, so it was refused: it would be committed without the response of its
+ * request. Test with {@link isTransactionEndedError}.
+ */
+export class TransactionEndedError extends Error {
+  readonly [TRANSACTION_ENDED] = true;
+  readonly code = 'transaction_ended';
+
+  /** @param which that of the request, or one within it that was rolled back */
+  constructor(which: 'request' | 'nested' = 'request') {
+    super(
+      which === 'request'
+        ? 'The transaction of this request has ended, so its queries are refused. ' +
+            'Await all work before the handler returns, or start work that outlives it in outside().'
+        : 'This query belongs to a nested transaction that was rolled back. ' +
+            'Await all work before the nested transaction returns.',
+    );
+    this.name = 'TransactionEndedError';
+  }
+}
+
+export function isTransactionEndedError(error: unknown): error is TransactionEndedError {
+  return isMarked(error, TRANSACTION_ENDED);
 }
 
 /** For what a start may do later: rethrows any error but that of a store that cannot be asked now. */

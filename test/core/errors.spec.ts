@@ -13,6 +13,7 @@ const made = (copy: Api): Record<string, Error> => {
     InvalidOptionsError: new copy.InvalidOptionsError('options', ['ttl']),
     LeaseLostError: new copy.LeaseLostError('lost'),
     StoreUnavailableError: new copy.StoreUnavailableError('postgres', 'claim', 'refused'),
+    TransactionEndedError: new copy.TransactionEndedError(),
     UnreadableRecordError: new copy.UnreadableRecordError('redis', 'claim', 'sealed'),
   };
 };

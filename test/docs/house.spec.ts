@@ -18,6 +18,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   'store/postgres/connection': ['core', 'options', 'store/batching'],
   'store/postgres/schema': ['core', 'options', 'store/postgres/connection'],
   'store/postgres': ['core', 'outcome', 'options', 'observability', 'store/batching'],
+  transaction: ['core'],
   store: ['core', 'outcome', 'options', 'observability'],
   'http/request': ['core', 'options', 'http/platform.ts'],
   'http/response': ['core', 'outcome', 'options', 'observability', 'http/platform.ts'],

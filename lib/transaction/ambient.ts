@@ -1,0 +1,34 @@
+import type { DataSource, QueryRunner } from 'typeorm';
+import { Hook } from './hook';
+import { within } from './frames';
+import { JointTransaction, type AmbientTransaction } from './joint-transaction';
+
+export { outside } from './frames';
+export type { AmbientTransaction, TransactionEvent } from './joint-transaction';
+
+/** Lets all that asks a DataSource for a connection within a transaction join it. */
+export class Ambient {
+  private readonly hook: Hook;
+  private closed = false;
+
+  constructor(private readonly dataSource: DataSource) {
+    this.hook = Hook.on(dataSource);
+  }
+
+  /** One that joins nothing. */
+  queryRunner(): QueryRunner {
+    return this.hook.createQueryRunner();
+  }
+
+  /** @param queryRunner on whose connection the transaction is already open */
+  enter<T>(queryRunner: QueryRunner, work: (transaction: AmbientTransaction) => T): T {
+    const transaction = new JointTransaction(this.dataSource, queryRunner, this.hook.createQueryRunner);
+    return within({ transaction, level: transaction.root }, {}, () => work(transaction));
+  }
+
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.hook.release();
+  }
+}

@@ -1,0 +1,112 @@
+import type { PoolClient } from 'pg';
+import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
+import { TransactionEndedError } from '../core/errors';
+import { outside, within, type Joinable } from './frames';
+import type { Occupied, SharedConnection } from './joined-client';
+import { JoinedRunner } from './joined-runner';
+import { Level, type Turn } from './level';
+
+/** What TypeORM tells its subscribers of a transaction. */
+export type TransactionEvent =
+  | 'BeforeTransactionStart'
+  | 'AfterTransactionStart'
+  | 'BeforeTransactionCommit'
+  | 'AfterTransactionCommit'
+  | 'BeforeTransactionRollback'
+  | 'AfterTransactionRollback';
+
+/** A transaction that everything joins which asks its DataSource for a connection within it. */
+export interface AmbientTransaction {
+  readonly manager: EntityManager;
+  /** Each use is refused from now on. */
+  end(): void;
+  /**
+   * After `end()`: the statement under way is done, and what a transaction within this one has left unfinished is undone.
+   * @throws if it cannot be undone
+   */
+  settled(): Promise<void>;
+  /** Tells TypeORM's subscribers. What they do before the end is in the transaction, and what they do after it is not. */
+  notify(event: TransactionEvent): Promise<void>;
+}
+
+export class JointTransaction implements AmbientTransaction, Joinable, SharedConnection {
+  readonly root = new Level();
+  private ended = false;
+  private ownManager: EntityManager | undefined;
+  private readonly underWay = new Set<Partial<Occupied>>();
+  private idle: (() => void) | undefined;
+
+  /** @param runner on which the transaction is open @param another makes one that joins nothing */
+  constructor(
+    readonly dataSource: DataSource,
+    private readonly runner: QueryRunner,
+    private readonly another: (mode?: 'master' | 'slave') => QueryRunner,
+  ) {}
+
+  get manager(): EntityManager {
+    return (this.ownManager ??= this.join(this.root).manager);
+  }
+
+  join(home: Level, mode?: 'master' | 'slave'): QueryRunner {
+    return new JoinedRunner(this.another(mode), this, home).runner;
+  }
+
+  client(): Promise<PoolClient> {
+    return this.runner.connect() as Promise<PoolClient>;
+  }
+
+  async turn(level: Level, occupied: Partial<Occupied> = {}): Promise<Turn> {
+    const turn = await this.hold(level, () => occupied.needed?.());
+    try {
+      this.refuseAfterEnd(); // it may have ended since the turn was given
+    } catch (error) {
+      turn.done();
+      throw error;
+    }
+    this.underWay.add(occupied);
+    const done = (): void => {
+      this.underWay.delete(occupied);
+      turn.done();
+      if (this.underWay.size === 0) this.idle?.();
+    };
+    return { level: turn.level, done };
+  }
+
+  async hold(level: Level, needed?: () => void): Promise<Turn> {
+    this.refuseAfterEnd();
+    return level.take(needed);
+  }
+
+  private refuseAfterEnd(): void {
+    if (this.ended) throw new TransactionEndedError();
+  }
+
+  end(): void {
+    if (this.ended) return;
+    this.ended = true;
+    this.root.refuseWaiting(() => new TransactionEndedError());
+    for (const occupied of this.underWay) occupied.stop?.(new TransactionEndedError());
+  }
+
+  async settled(): Promise<void> {
+    if (this.underWay.size > 0) await new Promise<void>((resolve) => (this.idle = resolve));
+    const savepoint = this.root.outermostSavepoint;
+    if (savepoint) await (await this.client()).query(`ROLLBACK TO SAVEPOINT ${savepoint.savepoint}`);
+  }
+
+  async notify(event: TransactionEvent): Promise<void> {
+    if (this.dataSource.subscribers.length === 0) return;
+    if (!this.ended) {
+      const { queryRunner } = this.manager;
+      return within({ transaction: this, level: this.root }, {}, () =>
+        queryRunner?.broadcaster.broadcast(event),
+      );
+    }
+    const runner = this.another();
+    try {
+      await outside(() => runner.broadcaster.broadcast(event));
+    } finally {
+      await runner.release();
+    }
+  }
+}

@@ -1,0 +1,117 @@
+import { TransactionEndedError } from '../core/errors';
+
+/** A turn on the transaction's connection that somebody holds. */
+export interface Turn {
+  /** Where it was given: the nearest level that was still open. */
+  readonly level: Level;
+  done(): void;
+}
+
+interface Waiting {
+  grant(turn: Turn): void;
+  refuse(error: Error): void;
+  /** Called while it holds its turn, once another waits. */
+  needed?(): void;
+}
+
+/**
+ * The transaction, or an open savepoint in it. What runs at one level takes turns: a statement, a stream, or a savepoint,
+ * which is a level below. PostgreSQL has one stack of savepoints per connection, so siblings must not overlap.
+ */
+export class Level {
+  /** The savepoint that holds the turn here. */
+  private child: Level | undefined;
+  private state: 'opening' | 'open' | 'committed' | 'rolled back';
+  private holder: Waiting | undefined;
+  private readonly waiting: Waiting[] = [];
+  /** Whether its savepoint is there on the server. */
+  begun = false;
+
+  /**
+   * @param above where it will be; undefined for the transaction
+   * @param strict whether what still runs here after a rollback is refused; otherwise it goes on at the level above
+   */
+  constructor(
+    private above?: Level,
+    readonly strict = false,
+  ) {
+    this.state = above ? 'opening' : 'open';
+  }
+
+  /** As TypeORM counts it. */
+  get depth(): number {
+    return this.above ? this.above.depth + 1 : 1;
+  }
+
+  /** The savepoint's name, as TypeORM gives it. */
+  get savepoint(): string {
+    return `typeorm_${this.depth - 1}`;
+  }
+
+  /** The level that code is at which has come here before the savepoint is there. */
+  get start(): Level {
+    return this.state === 'opening' && this.above ? this.above : this;
+  }
+
+  isWithin(other: Level): boolean {
+    return this === other || (this.above?.isWithin(other) ?? false);
+  }
+
+  /** @param needed called while the turn is held, once another waits for it */
+  take(needed?: () => void): Promise<Turn> {
+    return new Promise((grant, refuse) => this.request({ grant, refuse, needed }));
+  }
+
+  /** @param above where the turn was given */
+  openIn(above: Level): void {
+    this.above = above;
+    above.child = this;
+  }
+
+  opened(): void {
+    this.state = 'open';
+  }
+
+  /** What waits here goes on at the level above, or is refused. */
+  close(state: 'committed' | 'rolled back'): void {
+    this.state = state;
+    if (this.above?.child === this) this.above.child = undefined;
+    for (const each of this.waiting.splice(0)) this.request(each);
+  }
+
+  /** The outermost savepoint that is there on the server. */
+  get outermostSavepoint(): Level | undefined {
+    return this.child?.begun ? this.child : undefined;
+  }
+
+  /** Refuses all that wait here and below. */
+  refuseWaiting(why: () => Error): void {
+    for (const each of this.waiting.splice(0)) each.refuse(why());
+    this.child?.refuseWaiting(why);
+  }
+
+  private request(turn: Waiting): void {
+    if (this.above && (this.state === 'committed' || this.state === 'rolled back')) {
+      if (this.state === 'rolled back' && this.strict) turn.refuse(new TransactionEndedError('nested'));
+      else this.above.request(turn);
+    } else if (this.holder) {
+      this.waiting.push(turn);
+      this.holder.needed?.();
+    } else {
+      this.give(turn);
+    }
+  }
+
+  private give(turn: Waiting): void {
+    this.holder = turn;
+    turn.grant({ level: this, done: () => this.next(turn) });
+    if (this.waiting.length > 0) turn.needed?.();
+  }
+
+  private next(after: Waiting): void {
+    if (this.holder !== after) return;
+    this.holder = undefined;
+    const turn = this.waiting.shift();
+    if (turn) this.give(turn);
+  }
+}
