@@ -30,6 +30,12 @@ export const MUTANTS = {
   'unprotected beside a wait':
     'a handler runs unprotected although its process waits for the owner of the key',
   'older outcome kept': 'of two outcomes of one key that wait in memory the first stays',
+  'effects outside of the transaction': 'the handler writes over another connection than its transaction',
+  'COMMIT before INSERT': 'the effects are committed before their outcome is written',
+  '23505 taken for success':
+    'lock and read are one statement, whose snapshot is older than the lock, and a record that stands is taken for its own',
+  'ambiguity resolved without the lock':
+    'whether a commit took place is looked for while its transaction may still run',
 } as const;
 
 export type Mutant = keyof typeof MUTANTS;
@@ -45,6 +51,8 @@ export interface Configuration {
   readonly inFlight: 'wait' | 'reject';
   readonly onOutage: 'reject' | 'execute';
   readonly redis: boolean;
+  /** Requests come in both modes: each may be to a route in the transaction mode, or to one with leases. */
+  readonly transactions: boolean;
   /**
    * The assumption under which a pending outcome is as good as a recorded one: until Postgres has it, Redis keeps it
    * and gives it to whoever is about to take its key over.
@@ -81,6 +89,7 @@ export function configuration(
     inFlight: 'wait',
     onOutage: 'reject',
     redis: true,
+    transactions: false,
     keepsVouched: true,
     ...more,
     faults: { ...NO_FAULTS, ...faults },
@@ -88,6 +97,7 @@ export function configuration(
 }
 
 const small = { requests: 2, claims: 2 } as const;
+const mixed = { requests: 2, claims: 3, transactions: true } as const;
 const medium = { requests: 2, claims: 3 } as const;
 
 /** The protocol as it is, under each family of faults: nothing may be found. */
@@ -118,6 +128,18 @@ export const PROOFS: readonly Configuration[] = [
     { postgres: 2, lateSql: 1, lateRedis: 1, crashes: 1, lapses: 1, failures: 1 },
     { ...medium, onOrphan: 'reject' },
   ),
+  configuration('transactions: a process crashes', { postgres: 1, crashes: 1, lapses: 1 }, mixed),
+  configuration('transactions: Postgres fails', { postgres: 2, lateSql: 1 }, mixed),
+  configuration(
+    'transactions: handlers fail',
+    { postgres: 1, failures: 1, crashes: 1 },
+    { ...mixed, fingerprints: 2 },
+  ),
+  configuration(
+    'transactions: Redis is bad, records expire',
+    { postgres: 1, lateRedis: 1, wipes: 1, expiries: 1 },
+    mixed,
+  ),
 ];
 
 /** For `--deep`: more processes, requests and faults at once. */
@@ -141,6 +163,11 @@ export const DEEP: readonly Configuration[] = [
     'deep: onOrphan reject',
     { postgres: 2, lateSql: 1, wipes: 1, crashes: 1, lapses: 2, failures: 1 },
     { onOrphan: 'reject' },
+  ),
+  configuration(
+    'deep: transactions',
+    { postgres: 2, lateSql: 1, crashes: 1, lapses: 1, failures: 1 },
+    { ...mixed, requests: 3 },
   ),
   configuration('deep: expiry', { postgres: 2, expiries: 2, crashes: 1, lapses: 1, failures: 1 }),
 ];
@@ -219,6 +246,18 @@ export const CONTROLS: Readonly<
     faults: { postgres: 2, lapses: 2 },
     property: 'no outcome is forgotten',
     more: { requests: 3 },
+  },
+  'effects outside of the transaction': {
+    faults: { crashes: 1 },
+    property: 'effect and outcome together',
+    more: mixed,
+  },
+  'COMMIT before INSERT': { faults: {}, property: 'effect and outcome together', more: mixed },
+  '23505 taken for success': { faults: {}, property: 'answers are committed', more: mixed },
+  'ambiguity resolved without the lock': {
+    faults: { postgres: 1, lateSql: 1 },
+    property: 'denials are true',
+    more: mixed,
   },
 };
 

@@ -17,6 +17,12 @@ export const PROPERTIES = {
   'not refused by itself': 'no request waits for, or is refused by, a row that carries its own token',
   'unprotected alone':
     'a handler runs unprotected only while its process has no claim, no outcome to record and no other request under way for the key',
+  'one effect': 'at most one transaction of the key is committed',
+  'effect and outcome together':
+    'the effects of a transaction are committed if, and only if, the record of its key has its outcome',
+  'answers are committed': 'no client sees the outcome of a transaction that is not committed',
+  'denials are true':
+    'a transaction whose request was told that nothing was executed is not committed afterwards',
   'no key is stuck': 'without further faults, some path leads to a completed or absent record',
 } as const;
 

@@ -8,6 +8,8 @@ export interface State {
   /** Redis writes that lie in a socket, and statements that Postgres may still run: their senders wait no more. */
   wire: Copy[];
   late: Statement[];
+  /** Transactions that are open in Postgres (transaction mode). */
+  sessions: Session[];
   processes: Process[];
   arrived: number;
   /** The last fence drawn from Postgres' sequence, and the last token (of claims that won, or may land late). */
@@ -20,6 +22,9 @@ export interface State {
   /** The outcome (named by the token of its execution) that a client has seen; 0 if none has. */
   seen: number;
   lastFence: number;
+  /** Of transactions, by token: whose effects are committed, and whose requests were told that nothing was executed. */
+  committed: number[];
+  denied: number[];
 
   /** How often each fault may still occur. */
   left: Budget;
@@ -79,6 +84,21 @@ export interface Statement {
   outcome: number;
 }
 
+/** A transaction of the transaction mode, as Postgres has it. It holds the lock of the key from its begin to its end. */
+export interface Session {
+  token: number;
+  fence: number;
+  fingerprint: number;
+  attempt: number;
+  /** The handler has written. */
+  effect: boolean;
+  /** It completes a claim of the leased mode, instead of inserting a record. */
+  claims: boolean;
+  /** Nothing comes from its client any more: Postgres ends it, or, with `commits`, has its last statements still to run. */
+  cut: boolean;
+  commits: boolean;
+}
+
 /** A process: its requests, and what waits in its memory for Postgres (lib/store/pending-writes.ts). */
 export interface Process {
   requests: Request[];
@@ -101,6 +121,10 @@ export type Place =
   | 'vouch' // TieredStoreService.complete, catch: Redis is to vouch for the outcome
   | 'release' // TieredStoreService.release
   | 'waiting' // Poll
+  | 'insert' // a mutant alone: the effects are committed, their outcome is not
+  | 'commit' // Transaction.complete
+  | 'resolve' // Transaction.resolve: it is not known whether the commit took place
+  | 'locked' // Poll: another transaction has the key's lock
   | 'outlived' // ClaimedExecutions.completeClaim: the lease was lost, and the winner's outcome is waited for
   | 'joined'; // Protocol.follow: waits for the request of its process that leads
 
@@ -112,6 +136,10 @@ export interface Request {
   /** Whether other requests of this process follow it (lib/core/in-flight-requests.ts). */
   leads: boolean;
   fresh: boolean;
+  /** Its route is in the transaction mode. */
+  transaction: boolean;
+  /** Of a mutant alone: it found no record before it had the lock. */
+  sawNothing: boolean;
   token: number;
   fence: number;
   attempt: number;
@@ -141,6 +169,7 @@ export function initial(processes: number, faults: Budget): State {
     replica: null,
     wire: [],
     late: [],
+    sessions: [],
     processes: Array.from({ length: processes }, () => ({ requests: [], outcome: null, releases: [] })),
     arrived: 0,
     sequence: 0,
@@ -149,6 +178,8 @@ export function initial(processes: number, faults: Budget): State {
     effects: [],
     seen: 0,
     lastFence: 0,
+    committed: [],
+    denied: [],
     left: faults,
   };
 }
@@ -160,6 +191,7 @@ export function clone(s: State): State {
     row: s.row && { ...s.row },
     wire: [...s.wire],
     late: [...s.late],
+    sessions: s.sessions.map((session) => ({ ...session })),
     processes: s.processes.map(({ requests, outcome, releases }) => ({
       requests: requests.map((request) => ({ ...request })),
       outcome,
@@ -167,6 +199,8 @@ export function clone(s: State): State {
     })),
     standing: [...s.standing],
     effects: [...s.effects],
+    committed: [...s.committed],
+    denied: [...s.denied],
   };
 }
 
@@ -185,10 +219,13 @@ export function key(s: State): string {
     copyKey(s.replica),
     unordered(s.wire.map(copyKey)),
     unordered(s.late.map(statementKey)),
+    unordered(s.sessions.map(sessionKey)),
     unordered(processes),
     [s.arrived, s.sequence, s.tokens, s.seen, s.lastFence].join(),
     s.standing.join(),
     s.effects.join(),
+    s.committed.join(),
+    s.denied.join(),
     budgetKey(s.left),
   ].join('|');
 }
@@ -200,7 +237,9 @@ const budgetKey = (it: Budget): string =>
   `${it.postgres},${it.lateSql},${it.lateRedis},${it.wipes},${it.failovers},${it.crashes},${it.lapses},${it.expiries},${it.failures}`;
 const copyKey = (copy: Copy | null): string =>
   copy ? `${copy.rank},${copy.fence},${copy.token},${copy.fingerprint},${copy.outcome}` : '';
+const sessionKey = (it: Session): string =>
+  `${it.token},${it.fence},${it.fingerprint},${it.attempt},${it.effect},${it.claims},${it.cut},${it.commits}`;
 const statementKey = (it: Statement): string =>
   `${it.verb},${it.token},${it.fence},${it.fingerprint},${it.takeOver},${it.attempt},${it.outcome}`;
 const requestKey = (it: Request): string =>
-  `${it.at},${it.fingerprint},${it.leads},${it.fresh},${it.token},${it.fence},${it.attempt},${it.outcome},${it.lapsed},${it.sawOrphan}`;
+  `${it.at},${it.fingerprint},${it.leads},${it.fresh},${it.transaction},${it.sawNothing},${it.token},${it.fence},${it.attempt},${it.outcome},${it.lapsed},${it.sawOrphan}`;

@@ -1,5 +1,6 @@
 import type { Configuration } from './configuration';
 import { expect, takeBroken, type Property } from './properties';
+import { TransactionSteps } from './transaction';
 import {
   clone,
   HOLDING,
@@ -22,6 +23,15 @@ export interface Step {
   readonly next: State;
   readonly broken: readonly Property[];
 }
+
+/** Adds a step of a request (of process p, number r), or of the environment. */
+export type Add = (
+  label: string,
+  fault: boolean,
+  change: (draft: Draft) => void,
+  p?: number,
+  r?: number,
+) => void;
 
 export interface Steps {
   readonly list: readonly Step[];
@@ -47,7 +57,7 @@ type Outcome = Pick<Copy, 'outcome' | 'fingerprint'>;
 type Claim = Pick<Copy, 'token' | 'fence' | 'fingerprint'>;
 
 /** The draft of one step: a state to change, and the Redis writes that the change sends. */
-class Draft {
+export class Draft {
   readonly writes: Copy[] = [];
 
   constructor(
@@ -117,6 +127,29 @@ class Draft {
     this.executeAt('running');
   }
 
+  /** Transactions.begin has the lock of the key. */
+  open(claims: boolean): void {
+    const { token, fence, fingerprint, attempt } = this.request;
+    this.s.sessions.push({
+      token,
+      fence,
+      fingerprint,
+      attempt,
+      effect: false,
+      claims,
+      cut: false,
+      commits: false,
+    });
+  }
+
+  /** As {@link start}, without a row: a handler in a transaction leaves nothing if it is interrupted. */
+  startInTransaction(): void {
+    const { s, request } = this;
+    expect(s.seen === 0, 'no execution after an answer');
+    expect(s.effects.length === 0 || request.attempt > 1, 'attempts are told');
+    this.executeAt('running');
+  }
+
   /** Protocol.lead: Postgres is away, and `onOutage: 'execute'`. */
   startUnprotected(): void {
     const { process, request } = this;
@@ -181,6 +214,12 @@ class Draft {
     this.end(record);
   }
 
+  /** It begins anew. */
+  enter(): void {
+    this.request.fresh = true;
+    enter(this.process, this.request, this.c);
+  }
+
   /** Protocol.answer: the request has its answer, and so have those that joined it, or they go on by themselves. */
   end(ending: Ending): void {
     const { process, request } = this;
@@ -221,6 +260,9 @@ const EXECUTING: ReadonlySet<Place> = new Set([
   'vouch',
   'release',
   'outlived',
+  'insert',
+  'commit',
+  'resolve',
 ]);
 
 function mayWaitFor(leader: Request, request: Request, c: Configuration): boolean {
@@ -233,10 +275,14 @@ class Stepper implements Steps {
   readonly list: Step[] = [];
   cut = false;
 
+  private readonly transactions: TransactionSteps;
+
   constructor(
     private readonly s: State,
     private readonly c: Configuration,
-  ) {}
+  ) {
+    this.transactions = new TransactionSteps(s, c, (...step) => this.add(...step));
+  }
 
   /** Adds a step, once for each thing that can become of the Redis writes it sends. */
   private add(label: string, fault: boolean, change: (draft: Draft) => void, p = 0, r = 0): void {
@@ -271,6 +317,7 @@ class Stepper implements Steps {
     const { s, c } = this;
     const { left, row } = s;
     if (s.arrived < c.requests) this.arrivals();
+    this.transactions.environment();
     s.wire.forEach((copy, i) => {
       this.add(`Redis runs a late write (${copyName(copy)})`, true, (draft) => {
         draft.s.wire.splice(i, 1);
@@ -313,7 +360,7 @@ class Stepper implements Steps {
     if (row && left.expiries > 0 && !row.expired && (row.outcome > 0 || row.lapsed) && this.isQuiet()) {
       this.add('the record expires', false, (draft) => {
         draft.s.row!.expired = true;
-        Object.assign(draft.s, { standing: [], effects: [], seen: 0 });
+        Object.assign(draft.s, { standing: [], effects: [], seen: 0, committed: [] });
         spend(draft.s, 'expiries');
       });
     }
@@ -325,8 +372,8 @@ class Stepper implements Steps {
    * what Redis keeps.
    */
   private isQuiet(): boolean {
-    const { redis, replica, wire, late, processes } = this.s;
-    if (redis || replica || wire.length + late.length > 0) return false;
+    const { redis, replica, wire, late, sessions, processes } = this.s;
+    if (redis || replica || wire.length + late.length + sessions.length > 0) return false;
     return processes.every(
       ({ outcome, requests }) => !outcome && requests.every(({ at }) => at === 'running' || at === 'claimed'),
     );
@@ -350,25 +397,32 @@ class Stepper implements Steps {
       for (let fingerprint = 0; fingerprint < Math.min(c.fingerprints, s.arrived + 1); fingerprint++) {
         const id = s.arrived + 1;
         const what = c.fingerprints > 1 ? ` (fingerprint ${fingerprint})` : '';
-        this.add(`request ${id}${what} comes to process ${p + 1}`, false, (draft) => {
-          draft.s.arrived++;
-          const process = draft.s.processes[p]!;
-          const request: Request = {
-            id,
-            fingerprint,
-            at: 'recall',
-            leads: false,
-            fresh: c.inFlight === 'reject',
-            token: 0,
-            fence: 0,
-            attempt: 0,
-            outcome: 0,
-            lapsed: false,
-            sawOrphan: false,
-          };
-          process.requests.push(request);
-          enter(process, request, c);
-        });
+        for (const transaction of c.transactions ? [false, true] : [false])
+          this.add(
+            `request ${id}${what}${transaction ? ' (transaction mode)' : ''} comes to process ${p + 1}`,
+            false,
+            (draft) => {
+              draft.s.arrived++;
+              const process = draft.s.processes[p]!;
+              const request: Request = {
+                id,
+                fingerprint,
+                at: 'recall',
+                leads: false,
+                fresh: c.inFlight === 'reject',
+                transaction,
+                sawNothing: false,
+                token: 0,
+                fence: 0,
+                attempt: 0,
+                outcome: 0,
+                lapsed: false,
+                sawOrphan: false,
+              };
+              process.requests.push(request);
+              enter(process, request, c);
+            },
+          );
       }
     });
   }
@@ -378,6 +432,8 @@ class Stepper implements Steps {
     const { outcome, releases, requests } = this.s.processes[p]!;
     if (this.s.left.crashes > 0 && (outcome || releases.length + requests.length > 0)) {
       this.add(`process ${p + 1} crashes`, true, (draft) => {
+        for (const { token } of requests)
+          for (const session of draft.s.sessions) if (session.token === token) session.cut = true;
         draft.s.processes[p] = { requests: [], outcome: null, releases: [] };
         spend(draft.s, 'crashes');
       });
@@ -543,6 +599,11 @@ class Stepper implements Steps {
         return this.adopt(request, who, p, r);
       case 'claimed':
         return this.begin(request, who, p, r);
+      case 'insert':
+      case 'commit':
+      case 'resolve':
+      case 'locked':
+        return this.transactions.request(request, who, p, r);
       case 'give up':
         return this.giveUp(request, who, p, r);
       case 'running':
@@ -656,6 +717,11 @@ class Stepper implements Steps {
   }
 
   private claim(request: Request, who: string, p: number, r: number): void {
+    // An orphan is taken over as always, and so is an expired record; the transaction then completes that claim.
+    const { row } = this.s;
+    const leased = request.token > 0 || (row !== null && (row.expired || (!row.outcome && row.lapsed)));
+    if (request.transaction && !leased)
+      return this.transactions.begin(request, who, p, r, this.refused.bind(this));
     if (this.s.processes[p]!.outcome) {
       this.settle(who, p, r, (draft) => draft.go('fall back'));
       return;
@@ -737,8 +803,9 @@ class Stepper implements Steps {
     const what = `${starts ? 'runs its handler' : 'sees that its lease has lapsed'} (token ${request.token}, attempt ${request.attempt})`;
     this.add(`${who} ${what}`, false, (draft) => {
       draft.write(RANK.hint, request);
-      if (starts) draft.start();
-      else draft.go('give up');
+      if (!starts || (request.transaction && draft.s.sessions.length > 0)) return draft.go('give up');
+      draft.start();
+      if (request.transaction) draft.open(true);
     }, p, r); // prettier-ignore
   }
 
@@ -764,6 +831,7 @@ class Stepper implements Steps {
   }
 
   private run(request: Request, who: string, p: number, r: number): void {
+    if (request.transaction) return this.transactions.run(request, who, p, r);
     const early = this.c.mutant === 'answer before recording';
     this.add(`the handler of ${who} ends${early ? ', and its response is sent' : ''}`, false, (draft) => {
       draft.request.outcome = request.token;
