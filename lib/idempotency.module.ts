@@ -32,6 +32,7 @@ import { withEnvironment } from './options/environment';
 import { resolveModuleOptions, type ModuleSettings } from './options/resolve';
 import { PostgresProvider } from './store/postgres/postgres.provider';
 import { RedisProvider } from './store/redis/redis.provider';
+import { TransactionProvider } from './transaction/transaction.provider';
 import { TieredStoreService } from './store/tiered-store.service';
 
 /** Makes the module's options, for `useClass` and `useExisting`. */
@@ -65,6 +66,7 @@ export class IdempotencyModule
     @Inject(IdempotencyInterceptor) private readonly interceptor: IdempotencyInterceptor,
     @Inject(Protocol) private readonly protocol: Protocol,
     @Inject(TieredStoreService) private readonly store: TieredStoreService,
+    @Inject(TransactionProvider) private readonly transactions: TransactionProvider,
     @Inject(RouteExplorer) routes: RouteExplorer,
   ) {
     // Here, as there is no later moment that is early enough: applications make their OpenAPI document before they listen.
@@ -111,6 +113,7 @@ export class IdempotencyModule
 
   async onApplicationShutdown(): Promise<void> {
     await this.protocol.drain(DRAIN_TIMEOUT);
+    this.transactions.close();
     await this.store.close(LAST_WRITES_TIMEOUT);
   }
 }
@@ -138,11 +141,16 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
       RedisProvider,
       PostgresProvider,
       TieredStoreService,
+      TransactionProvider,
       {
         provide: Protocol,
-        inject: [TieredStoreService, IdempotencyMetrics, MODULE_SETTINGS],
-        useFactory: (store: TieredStoreService, metrics: IdempotencyMetrics, settings: ModuleSettings) =>
-          new Protocol(store, metrics, settings.bounds),
+        inject: [TieredStoreService, IdempotencyMetrics, MODULE_SETTINGS, TransactionProvider],
+        useFactory: (
+          store: TieredStoreService,
+          metrics: IdempotencyMetrics,
+          { bounds }: ModuleSettings,
+          transactions: TransactionProvider,
+        ) => new Protocol(store, metrics, bounds, transactions),
       },
       {
         provide: IdempotencyService,

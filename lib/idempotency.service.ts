@@ -7,7 +7,9 @@ import { resolvedOutcome, type Resolution } from './outcome/resolution';
 import { assertArguments, assertOpen, invalid } from './options/service-arguments';
 import type { IdempotencyStore, StorePhase } from './core/store';
 import { valueOf, valueOutcome } from './outcome/value-outcome';
-import type { IdempotencyOptions, PolicyOptions } from './options/idempotency.options';
+import type { TransactionContext } from './transaction/context';
+import type { WorkInTransaction } from './core/transaction';
+import type { IdempotencyOptions, PolicyOptions, TransactionOptions } from './options/idempotency.options';
 import { resolvePolicy } from './options/resolve';
 
 /** Where a record is filed beside its key. */
@@ -47,9 +49,19 @@ export class IdempotencyService {
    * `overloaded` while too many wait
    * @throws InvalidOptionsError
    */
-  async execute<T>(
+  execute<T>(
+    key: string,
+    fn: (context: TransactionContext) => T | Promise<T>,
+    options: ExecuteOptions & { readonly transaction: true | TransactionOptions },
+  ): Promise<T>;
+  execute<T>(
     key: string,
     fn: (context: IdempotencyContext) => T | Promise<T>,
+    options?: ExecuteOptions,
+  ): Promise<T>;
+  async execute<T>(
+    key: string,
+    fn: (context: TransactionContext) => T | Promise<T>,
     options: ExecuteOptions = {},
   ): Promise<T> {
     assertOpen(this.store.phase);
@@ -68,9 +80,12 @@ export class IdempotencyService {
         id: recordId(scope, key, this.digest),
         fingerprint: this.digest.fingerprintOf(bytesOf(fingerprint)),
         policy,
+        name: `IdempotencyService.execute() in scope ${JSON.stringify(scope)}`,
       },
-      async (context) => {
-        const value = await fn(context);
+      async (context, transaction) => {
+        const value = await (transaction
+          ? unlessAborted(transaction, () => fn(context as TransactionContext))
+          : fn(context as TransactionContext));
         const outcome = valueOutcome(value, policy.maxBodySize);
         if (outcome.kind === 'tombstone') unstored = { value };
         return outcome;
@@ -129,4 +144,12 @@ export class IdempotencyService {
     assertArguments(`IdempotencyService.${method}`, key, options);
     return recordId(options.scope ?? DEFAULT_SCOPE, key, this.digest);
   }
+}
+
+/** The work, unless its transaction has to end before it. */
+function unlessAborted<T>(transaction: WorkInTransaction, work: () => T | Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    transaction.onAbort(reject);
+    void (async () => resolve(await work()))().catch(reject);
+  });
 }

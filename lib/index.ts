@@ -23,7 +23,8 @@ export {
 } from './core/errors';
 export { LeaseLostError, isLeaseLostError } from './core/lease';
 export type { IdempotencyContext } from './core/context';
-export type { Durability } from './core/policy';
+export type { TransactionContext } from './transaction/context';
+export type { Durability, Isolation } from './core/policy';
 export type {
   Claim,
   CompletedRecord,
@@ -50,6 +51,7 @@ export type {
   PolicyOptions,
   PostgresOptions,
   RedisOptions,
+  TransactionOptions,
 } from './options/idempotency.options';
 export { InvalidOptionsError, isInvalidOptionsError } from './options/validate';
 export { IdempotencyCache } from './store/postgres/schema/idempotency-cache.entity';

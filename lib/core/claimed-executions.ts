@@ -1,22 +1,30 @@
 import type { Metrics } from './ports';
 import type { Policy } from './policy';
-import { contextOf, type IdempotencyContext } from './context';
+import { contextOf, runAsItIs, type IdempotencyContext } from './context';
 import { StoreUnavailableError } from './errors';
-import type { InFlightResult } from './in-flight-requests';
 import type { Lease, LeaseManager } from './lease';
 import type { Claim, CompletedRecord, InProgressRecord, Outcome, RecordId } from './record';
 import { inFlight, mismatch, notRecorded } from './refusals';
 import type { IdempotencyStore } from './store';
+import type { WorkInTransaction } from './transaction';
 import type { WaitingRequest } from './waiting-room';
 
 export interface ProtectedRequest extends WaitingRequest {
   readonly id: RecordId;
   readonly fingerprint: string;
   readonly policy: Policy;
+  /** What runs, such as the name of a route. @default its scope */
+  readonly name?: string;
 }
 
-/** Runs the handler. Its outcome is recorded; without one, the key is given back. */
-export type Work = (context: IdempotencyContext) => Promise<Outcome | undefined>;
+/**
+ * Runs the handler. Its outcome is recorded; without one, the key is given back.
+ * @param transaction the one that it runs in
+ */
+export type Work = (
+  context: IdempotencyContext,
+  transaction?: WorkInTransaction,
+) => Promise<Outcome | undefined>;
 
 export type RunResult =
   | { readonly kind: 'executed'; readonly outcome: Outcome | undefined; readonly recorded: boolean }
@@ -40,7 +48,7 @@ export class ClaimedExecutions {
     private readonly waitForWinner: (
       record: InProgressRecord,
       request: ProtectedRequest,
-    ) => Promise<InFlightResult | undefined>,
+    ) => Promise<CompletedRecord | undefined>,
   ) {}
 
   async run(request: ProtectedRequest, { claim, claimedAt }: Claimed, work: Work): Promise<RunResult> {
@@ -82,25 +90,17 @@ export class ClaimedExecutions {
     // The lease lapsed and another request took over: what that one records is what every retry gets.
     this.metrics.leaseLost();
     const { record } = completion;
-    const winner = record.state === 'completed' ? record : await this.winnersOutcome(record, request);
+    const winner = record.state === 'completed' ? record : await this.waitForWinner(record, request);
     if (!winner) throw inFlight(request.policy.lease);
     if (winner.fingerprint !== request.fingerprint) throw mismatch();
     return replay(winner, this.metrics);
-  }
-
-  private async winnersOutcome(
-    record: InProgressRecord,
-    request: ProtectedRequest,
-  ): Promise<CompletedRecord | undefined> {
-    const result = await this.waitForWinner(record, request);
-    return result?.kind === 'completed' ? result.record : undefined;
   }
 }
 
 /** Without a claim, as no store could be asked for one. */
 export async function executeUnprotected({ id }: ProtectedRequest, work: Work): Promise<RunResult> {
   const signal = new AbortController().signal;
-  const outcome = await work({ key: id.key, attempt: 1, fence: 0, signal });
+  const outcome = await work({ key: id.key, attempt: 1, fence: 0, outside: runAsItIs, signal });
   return { kind: 'executed', outcome, recorded: false };
 }
 

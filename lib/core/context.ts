@@ -8,9 +8,14 @@ export interface IdempotencyContext {
   readonly attempt: number;
   /** Rises with each claim of a key: a resource that keeps the highest it saw can refuse a stale owner's writes. */
   readonly fence: number;
-  /** Aborts when the lease was lost. */
+  /** Aborts when the lease was lost, or when the transaction has to end before the handler. */
   readonly signal: AbortSignal;
+  /** Runs work outside of the transaction: what it does is committed at once, and can happen more than once. */
+  readonly outside: <T>(work: () => T) => T;
 }
+
+/** Where there is no transaction to leave. */
+export const runAsItIs = <T>(work: () => T): T => work();
 
 /** A plain object, so that it can be spread. */
 export function contextOf({ id, attempt, fence }: Claim, lease: Lease): IdempotencyContext {
@@ -18,6 +23,7 @@ export function contextOf({ id, attempt, fence }: Claim, lease: Lease): Idempote
     key: id.key,
     attempt,
     fence,
+    outside: runAsItIs,
     get signal() {
       return lease.signal;
     },

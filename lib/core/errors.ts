@@ -12,7 +12,10 @@ export type IdempotencyErrorCode =
   | 'outcome_not_stored'
   | 'outcome_not_recorded'
   | 'store_unavailable'
-  | 'overloaded';
+  | 'overloaded'
+  | 'transaction_conflict'
+  | 'transaction_timeout'
+  | 'transaction_broken';
 
 /*
  * Each exported error is marked with a symbol that all installed copies of the package share, so that its guard holds
@@ -101,7 +104,7 @@ export class OverloadedError extends StoreUnavailableError {
     tier: Tier,
     operation: string,
     /** What was full, as the label of a metric. */
-    readonly reason: ShedReason & ('claims_queued' | 'claims_late'),
+    readonly reason: Exclude<ShedReason, 'waiters_of_key' | 'waiters' | 'waiting_bytes'>,
     sent = false,
   ) {
     super(tier, operation, 'the queue of this process is too long', sent);

@@ -12,6 +12,8 @@ export type InFlightResult =
   | { readonly kind: 'completed'; readonly record: CompletedRecord }
   /** Claimed elsewhere, or orphaned. */
   | { readonly kind: 'in progress'; readonly record: InProgressRecord; readonly isHint?: boolean }
+  /** A transaction of another process has the key's lock. */
+  | { readonly kind: 'locked' }
   /** The store could not be asked. */
   | {
       readonly kind: 'unavailable';

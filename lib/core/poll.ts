@@ -4,6 +4,7 @@ import { StoreUnavailableError } from './errors';
 import type { InFlightResult } from './in-flight-requests';
 import { isOrphaned, type InProgressRecord, type RecordId } from './record';
 import type { IdempotencyStore } from './store';
+import type { TransactionStore } from './transaction';
 import { wakeAll, type Place } from './waiting-room';
 
 const FIRST_POLL = 25;
@@ -13,8 +14,8 @@ const LONGEST_POLL = 500;
 export class Poll {
   readonly waiters: Place<InFlightResult> = new Set();
 
-  /** @param record as it was seen last */
-  constructor(public record: InProgressRecord) {}
+  /** @param standing what they wait for: a record, as it was seen last, or the end of a transaction */
+  constructor(public standing: InProgressRecord | 'locked') {}
 }
 
 /** One poll for each key that requests of this process wait for. It ends with its outcome, or its last waiter. */
@@ -23,6 +24,7 @@ export class Polls {
 
   constructor(
     private readonly store: Pick<IdempotencyStore, 'find'>,
+    private readonly transactions: Pick<TransactionStore, 'look'> | undefined,
     private readonly closing: AbortSignal,
   ) {}
 
@@ -31,14 +33,13 @@ export class Polls {
   }
 
   /** The poll of this key, which is begun if there is none. The caller is to wait at once. */
-  of(record: InProgressRecord): Poll {
-    const { id } = record;
+  of(id: RecordId, standing: Poll['standing']): Poll {
     const known = this.polls.get(id.hash);
     if (known) {
-      known.record = record;
+      known.standing = standing;
       return known;
     }
-    const poll = new Poll(record);
+    const poll = new Poll(standing);
     this.polls.set(id.hash, poll);
     void inBackground(() => this.run(id, poll));
     return poll;
@@ -58,10 +59,12 @@ export class Polls {
   /** Undefined while the record has neither an outcome nor lost its owner, and while that cannot be asked. */
   private async ask(id: RecordId, poll: Poll): Promise<InFlightResult | undefined> {
     try {
-      const record = await this.store.find(id);
-      if (record?.state === 'completed') return { kind: 'completed', record };
-      if (!record || isOrphaned(record)) return { kind: 'open' };
-      poll.record = record;
+      const locked = poll.standing === 'locked';
+      const standing = await (locked ? this.transactions?.look(id) : this.store.find(id));
+      if (standing === 'locked') return undefined;
+      if (standing?.state === 'completed') return { kind: 'completed', record: standing };
+      if (!standing || isOrphaned(standing)) return { kind: 'open' };
+      poll.standing = standing;
       return undefined;
     } catch (error) {
       if (error instanceof StoreUnavailableError) return undefined;

@@ -16,6 +16,9 @@ export const REQUEST_OUTCOMES = [
   'outcome_not_recorded',
   'store_unavailable',
   'overloaded',
+  'transaction_conflict',
+  'transaction_timeout',
+  'transaction_broken',
   'client_left',
   'failed',
 ] as const;
@@ -29,6 +32,8 @@ export const SHED_REASONS = [
   'waiting_bytes',
   'claims_queued',
   'claims_late',
+  'transactions_queued',
+  'transactions_late',
 ] as const;
 
 export type ShedReason = (typeof SHED_REASONS)[number];

@@ -1,25 +1,23 @@
-import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Metrics } from './ports';
 import {
-  ClaimedExecutions,
   executeUnprotected,
-  releaseClaim,
   replay,
-  type Claimed,
   type ProtectedRequest,
   type RunResult,
   type Work,
 } from './claimed-executions';
-import { ClientLeftError, isIdempotencyError, StoreUnavailableError } from './errors';
+import { ClientLeftError, isIdempotencyError } from './errors';
+import { Executions, isRight } from './executions';
 import { InFlightRequests, type InFlightRequest, type InFlightResult } from './in-flight-requests';
 import { LeaseManager } from './lease';
+import type { TransactionStore } from './transaction';
 import { Polls } from './poll';
-import { isOrphaned, type InProgressRecord } from './record';
-import { inFlight, mismatch, outcomeUnknown, unavailable } from './refusals';
-import type { ClaimResult, IdempotencyStore } from './store';
+import { isOrphaned, type CompletedRecord, type InProgressRecord } from './record';
+import { inFlight, mismatch, outcomeUnknown } from './refusals';
+import type { IdempotencyStore } from './store';
 import { WaitingRoom, type WaitingBounds, type WaitOptions } from './waiting-room';
 
 const OPEN: InFlightResult = { kind: 'open' };
@@ -31,24 +29,28 @@ const OPEN: InFlightResult = { kind: 'open' };
 export class Protocol {
   private readonly inFlight = new InFlightRequests();
   private readonly leases: LeaseManager;
-  private readonly executions: ClaimedExecutions;
+  private readonly executions: Executions;
   private readonly polls: Polls;
   private readonly room: WaitingRoom;
   private readonly active = new Set<Promise<unknown>>();
   private readonly closing = new AbortController();
 
   constructor(
-    private readonly store: IdempotencyStore,
+    store: IdempotencyStore,
     private readonly metrics: Metrics,
     bounds: WaitingBounds,
+    transactions?: TransactionStore,
   ) {
     this.leases = new LeaseManager(store);
-    this.polls = new Polls(store, this.closing.signal);
+    this.polls = new Polls(store, transactions, this.closing.signal);
     this.room = new WaitingRoom(bounds, metrics);
-    this.executions = new ClaimedExecutions(store, metrics, this.leases, (record, request) => {
-      const deadline = performance.now() + request.policy.waitTimeout;
-      return this.pollForOutcome(record, request, { deadline, exempt: true });
-    });
+    this.executions = new Executions(
+      store,
+      metrics,
+      this.leases,
+      this.waitForWinner.bind(this),
+      transactions,
+    );
     setMaxListeners(0, this.closing.signal); // one for each poll
   }
 
@@ -125,8 +127,9 @@ export class Protocol {
 
   /** Another process runs the handler, as a poll of this one knows: what else there is to know has to be asked for. */
   private knownElsewhere({ id, policy, fingerprint }: ProtectedRequest): InFlightResult | undefined {
-    const record = policy.inFlight === 'wait' ? this.polls.get(id.hash)?.record : undefined;
-    return record?.fingerprint === fingerprint ? { kind: 'in progress', record } : undefined;
+    const standing = policy.inFlight === 'wait' ? this.polls.get(id.hash)?.standing : undefined;
+    if (standing === 'locked') return { kind: 'locked' };
+    return standing?.fingerprint === fingerprint ? { kind: 'in progress', record: standing } : undefined;
   }
 
   private async lead(
@@ -138,16 +141,15 @@ export class Protocol {
     const own = this.inFlight.run(id.hash);
     let result: InFlightResult = OPEN;
     try {
-      const found = await this.claimOrRead(request, fresh);
+      const found = await this.executions.begin(request, fresh);
       const outage = found.kind === 'unavailable' && found.isOutage && policy.onOutage === 'execute';
       // What this process knows to be under way elsewhere does not run here without protection.
       const unprotected = outage && !this.polls.get(id.hash);
-      if (found.kind !== 'claimed' && !unprotected) return (result = found);
+      if (!isRight(found) && !unprotected) return (result = found);
       own.execute(fingerprint);
-      const run =
-        found.kind === 'claimed'
-          ? await this.executions.run(request, found, work)
-          : await executeUnprotected(request, work);
+      const run = isRight(found)
+        ? await this.executions.run(request, found, work)
+        : await executeUnprotected(request, work);
       if (run.outcome) result = { kind: 'outcome', fingerprint, outcome: run.outcome };
       return run;
     } catch (error) {
@@ -157,38 +159,6 @@ export class Protocol {
     } finally {
       this.inFlight.settle(id.hash, own, result);
     }
-  }
-
-  private async claimOrRead(
-    { id, fingerprint, policy }: ProtectedRequest,
-    fresh: boolean,
-  ): Promise<Claimed | InFlightResult> {
-    const claimedAt = performance.now();
-    let result: ClaimResult;
-    try {
-      result = await this.store.claim({
-        id,
-        fingerprint,
-        token: randomUUID(),
-        lease: policy.lease,
-        takeOver: policy.onOrphan === 'retry',
-        bypassCache: fresh,
-        durability: policy.durability,
-      });
-    } catch (error) {
-      return error instanceof StoreUnavailableError ? unavailable(error) : { kind: 'failed', error };
-    }
-    if (!result.claimed) {
-      const { record, isHint } = result;
-      return record.state === 'completed'
-        ? { kind: 'completed', record }
-        : { kind: 'in progress', record, isHint };
-    }
-    const { claim } = result;
-    if (performance.now() < claimedAt + policy.lease) return { kind: 'claimed', claim, claimedAt };
-    // The reply came so late that another request may own the key. No handler ran, but one may have before it.
-    await releaseClaim(this.store, { ...claim, fence: 0 });
-    return OPEN; // each that followed goes by its own deadline from here on
   }
 
   /** What a request makes of what was found out, by its own fingerprint and policy; undefined if it has to try itself. */
@@ -213,8 +183,15 @@ export class Protocol {
       case 'unavailable': {
         if (result.shed) this.metrics.shed(result.shed);
         if (!result.isOutage || policy.onOutage === 'reject') throw result.error;
-        const known = this.polls.get(id.hash)?.record;
-        return known && this.waitElsewhere(known, request, deadline);
+        const known = this.polls.get(id.hash)?.standing;
+        return known && known !== 'locked' ? this.waitElsewhere(known, request, deadline) : undefined;
+      }
+      case 'locked': {
+        const refusal = inFlight(policy.transaction ? policy.transaction.timeout : policy.lease);
+        if (policy.inFlight === 'reject' || this.mayNotWait(deadline)) throw refusal;
+        const end = await this.room.wait(this.polls.of(id, 'locked').waiters, request, { deadline });
+        if (!end) throw refusal;
+        return this.answerFrom(end, request, deadline);
       }
       case 'not recorded':
       case 'failed':
@@ -251,7 +228,17 @@ export class Protocol {
     request: ProtectedRequest,
     options: WaitOptions,
   ): Promise<InFlightResult | undefined> {
-    return this.room.wait(this.polls.of(record).waiters, request, options);
+    return this.room.wait(this.polls.of(request.id, record).waiters, request, options);
+  }
+
+  /** The request has run its handler, but its claim was lost. */
+  private async waitForWinner(
+    record: InProgressRecord,
+    request: ProtectedRequest,
+  ): Promise<CompletedRecord | undefined> {
+    const deadline = performance.now() + request.policy.waitTimeout;
+    const result = await this.pollForOutcome(record, request, { deadline, exempt: true });
+    return result?.kind === 'completed' ? result.record : undefined;
   }
 
   private mayNotWait(deadline: number): boolean {

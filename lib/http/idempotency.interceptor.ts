@@ -15,6 +15,7 @@ import { fingerprintOf, requestFingerprint } from './request/fingerprint/fingerp
 import { answersItself } from './handler/handler-parameters';
 import { runHandler } from './handler/handler-run';
 import { HandlerWatch } from './handler/handler-watch';
+import { explained, outcomeInTransaction, untilAborted } from './handler/transactional-handler';
 import { letPass } from './handler/unprotected';
 import { HttpRequest } from './request/http-request';
 import { headerKeyOf, keyOf } from './request/key';
@@ -76,11 +77,11 @@ export class IdempotencyInterceptor implements NestInterceptor {
     context: ExecutionContext,
     next: CallHandler,
     documentation: string | undefined,
-    onError?: (error: unknown) => void,
+    explain = (error: unknown): unknown => error,
   ): Observable<unknown> {
     return next.handle().pipe(
-      catchError((error: unknown) => {
-        onError?.(error);
+      catchError((thrown: unknown) => {
+        const error = explain(thrown);
         if (!(error instanceof IdempotencyException)) throw error;
         throw asProblem(context.switchToHttp().getResponse<PlatformResponse>(), error, documentation);
       }),
@@ -147,7 +148,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
     let refused = false;
     let threw = false;
     this.protocol
-      .run(request, async (claim) => {
+      .run(request, async (claim, transaction) => {
         // Something else has answered meanwhile, such as a time-out: nobody would get what the handler answers.
         if (rawResponse(response).writableEnded) return undefined;
         const handled = context.switchToHttp().getRequest<object>();
@@ -155,9 +156,12 @@ export class IdempotencyInterceptor implements NestInterceptor {
         const watch = new HandlerWatch(handled);
         before = response.getHeaders();
         capture = new ResponseCapture(rawResponse(response), route.policy.maxBodySize, route.keepsHeader);
-        const handling = this.handle(context, next, route.documentation, (error) => {
+        const within = transaction ? untilAborted(next, transaction) : next;
+        const handling = this.handle(context, within, route.documentation, (thrown) => {
           threw = true;
+          const error = transaction ? explained(transaction, thrown) : thrown;
           refused = error instanceof IdempotencyException;
+          return error;
         });
         runHandler(handling, subscriber, capture, route.policy.lease, (value) =>
           this.adapterHost.httpAdapter.reply(response, value),
@@ -165,6 +169,11 @@ export class IdempotencyInterceptor implements NestInterceptor {
         const outcome = await capture.ended;
         // A refusal tells the caller to come back, so it is no outcome of the request.
         const counts = outcome !== undefined && !refused && this.records(route, outcome);
+        if (transaction)
+          return outcomeInTransaction(watch, capture, transaction, {
+            outcome: counts ? outcome : undefined,
+            threw,
+          });
         // Nothing was executed where an interceptor or a pipe threw before the handler began, whatever a filter made of
         // that. What an interceptor answers itself, as one does that hands its request on, is what has come of it.
         if (counts && (watch.began || !threw)) return outcome;

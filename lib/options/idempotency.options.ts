@@ -1,5 +1,5 @@
 import type { ExecutionContext } from '@nestjs/common';
-import type { Durability } from '../core/policy';
+import type { Durability, Isolation } from '../core/policy';
 
 type Unit = 'ms' | 's' | 'sec' | 'm' | 'min' | 'h' | 'hr' | 'd' | 'w' | 'y';
 type LongUnit = 'millisecond' | 'second' | 'minute' | 'hour' | 'day' | 'week' | 'year';
@@ -24,6 +24,24 @@ export type ScopeAnswer = CallerName | readonly CallerName[];
 
 /** A header's name in lower case and its value; true keeps the header in replays. */
 export type HeaderFilter = (name: string, value: string | readonly string[]) => boolean;
+
+/** How the transactions of a route are treated. */
+export interface TransactionOptions {
+  /** Isolation level of the transaction. @default that of the DataSource */
+  isolation?: Isolation;
+  /**
+   * How long the handler may take, from the begin of its transaction. Then the transaction is rolled back and the answer
+   * is 503 (`transaction_timeout`): each one holds a connection, and keeps Postgres from cleaning up behind it.
+   * @default '30s'
+   */
+  timeout?: Duration;
+  /**
+   * Transactions of this route that may run at once in one process. Further ones queue, and get 503 (`overloaded`) past
+   * `waitTimeout` or `maxQueuedClaims`. All routes together have the pool's size less one.
+   * @default the pool's size less one
+   */
+  maxConcurrent?: number;
+}
 
 /** The options that hold for any protected work, an HTTP request or a job. */
 export interface PolicyOptions {
@@ -61,6 +79,14 @@ export interface PolicyOptions {
    * @default 'durable'
    */
   durability?: Durability;
+  /**
+   * Claim, effects and outcome are committed together, in a transaction of the application's own DataSource: whatever
+   * happens, the handler's effects there happen once, together with the response that every retry gets. All that asks
+   * the DataSource for a connection within the handler joins the transaction. It rules out `lease`, `onOrphan`,
+   * `durability: 'fast'` and `onOutage: 'execute'`, and needs Postgres. docs/transactions.md says when to use it.
+   * @default false
+   */
+  transaction?: boolean | TransactionOptions;
   /**
    * Longest accepted key, in characters.
    * @default 255

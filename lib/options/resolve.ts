@@ -13,7 +13,7 @@ import type {
 import type { encryptionSchema } from './specification/encryption';
 import { encryptionOptions } from './specification/encryption';
 import { boundOptions, moduleOptions } from './specification/module';
-import { defaultsOf, shapeOf, type Settings } from './specification/option';
+import { defaultsOf, givenOf, shapeOf, type Settings } from './specification/option';
 import { policyOptions } from './specification/policy';
 import { postgresOptions } from './specification/postgres';
 import { redisOptions } from './specification/redis';
@@ -54,6 +54,9 @@ export interface ModuleSettings {
   readonly secret: KeyObject | undefined;
 }
 
+const NEEDS_POSTGRES =
+  'option "transaction" needs Postgres, and it is disabled: remove `postgres: false`, or DISABLE_DB_IDEMPOTENCY_FALLBACK from the environment';
+
 const STATUSES_NOT_RECORDED = new Set([400, 401, 403, 408, 422, 423, 425, 429]);
 
 const policySchema = z.strictObject(shapeOf(policyOptions));
@@ -75,7 +78,7 @@ export function resolveModuleOptions(options: IdempotencyModuleOptions = {}): Mo
   const given = validate(moduleSchema, options, 'IdempotencyModule options');
   const { redis, postgres, encryption, namespace, secret } = given;
   const settings: ModuleSettings = {
-    defaults: routeSettings(given),
+    defaults: givenOf(routeOptions, given),
     redis: redis !== false && redisSettings(redis),
     postgres: postgres !== false && postgresSettings(postgres),
     encryption: encryption && { ...encryptionSettings(encryption), keys: encryption.keys },
@@ -83,6 +86,8 @@ export function resolveModuleOptions(options: IdempotencyModuleOptions = {}): Mo
     namespace,
     secret,
   };
+  if (given.transaction && !settings.postgres)
+    throw new InvalidOptionsError('IdempotencyModule options', [NEEDS_POSTGRES]);
   if (!settings.redis && !settings.postgres) {
     throw new InvalidOptionsError('IdempotencyModule options', [
       'redis and postgres are both disabled, so nothing could be recorded: enable at least one of them',
@@ -106,6 +111,7 @@ export function checkRouteOptions(where: string, options: IdempotencyOptions): v
  */
 export function resolveRouteOptions(where: string, ...layers: readonly IdempotencyOptions[]): RouteOptions {
   const given = validate(routeSchema, merge(layers), where);
+  if (given.transaction) assertTransactional(where, layers);
   const { header, credentialHeaders, record, replayHeaders, ...options } = routeSettings(given);
   return {
     ...options,
@@ -127,8 +133,10 @@ export function resolveRouteOptions(where: string, ...layers: readonly Idempoten
  * @throws InvalidOptionsError
  */
 export function resolvePolicy(where: string, options: PolicyOptions, defaults: IdempotencyOptions): Policy {
-  const own = validate(policySchema, options, where);
-  return policySettings(validate(routeSchema, merge([own, defaults]), where));
+  validate(policySchema, options, where);
+  const given = validate(routeSchema, merge([options, defaults]), where);
+  if (given.transaction) assertTransactional(where, [options, defaults]);
+  return policySettings(given);
 }
 
 function keepsListed(names: readonly string[] | undefined): HeaderFilter {
@@ -137,13 +145,60 @@ function keepsListed(names: readonly string[] | undefined): HeaderFilter {
   return (header) => kept.has(header);
 }
 
+/** What `transaction` rules out: leases, and running on without a commit. */
+const CONTRADICTIONS: readonly (readonly [
+  option: keyof PolicyOptions,
+  contradicts: (value: unknown) => boolean,
+  why: string,
+])[] = [
+  ['lease', () => true, 'it claims nothing before its commit, so there is no lease'],
+  ['onOrphan', () => true, 'a crash rolls it back, so there is no orphan'],
+  ['durability', (value) => value === 'fast', 'it has one commit, which is flushed'],
+  ['onOutage', (value) => value === 'execute', 'without Postgres it cannot run'],
+];
+
+/**
+ * Each layer may set options for the routes that are not in the transaction mode, so what counts is what stands beside
+ * the nearest `transaction`, or nearer.
+ * @throws InvalidOptionsError
+ */
+function assertTransactional(where: string, layers: readonly IdempotencyOptions[]): void {
+  const nearest = layers.findIndex(({ transaction }) => transaction !== undefined);
+  const found = CONTRADICTIONS.filter(([option, contradicts]) =>
+    layers.slice(0, nearest + 1).some(({ [option]: value }) => value !== undefined && contradicts(value)),
+  );
+  if (found.length === 0) return;
+  throw new InvalidOptionsError(
+    where,
+    found.map(
+      ([option, , why]) => `option "${option}" contradicts "transaction": ${why}. Remove one of the two`,
+    ),
+  );
+}
+
+/** @throws InvalidOptionsError */
+export function assertPostgres(where: string, { transaction }: Policy, settings: ModuleSettings): void {
+  if (transaction && !settings.postgres) throw new InvalidOptionsError(where, [NEEDS_POSTGRES]);
+}
+
 /** Per option, so that an absent or undefined one never hides the layer behind it. */
 function merge(layers: readonly IdempotencyOptions[]): IdempotencyOptions {
   const merged: Record<string, unknown> = {};
   for (const layer of layers) {
     for (const [option, value] of Object.entries(layer)) {
-      if (value !== undefined) merged[option] ??= value as unknown;
+      if (value === undefined) continue;
+      merged[option] = option === 'transaction' ? within(merged[option], value) : (merged[option] ?? value);
     }
   }
   return merged;
+}
+
+/** A nearer `true` switches the mode on, and leaves to the layers behind it how. */
+function within(near: unknown, far: unknown): unknown {
+  if (near === undefined) return far;
+  if (typeof far !== 'object' || far === null) return near;
+  if (near === true) return far;
+  if (typeof near !== 'object' || near === null) return near;
+  const given = Object.entries(near).filter(([, value]) => value !== undefined);
+  return { ...far, ...Object.fromEntries(given) };
 }

@@ -148,6 +148,37 @@ export class TieredStoreService implements IdempotencyStore {
     }
   }
 
+  /**
+   * Asks the arbiter in another way than by a claim, unless Redis has the outcome. If the arbiter cannot be asked, what
+   * Redis has counts, as for a claim.
+   */
+  async askUnlessCached<T>(
+    operation: string,
+    id: RecordId,
+    ask: () => Promise<T>,
+  ): Promise<{ readonly cached: IdempotencyRecord } | { readonly answer: T }> {
+    const reading = this.readCache(id);
+    const early = reading && (await this.cacheDeadline.hedged(reading));
+    if (early?.state === 'completed' && !early.pending) return { cached: early };
+    try {
+      return { answer: await this.askArbiter(operation, ask) };
+    } catch (error) {
+      const late = error instanceof StoreUnavailableError && (await reading);
+      if (late && late.state === 'completed') return { cached: late };
+      throw error;
+    }
+  }
+
+  /** What the arbiter alone says. */
+  findInArbiter(id: RecordId): Promise<IdempotencyRecord | undefined> {
+    return this.askArbiter('find', () => this.tiers.arbiter.find(id));
+  }
+
+  /** What the arbiter holds now, for Redis. */
+  copy(completion: Completion, result: CompleteResult): void {
+    this.afterCompletion(completion, result);
+  }
+
   renew(claims: readonly Claim[], lease: number): Promise<ReadonlySet<string>> {
     return this.askArbiter('renew', () => this.tiers.arbiter.renew(claims, lease));
   }

@@ -18,14 +18,14 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   'store/postgres/connection': ['core', 'options', 'store/batching'],
   'store/postgres/schema': ['core', 'options', 'store/postgres/connection'],
   'store/postgres': ['core', 'outcome', 'options', 'observability', 'store/batching'],
-  transaction: ['core'],
+  transaction: ['core', 'outcome', 'options', 'observability', 'store'],
   store: ['core', 'outcome', 'options', 'observability'],
   'http/request': ['core', 'options', 'http/platform.ts'],
   'http/response': ['core', 'outcome', 'options', 'observability', 'http/platform.ts'],
   'http/handler': ['core', 'outcome', 'options', 'observability', 'http/platform.ts', 'http/response'],
   'http/routes': ['core', 'options', 'http/platform.ts', 'http/handler', 'http/request', 'http/response'],
   http: ['core', 'outcome', 'options', 'observability'],
-  '.': ['core', 'outcome', 'options', 'observability', 'store', 'http'],
+  '.': ['core', 'outcome', 'options', 'observability', 'store', 'transaction', 'http'],
 };
 
 /** @param place a folder, or one file */

@@ -14,6 +14,9 @@ const CODES: Record<IdempotencyErrorCode, boolean> = {
   outcome_not_recorded: true,
   store_unavailable: true,
   overloaded: true,
+  transaction_conflict: true,
+  transaction_timeout: true,
+  transaction_broken: false,
 };
 
 /** The rows of the table in docs/problems.md, by type. */

@@ -8,6 +8,7 @@ import {
   Get,
   Head,
   Header,
+  Inject,
   Post,
   UseFilters,
   type ArgumentsHost,
@@ -17,6 +18,7 @@ import {
 } from '@nestjs/common';
 import { APP_FILTER, BaseExceptionFilter, HttpAdapterHost } from '@nestjs/core';
 import type { FastifyInstance } from 'fastify';
+import { DataSource } from 'typeorm';
 import {
   Idempotent,
   IdempotencyError,
@@ -119,6 +121,27 @@ class ProblemController {
   }
 }
 
+@Controller('transaction')
+@Idempotent({ transaction: { timeout: 100 } })
+class TransactionProblemController {
+  constructor(@Inject(DataSource) private readonly dataSource: DataSource) {}
+
+  @Post('conflict')
+  async conflict(): Promise<void> {
+    await this.dataSource.query(`DO $$ BEGIN RAISE 'no order can be found' USING ERRCODE = '40001'; END $$`);
+  }
+
+  @Post('timeout')
+  async timeout(): Promise<void> {
+    await new Promise(() => undefined);
+  }
+
+  @Post('broken')
+  async broken(): Promise<void> {
+    await this.dataSource.query('COMMIT');
+  }
+}
+
 @Controller('documented')
 @Idempotent({ required: true, documentation: CLASS_DOCS })
 class DocumentedController {
@@ -160,7 +183,7 @@ describe.each<Platform>(['express', 'fastify'])('problems on %s', (platform) => 
       platform,
       databaseUrl: postgres.url,
       redisUrl: redis.url,
-      controllers: [ProblemController, DocumentedController],
+      controllers: [ProblemController, DocumentedController, TransactionProblemController],
       options: { documentation: MODULE_DOCS, postgres: { timeout: 1_000 } },
     });
   });
@@ -282,6 +305,9 @@ describe.each<Platform>(['express', 'fastify'])('problems on %s', (platform) => 
       },
     },
     outcome_not_recorded: { status: 503, retryAfter: true, provoke: () => unrecorded('/held') },
+    transaction_conflict: { status: 503, retryAfter: true, provoke: () => post('/transaction/conflict') },
+    transaction_timeout: { status: 503, retryAfter: true, provoke: () => post('/transaction/timeout') },
+    transaction_broken: { status: 500, retryAfter: false, provoke: () => post('/transaction/broken') },
     store_unavailable: {
       status: 503,
       retryAfter: true,

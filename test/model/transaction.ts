@@ -102,17 +102,10 @@ export class TransactionSteps {
   }
 
   request(request: Request, who: string, p: number, r: number): void {
-    switch (request.at) {
-      case 'commit':
-        return this.commit(request, who, p, r);
-      case 'insert':
-        return this.insert(request, who, p, r);
-      case 'resolve':
-        return this.resolve(request, who, p, r);
-      case 'locked':
-        return this.wait(who, p, r);
-      default:
-    }
+    if (request.at === 'commit') this.commit(request, who, p, r);
+    if (request.at === 'insert') this.insert(request, who, p, r);
+    if (request.at === 'resolve') this.resolve(request, who, p, r);
+    if (request.at === 'locked') this.wait(who, p, r);
   }
 
   /** Transaction.complete. */

@@ -14,6 +14,10 @@ export class HttpRequest implements ProtectedRequest {
     private readonly context: ExecutionContext,
   ) {}
 
+  get name(): string {
+    return `${this.context.getClass().name}.${this.context.getHandler().name}`;
+  }
+
   bytes(): number {
     return bytesHeld(this.context.switchToHttp().getRequest<PlatformRequest>());
   }

@@ -20,6 +20,9 @@ const PROBLEMS: Record<IdempotencyErrorCode, { readonly status: number; readonly
   outcome_not_recorded: { status: 503, title: 'Outcome is not recorded yet' },
   store_unavailable: { status: 503, title: 'Idempotency store is unavailable' },
   overloaded: { status: 503, title: 'Too many requests wait' },
+  transaction_conflict: { status: 503, title: 'Transaction conflicts with another' },
+  transaction_timeout: { status: 503, title: 'Transaction took too long' },
+  transaction_broken: { status: 500, title: 'Transaction is broken' },
 };
 
 /** Problem details (RFC 9457). `type` is stable: clients may depend on it. */

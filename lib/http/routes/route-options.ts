@@ -1,6 +1,11 @@
 import { Inject, Injectable, type ExecutionContext, type Type } from '@nestjs/common';
 import { MODULE_SETTINGS } from '../../options/module-settings';
-import { resolveRouteOptions, type ModuleSettings, type RouteOptions } from '../../options/resolve';
+import {
+  assertPostgres,
+  resolveRouteOptions,
+  type ModuleSettings,
+  type RouteOptions,
+} from '../../options/resolve';
 import { optionsOf } from '../handler/idempotent-metadata';
 import { SAFE_METHODS } from '../handler/unprotected';
 import type { Handler, PlatformRequest } from '../platform';
@@ -47,6 +52,7 @@ export class RouteOptionsReader {
     if (!onMethod && !onClass) return {};
     const where = `@Idempotent() on ${type.name}.${handler.name}`;
     const others = resolveRouteOptions(where, onMethod ?? {}, onClass ?? {}, this.settings.defaults);
+    assertPostgres(where, others.policy, this.settings);
     return onMethod ? { safe: others, others } : { others };
   }
 }

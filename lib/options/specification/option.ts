@@ -63,3 +63,8 @@ export function defaultsOf<G extends Options>(options: G): (given: Given<G> | un
     return Object.fromEntries(settings) as Settings<G>;
   };
 }
+
+/** Of all that was given, what is of these options. */
+export function givenOf<G extends Options>(options: G, given: Given<G>): Given<G> {
+  return Object.fromEntries(Object.keys(options).map((name) => [name, given[name]])) as Given<G>;
+}

@@ -1,7 +1,29 @@
+import { z } from 'zod';
 import { duration, integer, LONGEST_TIMER, oneOf } from '../schemas';
-import { optionsAt } from './option';
+import { defaultsOf, optionsAt, shapeOf } from './option';
 
 const option = optionsAt('module', 'class', 'method', 'service');
+
+/** What is within `transaction`. */
+export const transactionOptions = {
+  isolation: option({
+    schema: oneOf('READ COMMITTED', 'REPEATABLE READ', 'SERIALIZABLE'),
+    otherwise: "the DataSource's",
+    text: 'isolation level of the transaction',
+  }),
+  timeout: option({
+    schema: duration(50, LONGEST_TIMER),
+    default: '30s',
+    text: 'how long the handler may take; then its transaction is rolled back, and the answer is 503',
+  }),
+  maxConcurrent: option({
+    schema: integer(1, 10_000),
+    otherwise: "the pool's size less one",
+    text: 'transactions of this route that run at once in one process; further ones queue',
+  }),
+};
+
+const transactionSettings = defaultsOf(transactionOptions);
 
 /** How requests of one key are treated, an HTTP request or a job. */
 export const policyOptions = {
@@ -34,6 +56,15 @@ export const policyOptions = {
     schema: oneOf('durable', 'fast'),
     default: 'durable',
     text: "or `'fast'`: the claim's commit is not flushed; see the limits",
+  }),
+  transaction: option({
+    schema: z.union([
+      z.boolean({ error: 'true, false or an object' }).transform((on) => on && transactionSettings({})),
+      z.strictObject(shapeOf(transactionOptions)).transform((given) => transactionSettings(given)),
+    ]),
+    default: false,
+    text: "`true`: claim, effects and outcome are committed together, in the application's own transaction; see [docs/transactions.md](docs/transactions.md)",
+    options: transactionOptions,
   }),
   maxKeyLength: option({
     schema: integer(1, 1024),

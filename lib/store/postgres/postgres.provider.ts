@@ -17,11 +17,22 @@ import { tableNames } from './schema/statements';
 import { configuredPlace } from './schema/table-name';
 import { TableIdentity } from './schema/table-identity';
 
+/** Where the records are, and how they are reached. */
+export interface RecordsPlace {
+  readonly dataSource: DataSource;
+  readonly connection: PostgresConnection;
+  readonly identity: TableIdentity;
+  /** As the DataSource's settings name it. */
+  readonly table: string;
+}
+
 /** Opens the Postgres store where TypeORM's DataSource points, and cleans up expired records. */
 @Injectable()
 export class PostgresProvider {
   /** Whether Postgres could not be asked when it was opened. */
   silentAtStart = false;
+  private dataSource: DataSource | undefined;
+  private table: string | undefined;
   private connection: PostgresConnection | undefined;
   private cleanup: ExpiredRecordCleanup | undefined;
   private orphans: OrphanWatch | undefined;
@@ -54,6 +65,8 @@ export class PostgresProvider {
     const dataSource = this.applicationDataSource(postgres.dataSource);
     assertUsable(dataSource);
     const names = tableNames(configuredPlace(dataSource));
+    this.dataSource = dataSource;
+    this.table = names.table;
     this.connection = new PostgresConnection(dataSource, postgres);
     this.identity = new TableIdentity(this.connection, names.table, this.digest);
     const make = dataSource.options.synchronize ? () => makeTable(dataSource) : undefined;
@@ -78,6 +91,26 @@ export class PostgresProvider {
       identity: this.identity,
       maxQueuedClaims: bounds.maxQueuedClaims,
     });
+  }
+
+  /**
+   * What the transaction mode needs of the records' place.
+   * @throws IdempotencySetupError before it is opened
+   */
+  get records(): RecordsPlace {
+    const { connection, table, dataSource, identity } = this;
+    if (!connection || !table || !dataSource || !identity)
+      throw new IdempotencySetupError('Postgres is not opened yet. Call app.init() or app.listen() first.');
+    return { connection, table, dataSource, identity };
+  }
+
+  /** The application's default DataSource; undefined if it has none. */
+  get defaultDataSource(): DataSource | undefined {
+    try {
+      return this.applicationDataSource(undefined);
+    } catch {
+      return undefined;
+    }
   }
 
   /** Ends the cleanup and closes our own pool; the application's stays as it is. */

@@ -10,10 +10,11 @@ import {
 import { noEncryption, type OutcomeCipher } from '../../outcome/outcome-cipher';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../../core/store';
 import type { BatchBounds } from '../batching/batcher';
-import type { Bytea, ClaimRow } from './batch-statements';
+import type { ClaimRow } from './batch-statements';
 import { Batches } from './batches';
 import type { PostgresConnection, Run } from './connection/postgres.connection';
 import { claimOf, outcomeValues, recordOf, type RecordRow } from './row';
+import { byteaOf, printable } from './values';
 import * as statements from './schema/statements';
 import type { TableIdentity } from './schema/table-identity';
 
@@ -63,9 +64,9 @@ export class PostgresStore implements IdempotencyStore {
     return new Promise((resolve, reject) => {
       const { id, token, fingerprint, lease, durability } = request;
       const item = {
-        id: bytes(id.hash),
+        id: byteaOf(id.hash),
         token,
-        fingerprint: bytes(fingerprint),
+        fingerprint: byteaOf(fingerprint),
         lease,
         scope: printable(id.scope),
         key: printable(id.key),
@@ -122,7 +123,7 @@ export class PostgresStore implements IdempotencyStore {
   complete(claim: Claim, outcome: Outcome): Promise<CompleteResult> {
     return new Promise((resolve, reject) => {
       const { token, fence } = claim;
-      const id = bytes(claim.id.hash);
+      const id = byteaOf(claim.id.hash);
       const [status, tombstone, headers, body] = outcomeValues(this.cipher.encrypt(claim, outcome));
       const values = [id, token, fence, this.retention, status, tombstone, headers, body];
       const decided = (recorded: boolean): void =>
@@ -154,7 +155,7 @@ export class PostgresStore implements IdempotencyStore {
   release(claim: Claim): Promise<boolean> {
     return new Promise((resolve, reject) => {
       const { token, fence } = claim;
-      const id = bytes(claim.id.hash);
+      const id = byteaOf(claim.id.hash);
       if (fence === 0) return resolve(this.changes('release', statements.abandon(this.table), [id, token]));
       const decided = (released: boolean): void => {
         const waiting = statements.release(this.table, { waits: true });
@@ -176,14 +177,14 @@ export class PostgresStore implements IdempotencyStore {
   async find(id: RecordId): Promise<IdempotencyRecord | undefined> {
     if (this.identity && !this.identity.tag) await this.identity.confirmForRequest();
     const run = this.connection.operation('find');
-    const [row] = await run<RecordRow>(statements.read(this.table), [bytes(id.hash)]);
+    const [row] = await run<RecordRow>(statements.read(this.table), [byteaOf(id.hash)]);
     return row && !row.expired ? this.confirmed(run, row, this.record(id, row)) : undefined;
   }
 
   async forget({ id, token, fence }: Claim): Promise<boolean> {
     const run = this.connection.operation('forget');
     const [row] = await run<{ existed: boolean }>(statements.forget(this.table), [
-      bytes(id.hash),
+      byteaOf(id.hash),
       token,
       fence,
     ]);
@@ -230,14 +231,14 @@ export class PostgresStore implements IdempotencyStore {
 
   private async insertCompleted(run: Run, claim: Claim, outcome: readonly unknown[]): Promise<boolean> {
     const { id, fingerprint, attempt } = claim;
-    const values = [...outcome, bytes(fingerprint), attempt, printable(id.scope), printable(id.key)];
+    const values = [...outcome, byteaOf(fingerprint), attempt, printable(id.scope), printable(id.key)];
     return (await run(statements.insertCompleted(this.table), values)).length > 0;
   }
 
   private async renewed(run: Run, claims: readonly Claim[], lease: number): Promise<Set<string>> {
     if (claims.length === 0) return new Set();
     const rows = await run<{ token: string }>(statements.renew(this.table), [
-      claims.map((claim) => bytes(claim.id.hash)),
+      claims.map((claim) => byteaOf(claim.id.hash)),
       claims.map((claim) => claim.token),
       claims.map((claim) => claim.fence),
       lease,
@@ -257,7 +258,7 @@ export class PostgresStore implements IdempotencyStore {
   }
 
   private claimValues({ id, token, fingerprint, lease }: ClaimRequest): unknown[] {
-    return [bytes(id.hash), token, bytes(fingerprint), lease, this.retention];
+    return [byteaOf(id.hash), token, byteaOf(fingerprint), lease, this.retention];
   }
 
   private record(id: RecordId, row: RecordRow): IdempotencyRecord {
@@ -286,17 +287,6 @@ type Retaken = Claim | 'stands' | 'changed';
 
 function isSameClaim(record: IdempotencyRecord, claim: Claim): boolean {
   return record.token === claim.token.toLowerCase() && record.fence === claim.fence;
-}
-
-/** @throws TypeError unless it is a SHA-256 in hexadecimal */
-function bytes(hash: string): Bytea {
-  if (!/^[0-9a-f]{64}$/.test(hash)) throw new TypeError(`Not a SHA-256 in lower-case hexadecimal: ${hash}`);
-  return `\\x${hash}`;
-}
-
-/** Postgres' text cannot hold NUL. Scope and key are stored for operators only, so nothing is lost. */
-function printable(text: string): string {
-  return text.includes('\0') ? text.replaceAll('\0', '\ufffd') : text;
 }
 
 function contended(operation: string): StoreUnavailableError {

@@ -85,7 +85,7 @@ export function setupError(cause: unknown): IdempotencySetupError {
 }
 
 /** The SQLSTATE of an error that Postgres itself sent; those of Node and of the driver have none. */
-function sqlState(error: unknown): string | undefined {
+export function sqlState(error: unknown): string | undefined {
   if (!(error instanceof Error) || !('severity' in error) || !('code' in error)) return undefined;
   return typeof error.code === 'string' ? error.code : undefined;
 }

@@ -7,13 +7,13 @@ import { isLate } from '../../batching/late';
 /** What pg takes, including what its types do not know yet. */
 type DuplicateConfig = PoolConfig & { binary: boolean; pipeline: boolean };
 
-interface ApplicationPool {
+export interface ApplicationPool {
   readonly options: PoolConfig;
   readonly Client: new (config?: PoolConfig) => Client;
 }
 
 /** The pool under the DataSource; with replication, the master's. */
-function applicationPool(dataSource: DataSource): ApplicationPool {
+export function applicationPool(dataSource: DataSource): ApplicationPool {
   const { master } = dataSource.driver as { master?: ApplicationPool };
   if (!master) {
     throw new IdempotencySetupError(

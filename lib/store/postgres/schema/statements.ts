@@ -16,7 +16,7 @@ function quoted(identifier: string): string {
   return `"${identifier.replaceAll('"', '""')}"`;
 }
 
-function literal(text: string): string {
+export function literal(text: string): string {
   return `'${text.replaceAll("'", "''")}'`;
 }
 
@@ -37,7 +37,7 @@ const RECORD = `
 /** As many columns. */
 const NO_RECORD = Array<string>(13).fill('NULL').join(', ');
 
-const milliseconds = (parameter: string): string => `${parameter}::float8 * interval '1 millisecond'`;
+export const milliseconds = (parameter: string): string => `${parameter}::float8 * interval '1 millisecond'`;
 
 /** A row in progress never expires before its lease. */
 const expiry = (retention: string, lease: string): string =>

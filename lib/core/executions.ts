@@ -1,0 +1,98 @@
+import { randomUUID } from 'node:crypto';
+import { performance } from 'node:perf_hooks';
+import {
+  ClaimedExecutions,
+  releaseClaim,
+  type Claimed,
+  type ProtectedRequest,
+  type RunResult,
+  type Work,
+} from './claimed-executions';
+import { StoreUnavailableError } from './errors';
+import type { InFlightResult } from './in-flight-requests';
+import type { LeaseManager } from './lease';
+import type { Metrics } from './ports';
+import type { CompletedRecord, InProgressRecord } from './record';
+import { unavailable } from './refusals';
+import type { ClaimResult, IdempotencyStore } from './store';
+import type { TransactionStore } from './transaction';
+import { TransactionalExecutions, type Begun } from './transactional-executions';
+
+/** The right to run the handler of a key: a claim that is committed, or a transaction that has the key's lock. */
+export type Right = Claimed | Begun;
+
+export function isRight(found: Right | InFlightResult): found is Right {
+  return found.kind === 'claimed' || found.kind === 'begun';
+}
+
+/** Runs handlers in the mode of their route. */
+export class Executions {
+  private readonly claimed: ClaimedExecutions;
+  private readonly transactional: TransactionalExecutions | undefined;
+
+  /** @param waitForWinner for the outcome of the request that took a key over */
+  constructor(
+    private readonly store: IdempotencyStore,
+    metrics: Metrics,
+    leases: LeaseManager,
+    waitForWinner: (
+      record: InProgressRecord,
+      request: ProtectedRequest,
+    ) => Promise<CompletedRecord | undefined>,
+    transactions: TransactionStore | undefined,
+  ) {
+    this.claimed = new ClaimedExecutions(store, metrics, leases, waitForWinner);
+    this.transactional =
+      transactions &&
+      new TransactionalExecutions(store, transactions, metrics, leases, {
+        claimOrRead: (request) => this.claimOrRead(request, true),
+        waitForWinner,
+      });
+  }
+
+  /** @param fresh whether a cache may be out of date */
+  async begin(request: ProtectedRequest, fresh: boolean): Promise<Right | InFlightResult> {
+    const { transaction } = request.policy;
+    if (!transaction) return this.claimOrRead(request, fresh);
+    if (!this.transactional) throw new TypeError('There is no store of transactions.');
+    return this.transactional.begin(request, transaction);
+  }
+
+  run(request: ProtectedRequest, right: Right, work: Work): Promise<RunResult> {
+    if (right.kind === 'claimed') return this.claimed.run(request, right, work);
+    if (!this.transactional) throw new TypeError('There is no store of transactions.');
+    return this.transactional.run(request, right, work);
+  }
+
+  private async claimOrRead(
+    { id, fingerprint, policy }: ProtectedRequest,
+    fresh: boolean,
+  ): Promise<Claimed | InFlightResult> {
+    const claimedAt = performance.now();
+    let result: ClaimResult;
+    try {
+      result = await this.store.claim({
+        id,
+        fingerprint,
+        token: randomUUID(),
+        lease: policy.lease,
+        takeOver: policy.onOrphan === 'retry',
+        bypassCache: fresh,
+        durability: policy.durability,
+      });
+    } catch (error) {
+      return error instanceof StoreUnavailableError ? unavailable(error) : { kind: 'failed', error };
+    }
+    if (!result.claimed) {
+      const { record, isHint } = result;
+      return record.state === 'completed'
+        ? { kind: 'completed', record }
+        : { kind: 'in progress', record, isHint };
+    }
+    const { claim } = result;
+    if (performance.now() < claimedAt + policy.lease) return { kind: 'claimed', claim, claimedAt };
+    // The reply came so late that another request may own the key. No handler ran, but one may have before it.
+    await releaseClaim(this.store, { ...claim, fence: 0 });
+    return { kind: 'open' }; // each that followed goes by its own deadline from here on
+  }
+}

@@ -1,0 +1,181 @@
+import { performance } from 'node:perf_hooks';
+import {
+  replay,
+  releaseClaim,
+  type Claimed,
+  type ProtectedRequest,
+  type RunResult,
+  type Work,
+} from './claimed-executions';
+import { StoreUnavailableError } from './errors';
+import type { InFlightResult } from './in-flight-requests';
+import type { Lease, LeaseManager } from './lease';
+import type { Metrics } from './ports';
+import type { TransactionPolicy } from './policy';
+import type { Claim, CompletedRecord, InProgressRecord, Outcome } from './record';
+import { inFlight, mismatch, notRecorded, unavailable } from './refusals';
+import type { CompleteResult, IdempotencyStore } from './store';
+import type { BeginResult, Transaction, TransactionStore, WorkInTransaction } from './transaction';
+
+/** The key is this request's, in a transaction that is open. */
+export interface Begun {
+  readonly kind: 'begun';
+  readonly transaction: Transaction;
+  /** Of a claim that the transaction completes. */
+  readonly lease: Lease | undefined;
+}
+
+/** What the protocol does for both modes. */
+export interface Claims {
+  claimOrRead(request: ProtectedRequest): Promise<Claimed | InFlightResult>;
+  waitForWinner(record: InProgressRecord, request: ProtectedRequest): Promise<CompletedRecord | undefined>;
+}
+
+/** Runs handlers in transactions, which commit what they have done together with their outcomes. */
+export class TransactionalExecutions {
+  constructor(
+    private readonly store: IdempotencyStore,
+    private readonly transactions: TransactionStore,
+    private readonly metrics: Metrics,
+    private readonly leases: LeaseManager,
+    private readonly claims: Claims,
+  ) {}
+
+  async begin(request: ProtectedRequest, transaction: TransactionPolicy): Promise<Begun | InFlightResult> {
+    const { id, fingerprint, policy, name } = request;
+    const deadline = performance.now() + policy.waitTimeout;
+    const begin = (claim?: Claim): Promise<BeginResult> =>
+      this.transactions.begin({
+        id,
+        fingerprint,
+        policy: transaction,
+        name: name ?? id.scope,
+        deadline,
+        claim,
+      });
+    try {
+      const result = await begin();
+      return result.kind === 'lapsed' ? await this.takeOver(request, begin) : foundOut(result);
+    } catch (error) {
+      return error instanceof StoreUnavailableError ? unavailable(error) : { kind: 'failed', error };
+    }
+  }
+
+  /**
+   * An orphan of the other mode, or an expired record, is taken over as always, and the transaction completes that claim:
+   * its owner may still have an outcome to record, which only a committed claim keeps out.
+   */
+  private async takeOver(
+    request: ProtectedRequest,
+    begin: (claim: Claim) => Promise<BeginResult>,
+  ): Promise<Begun | InFlightResult> {
+    const claimed = await this.claims.claimOrRead(request);
+    if (claimed.kind !== 'claimed') return claimed;
+    const { claim, claimedAt } = claimed;
+    const lease = this.leases.start(claim, request.policy.lease, claimedAt);
+    let result: Begun | InFlightResult = { kind: 'open' };
+    try {
+      result = foundOut(await begin(claim), lease);
+      return result;
+    } finally {
+      if (result.kind !== 'begun') {
+        lease.stop();
+        await releaseClaim(this.store, { ...claim, fence: 0 }); // no handler ran under it, but one may have before it
+      }
+    }
+  }
+
+  async run(request: ProtectedRequest, { transaction, lease }: Begun, work: Work): Promise<RunResult> {
+    const { claim } = transaction;
+    this.metrics.firstRequest();
+    if (claim.attempt > 1) this.metrics.orphanTakenOver();
+    try {
+      return await this.runWork(request, transaction, lease, work);
+    } finally {
+      lease?.stop();
+    }
+  }
+
+  private async runWork(
+    request: ProtectedRequest,
+    transaction: Transaction,
+    lease: Lease | undefined,
+    work: Work,
+  ): Promise<RunResult> {
+    const { claim } = transaction;
+    const wanted = { undone: false };
+    let outcome: Outcome | undefined;
+    const told: WorkInTransaction = {
+      undo: () => (wanted.undone = true),
+      onAbort: (listener) => transaction.onAbort(listener),
+      explain: (error) => transaction.explain(error),
+    };
+    try {
+      outcome = await transaction.run(() => work(transaction.context, told));
+    } catch (error) {
+      await this.giveUp(transaction, lease);
+      throw transaction.aborted ?? transaction.explain(error);
+    }
+    if (transaction.aborted || !outcome) {
+      await this.giveUp(transaction, lease);
+      if (transaction.aborted) throw transaction.aborted;
+      return { kind: 'executed', outcome: undefined, recorded: false };
+    }
+    const completion = wanted.undone
+      ? await this.completeAlone(transaction, outcome)
+      : await this.complete(transaction, outcome, lease);
+    if (completion.recorded) return { kind: 'executed', outcome, recorded: true };
+
+    // Another claim of the key was committed meanwhile: what that one records is what every retry gets.
+    if (lease) this.metrics.leaseLost();
+    const { record } = completion;
+    const winner = record.state === 'completed' ? record : await this.claims.waitForWinner(record, request);
+    if (!winner) throw inFlight(request.policy.lease);
+    if (winner.fingerprint !== claim.fingerprint) throw mismatch();
+    return replay(winner, this.metrics);
+  }
+
+  private async complete(
+    transaction: Transaction,
+    outcome: Outcome,
+    lease: Lease | undefined,
+  ): Promise<CompleteResult> {
+    try {
+      return await transaction.complete(outcome);
+    } catch (error) {
+      await this.giveUp(transaction, lease);
+      throw error instanceof StoreUnavailableError ? unavailable(error).error : error;
+    }
+  }
+
+  /** The lock is free before the outcome is there: a duplicate that begins meanwhile is rolled back by it. */
+  private async completeAlone(transaction: Transaction, outcome: Outcome): Promise<CompleteResult> {
+    await transaction.rollBack();
+    // No claim keeps others out, so Redis must not vouch for an outcome that Postgres may still refuse.
+    return this.store
+      .complete(transaction.claim, outcome, () => -Infinity)
+      .catch((error: unknown) => {
+        throw error instanceof StoreUnavailableError ? notRecorded(error) : error;
+      });
+  }
+
+  private async giveUp(transaction: Transaction, lease: Lease | undefined): Promise<void> {
+    await transaction.rollBack();
+    if (lease) await releaseClaim(this.store, transaction.claim);
+  }
+}
+
+function foundOut(result: BeginResult, lease?: Lease): Begun | InFlightResult {
+  switch (result.kind) {
+    case 'begun':
+      return { ...result, lease };
+    case 'locked':
+      return result;
+    case 'lapsed':
+      return { kind: 'open' }; // it has changed again
+    case 'standing': {
+      const { record } = result;
+      return record.state === 'completed' ? { kind: 'completed', record } : { kind: 'in progress', record };
+    }
+  }
+}

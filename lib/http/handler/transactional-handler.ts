@@ -1,0 +1,58 @@
+import type { CallHandler } from '@nestjs/common';
+import { Observable } from 'rxjs';
+import { isIdempotencyError } from '../../core/errors';
+import type { Outcome } from '../../core/record';
+import type { WorkInTransaction } from '../../core/transaction';
+import { IdempotencyException } from '../response/problems';
+import type { ResponseCapture } from '../response/response-capture';
+import type { HandlerWatch } from './handler-watch';
+
+/** The handler, until its transaction has to end before it: then its request fails, and the handler is left alone. */
+export function untilAborted(next: CallHandler, transaction: WorkInTransaction): CallHandler {
+  return {
+    handle: () =>
+      new Observable((subscriber) => {
+        transaction.onAbort((reason) => subscriber.error(new IdempotencyException(reason)));
+        return (next.handle() as Observable<unknown>).subscribe(subscriber);
+      }),
+  };
+}
+
+/** What Nest's exception filters get for what a handler has thrown in its transaction. */
+export function explained(transaction: WorkInTransaction, thrown: unknown): unknown {
+  const error = transaction.explain(thrown);
+  return error !== thrown && isIdempotencyError(error) ? new IdempotencyException(error) : thrown;
+}
+
+/** How a protected request was answered. */
+export interface Answered {
+  /** As it was written; undefined if it does not count. */
+  readonly outcome: Outcome | undefined;
+  /** Whether it was an error that Nest has answered. */
+  readonly threw: boolean;
+}
+
+/**
+ * What is to be committed with what the handler has written; undefined if all of it is to be rolled back. The transaction
+ * ends only when the handler has, whoever answered before: an answer that counts is held until then.
+ */
+export async function outcomeInTransaction(
+  watch: HandlerWatch,
+  capture: ResponseCapture,
+  transaction: WorkInTransaction,
+  { outcome, threw }: Answered,
+): Promise<Outcome | undefined> {
+  const counts = outcome !== undefined && (watch.began || !threw);
+  if (watch.running) {
+    if (!counts) capture.send();
+    const ended = await Promise.race([watch.succeeded(), aborted(transaction)]);
+    if (counts && !ended) throw new Error('The handler failed after its response had been ended');
+  }
+  if (!counts) return undefined;
+  if (threw) transaction.undo();
+  return outcome;
+}
+
+function aborted(transaction: WorkInTransaction): Promise<false> {
+  return new Promise((resolve) => transaction.onAbort(() => resolve(false)));
+}

@@ -1,0 +1,82 @@
+import { randomUUID } from 'node:crypto';
+import { StoreUnavailableError } from '../core/errors';
+import type { Isolation } from '../core/policy';
+import type { Claim } from '../core/record';
+import type { BeginRequest } from '../core/transaction';
+import { setupError } from '../store/postgres/connection/failures';
+import { byteaOf } from '../store/postgres/values';
+import type { Connections } from './connections';
+import { lockOf } from './lock';
+import { RoundTripError } from './round-trip';
+import type { Session } from './session';
+import { begin, read, ROLLBACK, TRY_LOCK, type Places } from './statements';
+
+/** A transaction that is open, and has the lock of its key. */
+export interface Begun {
+  readonly session: Session;
+  readonly claim: Claim;
+  /** Whether the claim is in the table already. */
+  readonly isClaimed: boolean;
+  /** When it began, by Postgres' clock, and in which role. */
+  readonly start: string;
+  readonly role: string;
+}
+
+/** After a restart of the server, all that the pool has may be dead. */
+const MOST_TRIES = 3;
+
+/** Opens a transaction, locks the key and looks what stands, in one round trip. */
+export class Beginning {
+  /** @param isolation where the route says nothing */
+  constructor(
+    private readonly connections: Connections,
+    private readonly places: Places,
+    private readonly isolation: Isolation | undefined,
+  ) {}
+
+  /**
+   * @param abandoned called once the connection is given back, unless the transaction has begun
+   * @throws StoreUnavailableError; IdempotencySetupError
+   */
+  async run(request: BeginRequest, abandoned: () => void): Promise<Begun | 'locked' | 'standing'> {
+    for (let tries = 1; ; tries++) {
+      const session = await this.connections.take();
+      try {
+        const begun = await this.beginOn(session, request);
+        // The answer does not wait for that.
+        if (typeof begun === 'string') void this.leave(session).then(abandoned);
+        return begun;
+      } catch (error) {
+        session.destroy();
+        if (!(error instanceof RoundTripError)) throw error;
+        const failure = session.failureOf(error);
+        const again = failure === 'connection' || failure === 'unprepared' || failure === 'transient';
+        if (again && tries < MOST_TRIES) continue;
+        if (failure === 'setup') throw setupError(error.cause);
+        if (failure === 'refused') throw error.cause;
+        throw new StoreUnavailableError('postgres', 'begin', error.cause, false);
+      }
+    }
+  }
+
+  private async beginOn(session: Session, request: BeginRequest): Promise<Begun | 'locked' | 'standing'> {
+    const { id, fingerprint, policy, claim } = request;
+    const [, lock, found] = await session.send([
+      [begin(policy.isolation ?? this.isolation)],
+      [TRY_LOCK, lockOf(id)],
+      [read(this.places), byteaOf(id.hash)],
+    ]);
+    if (lock?.rows[0]?.[0] !== 't') return 'locked';
+    const [start, role, fence, token] = found?.rows[0] ?? [];
+    if (typeof start !== 'string' || typeof role !== 'string') throw new TypeError('Postgres gave no row.');
+    if (claim) return claim.token === token ? { session, claim, isClaimed: true, start, role } : 'standing';
+    if (token !== null) return 'standing';
+    const own = { id, fingerprint, token: randomUUID(), fence: Number(fence), attempt: 1 };
+    return { session, claim: own, isClaimed: false, start, role };
+  }
+
+  private async leave(session: Session): Promise<void> {
+    await session.send([[ROLLBACK]]).catch(() => session.destroy());
+    session.release();
+  }
+}

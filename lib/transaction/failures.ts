@@ -1,0 +1,71 @@
+import { IdempotencyError } from '../core/errors';
+
+/** Seconds. What conflicts is over soon; an outage may not be. */
+const RETRY_AFTER = { conflict: 1, outage: 5 } as const;
+
+const CONFLICTS = new Set([
+  '40001', // serialization failure
+  '40P01', // deadlock
+]);
+
+/** Where TypeORM wraps Postgres' own error, that one's. */
+function codeOf(error: unknown): unknown {
+  if (typeof error !== 'object' || error === null) return undefined;
+  const { code, driverError } = error as { code?: unknown; driverError?: unknown };
+  return code ?? codeOf(driverError);
+}
+
+/** Whether Postgres has ended a transaction because of another one, and the same would succeed later. */
+export function isConflict(error: unknown): boolean {
+  const code = codeOf(error);
+  return typeof code === 'string' && CONFLICTS.has(code);
+}
+
+export function conflict(cause: unknown): IdempotencyError {
+  return new IdempotencyError(
+    'transaction_conflict',
+    'Another transaction was in the way, so this one was rolled back. Retry with the same key.',
+    { retryAfter: RETRY_AFTER.conflict, cause },
+  );
+}
+
+export function timedOut(timeout: number): IdempotencyError {
+  return new IdempotencyError(
+    'transaction_timeout',
+    `The request took longer than its transaction may (${timeout} ms), so it was rolled back. Retry later with the same key.`,
+    { retryAfter: RETRY_AFTER.outage },
+  );
+}
+
+export function endedByHandler(cause: unknown): IdempotencyError {
+  return new IdempotencyError(
+    'transaction_broken',
+    'The handler has ended the transaction of its request itself, so its outcome could not be committed with it. Leave COMMIT and ROLLBACK to the module.',
+    { cause },
+  );
+}
+
+export function swallowedError(cause: unknown): IdempotencyError {
+  return new IdempotencyError(
+    'transaction_broken',
+    'A statement of the handler has failed, so Postgres rolls its transaction back, but the handler has answered as if it had not. Let the error out, or put what may fail into a transaction of its own within the handler.',
+    { cause },
+  );
+}
+
+/** Postgres could not be asked to commit, or could not do it. */
+export function lost(cause: unknown): IdempotencyError {
+  return new IdempotencyError(
+    'store_unavailable',
+    'Postgres became unavailable before the commit, and the transaction was rolled back. Retry later with the same key.',
+    { retryAfter: RETRY_AFTER.outage, cause },
+  );
+}
+
+export function unresolved(cause: unknown): IdempotencyError {
+  return new IdempotencyError(
+    'outcome_not_recorded',
+    'Postgres has not answered whether the transaction was committed. Retry later with the same key: it gets the response, or is executed.',
+    { retryAfter: RETRY_AFTER.outage, cause },
+  );
+}

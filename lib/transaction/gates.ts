@@ -1,0 +1,52 @@
+import type { Deadline, Deadlines } from '../core/deadlines';
+import { Gate } from './gate';
+
+/**
+ * The bounds of what is open at once: of one route, where it has one, and of all, so that the pool keeps a connection for
+ * a handler that takes a second one.
+ */
+export class Gates {
+  private readonly all: Gate;
+  private readonly byName = new Map<string, Gate>();
+
+  constructor(
+    poolSize: number,
+    private readonly maxQueued: number,
+    private readonly deadlines: Deadlines<Deadline>,
+  ) {
+    this.all = new Gate(Math.max(poolSize - 1, 1), maxQueued, deadlines);
+  }
+
+  /**
+   * @returns what is to be called once the transaction has ended
+   * @throws OverloadedError
+   */
+  async enter(name: string, maxConcurrent: number | undefined, deadline: number): Promise<() => void> {
+    const own = maxConcurrent === undefined ? undefined : this.gateOf(name, maxConcurrent);
+    await own?.enter(deadline);
+    try {
+      await this.all.enter(deadline);
+    } catch (error) {
+      this.leave(name, own);
+      throw error;
+    }
+    let left = false;
+    return () => {
+      if (left) return;
+      left = true;
+      this.all.leave();
+      this.leave(name, own);
+    };
+  }
+
+  private leave(name: string, own: Gate | undefined): void {
+    own?.leave();
+    if (own?.isIdle) this.byName.delete(name);
+  }
+
+  private gateOf(name: string, limit: number): Gate {
+    let gate = this.byName.get(name);
+    if (!gate) this.byName.set(name, (gate = new Gate(limit, this.maxQueued, this.deadlines)));
+    return gate;
+  }
+}

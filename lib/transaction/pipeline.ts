@@ -1,0 +1,113 @@
+import type { Client } from 'pg';
+
+/** A parameter as the server reads it: text, bytes or NULL. */
+export type Value = string | Buffer | null;
+
+export interface PipelinedStatement {
+  readonly text: string;
+  readonly values: readonly Value[];
+  /** Under which it is prepared, once for each connection. Undefined: it is parsed each time. */
+  readonly name: string | undefined;
+}
+
+/** What a statement has done; its rows are the texts that the server sent. */
+export interface StatementResult {
+  /** Such as `INSERT 0 1`. */
+  readonly tag: string;
+  readonly rows: (readonly (string | null)[])[];
+}
+
+/** What pg's connection can send. Its types know none of it. */
+interface Wire {
+  readonly stream: { cork?(): void; uncork?(): void };
+  close(what: { type: 'S'; name: string }): void;
+  parse(statement: { name: string; text: string; types: readonly number[] }): void;
+  bind(portal: { portal: string; statement: string; values: readonly Value[]; binary: boolean }): void;
+  execute(portal: { portal: string; rows: number }): void;
+  sync(): void;
+}
+
+/** By client, the names of what is prepared in its session, and was executed since. */
+const prepared = new WeakMap<Client, Set<string>>();
+
+/**
+ * Called once: without an error all statements were executed, else those of which there is a result.
+ * @param sent whether the server may have heard of them
+ */
+type OnEnd = (error: unknown, results: readonly StatementResult[], sent: boolean) => void;
+
+const ignore = (): void => undefined;
+
+/**
+ * Several statements that are sent together and answered in one round trip. After one that fails the server skips the
+ * rest. pg's client takes it as it takes a cursor, so no other query comes between them.
+ */
+export class Pipeline {
+  readonly callback: (error?: unknown) => void;
+  private readonly results: StatementResult[] = [];
+  private rows: (readonly (string | null)[])[] = [];
+  private readonly known: Set<string>;
+  private sent = false;
+
+  constructor(
+    client: Client,
+    private readonly statements: readonly PipelinedStatement[],
+    onEnd: OnEnd,
+  ) {
+    this.known = prepared.get(client) ?? new Set();
+    prepared.set(client, this.known);
+    let ended = false;
+    this.callback = (error) => {
+      if (ended) return;
+      ended = true;
+      onEnd(error, this.results, this.sent);
+    };
+  }
+
+  submit(wire: Wire): void {
+    this.sent = true;
+    wire.stream.cork?.();
+    for (const { name = '', text, values } of this.statements) {
+      if (!this.known.has(name)) {
+        // One whose Parse was answered, but not its Execute, may be there already.
+        if (name) wire.close({ type: 'S', name });
+        wire.parse({ name, text, types: [] });
+      }
+      wire.bind({ portal: '', statement: name, values, binary: false });
+      wire.execute({ portal: '', rows: 0 });
+    }
+    wire.sync();
+    wire.stream.uncork?.();
+  }
+
+  handleDataRow({ fields }: { fields: (string | null)[] }): void {
+    this.rows.push(fields);
+  }
+
+  handleCommandComplete({ text }: { text: string }): void {
+    const name = this.statements[this.results.length]?.name;
+    if (name) this.known.add(name);
+    this.results.push({ tag: text, rows: this.rows });
+    this.rows = [];
+  }
+
+  handleError(error: unknown): void {
+    this.callback(error);
+  }
+
+  handleReadyForQuery(): void {
+    this.callback();
+  }
+
+  // pg calls these, too. The columns are known, no portal is left open, and nothing is copied.
+  readonly handleRowDescription = ignore;
+  readonly handlePortalSuspended = ignore;
+  readonly handleEmptyQuery = ignore;
+  readonly handleCopyInResponse = ignore;
+  readonly handleCopyData = ignore;
+}
+
+/** Has all statements of this client prepared anew, for example as their plans are old. */
+export function forgetPrepared(client: Client): void {
+  prepared.delete(client);
+}

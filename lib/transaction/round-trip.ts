@@ -1,0 +1,68 @@
+import type { Client, Submittable } from 'pg';
+import { performance } from 'node:perf_hooks';
+import type { Deadline, Deadlines } from '../core/deadlines';
+import { isLate } from '../store/batching/late';
+import { cancelStatement } from '../store/postgres/connection/cancel';
+import { DeadlineError } from '../store/postgres/connection/failures';
+import { destroySocket } from '../store/postgres/connection/pool';
+import { Pipeline, type PipelinedStatement, type StatementResult } from './pipeline';
+
+/** Statements were sent, and not all were executed. */
+export class RoundTripError extends Error {
+  /**
+   * @param results of the statements that were executed: the next one failed, or the connection did
+   * @param sent whether the server may have heard of them
+   */
+  constructor(
+    override readonly cause: unknown,
+    readonly results: readonly StatementResult[],
+    readonly sent: boolean,
+  ) {
+    super(cause instanceof Error ? cause.message : String(cause));
+    this.name = 'RoundTripError';
+  }
+}
+
+/** Waits for the answer to a pipeline, but not for ever: at its deadline the connection is cut off. */
+class RoundTrip implements Deadline {
+  dueAt: number;
+  private extended = false;
+
+  constructor(
+    private readonly client: Client,
+    private readonly timeout: number,
+    private readonly onDeadline: (error: DeadlineError) => void,
+  ) {
+    this.dueAt = performance.now() + timeout;
+  }
+
+  expire(late: number): void {
+    if (!this.extended && isLate(late, this.timeout)) {
+      this.extended = true;
+      this.dueAt = performance.now() + this.timeout;
+      return;
+    }
+    cancelStatement(this.client);
+    destroySocket(this.client);
+    this.onDeadline(new DeadlineError('the statement', this.timeout));
+  }
+}
+
+/** @throws RoundTripError (as a rejection) */
+export function roundTrip(
+  client: Client,
+  statements: readonly PipelinedStatement[],
+  timeout: number,
+  deadlines: Deadlines<Deadline>,
+): Promise<readonly StatementResult[]> {
+  return new Promise((resolve, reject) => {
+    const pipeline = new Pipeline(client, statements, (error, results, sent) => {
+      deadlines.delete(trip);
+      if (error === undefined) resolve(results);
+      else reject(new RoundTripError(error, results, sent));
+    });
+    const trip = new RoundTrip(client, timeout, pipeline.callback);
+    deadlines.add(trip);
+    client.query(pipeline as unknown as Submittable);
+  });
+}

@@ -1,0 +1,80 @@
+import type { Client } from 'pg';
+import type { QueryRunner } from 'typeorm';
+import type { Deadline, Deadlines } from '../core/deadlines';
+import { failureOf, type Failure } from '../store/postgres/connection/failures';
+import { destroySocket } from '../store/postgres/connection/pool';
+import { nameOf } from '../store/postgres/connection/statement-name';
+import type { Plans } from '../store/postgres/connection/plans';
+import { forgetPrepared, type Value } from './pipeline';
+import { roundTrip, type RoundTripError } from './round-trip';
+import type { StatementResult } from './pipeline';
+
+/** What is sent: a text and its parameters. */
+export type Statement = readonly [text: string, ...values: Value[]];
+
+/** What all sessions of a pool share. */
+export interface SessionSettings {
+  /** Milliseconds for one round trip. */
+  readonly timeout: number;
+  readonly plans: Plans;
+  readonly deadlines: Deadlines<Deadline>;
+}
+
+/** A connection of the application's pool, which is ours until it is released. */
+export class Session {
+  private released = false;
+  /** Whether something is wrong with the connection, so that it must not be used again. */
+  private broken = false;
+
+  constructor(
+    readonly queryRunner: QueryRunner,
+    private readonly client: Client,
+    private readonly settings: SessionSettings,
+  ) {}
+
+  /**
+   * Sends statements together, and waits for all their answers.
+   * @throws RoundTripError
+   */
+  async send(statements: readonly Statement[]): Promise<readonly StatementResult[]> {
+    const { plans, timeout, deadlines } = this.settings;
+    if (plans.arePrepared && plans.areOld(this.client)) forgetPrepared(this.client);
+    const named = statements.map(([text, ...values]) => ({
+      text,
+      values,
+      name: plans.arePrepared ? nameOf(text) : undefined,
+    }));
+    try {
+      return await roundTrip(this.client, named, timeout, deadlines);
+    } catch (error) {
+      const failure = this.failureOf(error as RoundTripError);
+      if (failure === 'connection') this.broken = true;
+      if (failure === 'unprepared') plans.stopPreparing();
+      throw error;
+    }
+  }
+
+  failureOf({ cause }: RoundTripError): Failure {
+    return failureOf(cause);
+  }
+
+  /** Whether the connection has failed, so that nothing more can be asked of it. */
+  get isBroken(): boolean {
+    return this.broken || this.queryRunner.isReleased;
+  }
+
+  /** Gives the connection back, or ends it if it is of no more use. */
+  release(): void {
+    if (this.released) return;
+    this.released = true;
+    // pg tells the query runner, which tells the pool.
+    if (this.broken) destroySocket(this.client);
+    else void this.queryRunner.release();
+  }
+
+  /** Ends the connection, and with it its transaction. */
+  destroy(): void {
+    this.broken = true;
+    this.release();
+  }
+}

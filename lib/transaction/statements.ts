@@ -1,0 +1,82 @@
+import type { Isolation } from '../core/policy';
+import { commits, literal, milliseconds } from '../store/postgres/schema/statements';
+
+/** With their schemas, as the handler may change the search_path. */
+export interface Places {
+  readonly table: string;
+  readonly sequence: string;
+}
+
+/** Parameters: table. */
+export const PLACES = `
+  SELECT quote_ident(nspname) || '.' || quote_ident(relname) AS "table", pg_get_serial_sequence($1, 'fence') AS sequence
+  FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE pg_class.oid = to_regclass($1)`;
+
+export const begin = (isolation: Isolation | undefined): string =>
+  isolation ? `BEGIN ISOLATION LEVEL ${isolation}` : 'BEGIN';
+
+export const COMMIT = 'COMMIT';
+export const ROLLBACK = 'ROLLBACK';
+
+/** Whether the lock of the key could be had. It is held until the transaction ends. Parameters: lock. */
+export const TRY_LOCK = 'SELECT pg_try_advisory_xact_lock($1::bigint)';
+
+/** Tells this transaction from one that the handler has begun in its place. */
+const START = 'extract(epoch FROM now())';
+
+/**
+ * What stands for a key, if anything does, with what the transaction needs to know of itself: its start, its role, and the
+ * fence of its claim where the key is free. As a statement of its own its snapshot is taken when the lock is held: one that
+ * does both could get the lock and yet miss the row.
+ *
+ * Parameters: id.
+ */
+export const read = ({ table, sequence }: Places): string => `
+  SELECT ${START}, current_setting('role'), CASE WHEN record.token IS NULL THEN nextval(${literal(sequence)}) END, record.token
+  FROM (SELECT) AS one LEFT JOIN (SELECT token FROM ${table} WHERE id = $1::bytea) AS record ON true`;
+
+/** The handler may have taken another role, to which the table is closed. Parameters: role. */
+export const SET_ROLE = `SELECT set_config('role', $1, true)`;
+
+/** Whether the handler has written anything: looked at before the outcome is. */
+const BEFORE = `before AS MATERIALIZED (SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS wrote)`;
+
+/** Fails unless this is still the transaction that began at $1. */
+const ours = (value: string): string => `CASE WHEN ${START} = $1::numeric THEN ${value} END`;
+
+/**
+ * The finished record of a free key. An error, such as that of another record which was committed meanwhile, has to skip
+ * the COMMIT behind it, so there is no ON CONFLICT. The statement's own time, as now() is that of the transaction's start.
+ *
+ * Parameters: start, id, token, fence, retention, status, tombstone, headers, body, fingerprint, scope, key.
+ */
+export const insertCompleted = ({ table }: Places): string => `
+  WITH ${BEFORE}
+  INSERT INTO ${table} (id, token, fence, state, attempt, created_at, completed_at, expires_at, status, tombstone,
+    headers, body, fingerprint, scope, key)
+  SELECT $2::bytea, ${ours('$3::uuid')}, $4::bigint, 'completed', 1, now(), clock_timestamp(),
+    clock_timestamp() + ${milliseconds('$5')}, $6::smallint, $7::text, $8::json, $9::bytea, $10::bytea, $11::text, $12::text
+  FROM before WHERE ${commits('durable')}
+  RETURNING (SELECT wrote FROM before)`;
+
+/**
+ * Completes a claim that was committed before. Divides by zero if it does not stand any more.
+ *
+ * Parameters: start, id, token, fence, retention, status, tombstone, headers, body.
+ */
+export const completeClaim = ({ table }: Places): string => `
+  WITH ${BEFORE}, changed AS (
+    UPDATE ${table} SET
+      token = ${ours('token')}, state = 'completed', lease_until = NULL, completed_at = clock_timestamp(),
+      expires_at = clock_timestamp() + ${milliseconds('$5')},
+      status = $6::smallint, tombstone = $7::text, headers = $8::json, body = $9::bytea
+    WHERE id = $2::bytea AND token = $3::uuid AND fence = $4::bigint AND state = 'in_progress' AND ${commits('durable')}
+    RETURNING true
+  )
+  SELECT wrote, 1 / (SELECT count(*) FROM changed) FROM before`;
+
+/**
+ * Whether no transaction holds the lock. It is shared for as long as that takes, so that two of these do not find each
+ * other. Parameters: lock.
+ */
+export const IS_FREE = 'SELECT pg_try_advisory_xact_lock_shared($1::bigint) AS free';

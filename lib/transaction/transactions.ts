@@ -1,0 +1,146 @@
+import { performance } from 'node:perf_hooks';
+import type { DataSource } from 'typeorm';
+import { Deadlines, type Deadline } from '../core/deadlines';
+import { IdempotencySetupError } from '../core/errors';
+import type { Isolation } from '../core/policy';
+import { isOrphaned, type Claim, type IdempotencyRecord, type Outcome, type RecordId } from '../core/record';
+import type { CompleteResult } from '../core/store';
+import type { BeginRequest, BeginResult } from '../core/transaction';
+import type { OutcomeCipher } from '../outcome/outcome-cipher';
+import { Plans } from '../store/postgres/connection/plans';
+import type { PostgresConnection } from '../store/postgres/connection/postgres.connection';
+import { Ambient } from './ambient';
+import { Beginning } from './beginning';
+import { Commit } from './commit';
+import { Connections } from './connections';
+import { Gates } from './gates';
+import { lockOf } from './lock';
+import { OpenTransaction } from './open-transaction';
+import type { SessionSettings } from './session';
+import { IS_FREE, PLACES, type Places } from './statements';
+import { UnwrittenRoutes } from './unwritten-routes';
+
+export interface TransactionsOptions {
+  /** As the DataSource's settings name it. */
+  readonly table: string;
+  readonly cipher: OutcomeCipher;
+  readonly retention: number;
+  /** Milliseconds for one round trip. */
+  readonly timeout: number;
+  readonly preparedStatements: boolean;
+  /** Transactions that may queue for their begin. */
+  readonly maxQueued: number;
+  /** What stands, by the word of Postgres. */
+  readonly find: (id: RecordId) => Promise<IdempotencyRecord | undefined>;
+  /** Told what stands after a commit. */
+  completed(completion: { readonly claim: Claim; readonly outcome: Outcome }, result: CompleteResult): void;
+}
+
+interface Prepared {
+  readonly beginning: Beginning;
+  readonly commit: Commit;
+}
+
+/** Opens transactions on the application's DataSource, in which all joins that its handlers do there. */
+export class Transactions {
+  private readonly ambient: Ambient;
+  private readonly deadlines = new Deadlines<Deadline>();
+  private readonly connections: Connections;
+  private readonly gates: Gates;
+  private readonly unwritten = new UnwrittenRoutes();
+  private ready: Promise<Prepared> | undefined;
+
+  /** @param connection of the module's own, for what must not wait for the application's pool */
+  constructor(
+    private readonly dataSource: DataSource,
+    private readonly connection: PostgresConnection,
+    private readonly options: TransactionsOptions,
+  ) {
+    const { timeout, preparedStatements, maxQueued } = options;
+    const settings: SessionSettings = {
+      timeout,
+      plans: new Plans(preparedStatements),
+      deadlines: this.deadlines,
+    };
+    this.ambient = new Ambient(dataSource);
+    this.connections = new Connections(dataSource, this.ambient, settings);
+    this.gates = new Gates(this.connections.max, maxQueued, this.deadlines);
+  }
+
+  /** @throws StoreUnavailableError, as OverloadedError where too many are open; IdempotencySetupError */
+  async begin(request: BeginRequest): Promise<BeginResult> {
+    const { name, policy, deadline } = request;
+    const leave = await this.gates.enter(name, policy.maxConcurrent, deadline);
+    try {
+      return await this.beginInside(request, leave);
+    } catch (error) {
+      leave();
+      throw error;
+    }
+  }
+
+  /** Whether a transaction of the key is open. @throws StoreUnavailableError */
+  async isLocked(id: RecordId): Promise<boolean> {
+    const [row] = await this.connection.operation('find')<{ free: boolean }>(IS_FREE, [lockOf(id)]);
+    return !row?.free;
+  }
+
+  close(): void {
+    this.ambient.close();
+  }
+
+  private async beginInside(request: BeginRequest, leave: () => void): Promise<BeginResult> {
+    const { beginning, commit } = await this.prepared();
+    const startedAt = performance.now();
+    const begun = await beginning.run(request, leave);
+    if (begun === 'locked') return { kind: 'locked' };
+    if (begun === 'standing') return this.standing(request);
+    const transaction = new OpenTransaction(begun, request.policy.timeout, startedAt, {
+      ambient: this.ambient,
+      deadlines: this.deadlines,
+      commit: (open, outcome) => this.commit(commit, request.name, open, outcome),
+      ended: leave,
+    });
+    return { kind: 'begun', transaction };
+  }
+
+  private async standing({ id, fingerprint, claim }: BeginRequest): Promise<BeginResult> {
+    const record = await this.options.find(id);
+    if (!record) return { kind: 'lapsed' };
+    const orphaned =
+      isOrphaned(record) && record.fingerprint === fingerprint && record.token !== claim?.token;
+    return orphaned ? { kind: 'lapsed' } : { kind: 'standing', record };
+  }
+
+  private async commit(
+    commit: Commit,
+    name: string,
+    transaction: OpenTransaction,
+    outcome: Outcome,
+  ): Promise<CompleteResult> {
+    const { wrote = true, ...result } = await commit.run(transaction, outcome);
+    if (!wrote) this.unwritten.add(name);
+    this.options.completed({ claim: transaction.claim, outcome }, result);
+    return result;
+  }
+
+  /** Where the table and its sequence are is asked once, as soon as Postgres can be. */
+  private prepared(): Promise<Prepared> {
+    return (this.ready ??= this.prepare().catch((error: unknown) => {
+      this.ready = undefined;
+      throw error;
+    }));
+  }
+
+  private async prepare(): Promise<Prepared> {
+    const { table, find, ...settings } = this.options;
+    const [places] = await this.connection.operation('check')<Places>(PLACES, [table]);
+    if (!places) throw new IdempotencySetupError(`the table ${table} is missing.`);
+    const { isolationLevel } = this.dataSource.options as { isolationLevel?: Isolation };
+    const isLocked = this.isLocked.bind(this);
+    return {
+      beginning: new Beginning(this.connections, places, isolationLevel),
+      commit: new Commit(places, { ...settings, find, isLocked }),
+    };
+  }
+}
