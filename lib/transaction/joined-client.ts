@@ -1,4 +1,4 @@
-import { Readable } from 'node:stream';
+import { Readable, Writable } from 'node:stream';
 import type { PoolClient } from 'pg';
 import type { Level, Turn } from './level';
 import { ReadAhead } from './read-ahead';
@@ -60,7 +60,10 @@ export function joinedClient(
   };
 
   const submit = (submittable: Submittable): unknown => {
-    const stream = submittable instanceof Readable ? new ReadAhead(submittable) : undefined;
+    const stream =
+      submittable instanceof Readable && !(submittable instanceof Writable)
+        ? new ReadAhead(submittable)
+        : undefined;
     const occupied = stream ?? { stop: () => void submittable.close?.() };
     connection.turn(place().level, occupied).then(
       (turn) => {

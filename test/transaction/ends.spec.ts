@@ -1,6 +1,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import type { DataSource, QueryRunner } from 'typeorm';
 import { isTransactionEndedError } from '../../lib';
+import type { JointTransaction } from '../../lib/transaction/joint-transaction';
 import { startPostgres, type RunningPostgres } from '../../servers';
 import { sql } from '../support/database';
 import { eventually } from '../support/eventually';
@@ -118,21 +119,53 @@ describe.each(VERSIONS)('the end of a transaction over %s', (version) => {
     expect(await database.rows()).toEqual(['first']);
   });
 
-  it.each(['release', 'commit'])('finds nothing to undo while a savepoint is about to %s', async (what) => {
-    const lock = await locked();
+  it('refuses what waits for a transaction within it that does not end', async () => {
     const { dataSource } = database;
-    const transacted = database.transact(async () => {
-      const sibling = dataSource.transaction(async (manager) => {
-        await manager.save(Row, { name: 'done' });
-        await manager.query(lock.wait);
-        if (what === 'release') throw new Error('rolled back');
-      });
-      await lock.waited();
-      await Promise.all([lock.unlock(), sibling.catch(() => undefined)]);
-      return sibling.catch((error: unknown) => error);
+    const { pass, reached, open } = gate();
+    const late = await database.transact(async () => {
+      const sibling = dataSource.transaction(pass);
+      await reached();
+      const queued = dataSource.getRepository(Row).insert({ name: 'queued' });
+      const nested = dataSource.transaction((manager) => manager.insert(Row, { name: 'nested' }));
+      return { sibling, queued: Promise.allSettled([queued, nested]) };
     });
-    await transacted;
-    expect(await database.rows()).toEqual(what === 'commit' ? ['done'] : []);
+    expect(await late.queued).toMatchObject([
+      { status: 'rejected', reason: { code: 'transaction_ended' } },
+      { status: 'rejected', reason: { code: 'transaction_ended' } },
+    ]);
+    open();
+    await expect(late.sibling).rejects.toMatchObject({ code: 'transaction_ended' });
+  });
+
+  it('refuses what has its turn, but has not been sent', async () => {
+    const refused = await database.transact((transaction) => {
+      const turn = (transaction as JointTransaction).turn((transaction as JointTransaction).root);
+      transaction.end();
+      return Promise.resolve({ error: turn.catch((error: unknown) => error) });
+    });
+    expect(await refused.error).toMatchObject({ code: 'transaction_ended' });
+  });
+
+  it.each([
+    ['beforeTransactionStart', ['first']],
+    ['afterTransactionStart', ['first']],
+    ['beforeTransactionCommit', ['first']],
+    ['afterTransactionCommit', ['first', 'within']],
+  ] as const)('undoes a savepoint only while it is there: a sibling is at %s', async (stage, left) => {
+    const { dataSource } = database;
+    const { pass, reached, open } = gate();
+    const subscribers = dataSource.subscribers;
+    subscribers.push({ [stage]: pass });
+    const { sibling } = await database.transact(async () => {
+      await dataSource.getRepository(Row).save({ name: 'first' });
+      const sibling = dataSource.transaction((manager) => manager.insert(Row, { name: 'within' }));
+      await reached();
+      return { sibling: sibling.catch((error: unknown) => error) };
+    });
+    subscribers.pop();
+    open();
+    await sibling;
+    expect(await database.rows()).toEqual(left);
   });
 
   it('refuses a sibling that goes on after its transaction was rolled back', async () => {

@@ -14,6 +14,8 @@ export class Row {
 }
 
 export interface Database {
+  /** The same rows as entities that save themselves. */
+  readonly ActiveRow: new () => TypeOrm.BaseEntity & Row;
   readonly dataSource: DataSource;
   readonly ambient: Ambient;
   /** The rows that are committed. */
@@ -28,22 +30,30 @@ export async function openDatabase(
   version: (typeof VERSIONS)[number] = 'typeorm',
   options: Partial<Extract<DataSourceOptions, { type: 'postgres' }>> = {},
 ): Promise<Database> {
-  const { DataSource, EntitySchema } = typeOrm(version);
-  const schema = new EntitySchema<Row>({
-    name: 'Row',
-    target: Row,
-    columns: { name: { type: 'text', primary: true } },
+  const { BaseEntity, DataSource, EntitySchema } = typeOrm(version);
+  class ActiveRow extends BaseEntity implements Row {
+    name!: string;
+  }
+  const columns = { name: { type: 'text', primary: true } } as const;
+  const schema = new EntitySchema<Row>({ name: 'Row', target: Row, columns });
+  const active = new EntitySchema<Row>({
+    name: 'ActiveRow',
+    target: ActiveRow,
+    tableName: 'row',
+    synchronize: false,
+    columns,
   });
   const dataSource = await new DataSource({
     type: 'postgres',
     url,
-    entities: [schema],
+    entities: [schema, active],
     synchronize: true,
     ...options,
   }).initialize();
   const ambient = new Ambient(dataSource);
   const { transact } = transactions(ambient);
   return {
+    ActiveRow,
     dataSource,
     ambient,
     transact,

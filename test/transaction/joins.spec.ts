@@ -4,6 +4,7 @@ import { startPostgres, type RunningPostgres } from '../../servers';
 import { openDatabase, Row, VERSIONS, type Database } from './harness';
 
 interface Within {
+  readonly ActiveRow: Database['ActiveRow'];
   readonly dataSource: DataSource;
   readonly repository: Repository<Row>;
   readonly transaction: AmbientTransaction;
@@ -16,6 +17,7 @@ const WAYS: Record<string, (within: Within) => Promise<unknown>> = {
   'a repository': ({ repository }) => repository.save({ name: 'a' }),
   "a repository's insert": ({ repository }) => repository.insert({ name: 'a' }),
   'a repository of the DataSource': ({ dataSource }) => dataSource.getRepository(Row).save({ name: 'a' }),
+  'an entity that saves itself': ({ ActiveRow }) => Object.assign(new ActiveRow(), { name: 'a' }).save(),
   'an extended repository': ({ repository }) =>
     repository
       .extend({
@@ -88,6 +90,7 @@ describe.each(VERSIONS)('within a transaction over %s', (version) => {
   afterEach(() => database.dataSource.query('DELETE FROM "row"'));
 
   const given = (transaction: AmbientTransaction): Within => ({
+    ActiveRow: database.ActiveRow,
     dataSource: database.dataSource,
     repository,
     transaction,
