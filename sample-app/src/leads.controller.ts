@@ -4,6 +4,7 @@ import { Idempotent } from 'nestjs-idempotency';
 import { Repository } from 'typeorm';
 import { ApiTokenGuard } from './api-token.guard';
 import { CreateLeadDto } from './create-lead.dto';
+import { delay, inTransaction } from './handler-settings';
 import { Lead } from './lead.entity';
 
 @Controller('api')
@@ -12,9 +13,11 @@ export class LeadsController {
   constructor(@InjectRepository(Lead) private readonly leads: Repository<Lead>) {}
 
   @Post('webhooks/leados')
-  @Idempotent({ required: true })
-  receive(@Body() { user_id, name }: CreateLeadDto): Promise<Lead> {
-    return this.leads.save({ userId: user_id, name });
+  @Idempotent({ required: true, transaction: inTransaction() })
+  async receive(@Body() { user_id, name }: CreateLeadDto): Promise<Lead> {
+    const lead = await this.leads.save({ userId: user_id, name });
+    await delay();
+    return lead;
   }
 
   @Get('leads')

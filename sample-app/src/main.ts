@@ -64,6 +64,7 @@ function introduction(url: string, stores: OpenStores): string {
   const token = apiToken();
   return [
     '',
+    `Sample    ${base}  (pid ${process.pid})`,
     ...stores.description,
     '',
     'Send a webhook, and send it again: one lead, and the same response with "Idempotent-Replayed: true".',

@@ -1,43 +1,22 @@
-import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { eventually } from '../support/eventually';
 import { call, comparable, isReplay, type Answer } from '../support/http';
-
-const ROOT = join(__dirname, '../..');
+import { launchSample, type Sample } from '../support/sample';
 
 describe('the sample application on its own servers', () => {
-  let child: ChildProcess | undefined;
-  let output = '';
+  let sample: Sample | undefined;
   let base = '';
 
-  const launch = (env: NodeJS.ProcessEnv): void => {
-    output = '';
-    child = spawn(
-      process.execPath,
-      ['--no-warnings', '-r', join(ROOT, 'test/support/register.js'), join(ROOT, 'sample-app/src/main.ts')],
-      {
-        env: { ...process.env, DATABASE_URL: '', REDIS_URL: '', PORT: '0', NO_COLOR: '1', ...env },
-        stdio: ['ignore', 'pipe', 'pipe'],
-      },
-    );
-    child.stdout?.on('data', (chunk) => (output += String(chunk)));
-    child.stderr?.on('data', (chunk) => (output += String(chunk)));
-  };
+  const launch = (env: NodeJS.ProcessEnv): Sample => (sample = launchSample(env));
   const start = async (env: NodeJS.ProcessEnv = {}): Promise<void> => {
-    launch(env);
-    await eventually(() => {
-      if (child?.exitCode) throw new Error(`it ended:\n${output}`);
-      base = /curl (http:\/\/\S+)\/api\/leads/.exec(output)![1]!.replace('localhost', '127.0.0.1');
-    }, 60_000);
+    base = await launch(env).listening();
   };
+  const output = (): string => sample?.output() ?? '';
+  const exits = (): Promise<number | null> => sample!.exits();
   const pidOf = (server: string): number =>
-    Number(new RegExp(`${server}.*\\(pid (\\d+)\\)`).exec(output)![1]);
-  const exits = (): Promise<number | null> =>
-    new Promise((resolve) =>
-      child?.exitCode === null ? child.once('exit', resolve) : resolve(child?.exitCode ?? null),
-    );
+    Number(new RegExp(`${server}.*\\(pid (\\d+)\\)`).exec(output())![1]);
   const webhook = (
     body: unknown = { user_id: 'test', name: 'Test' },
     headers: Record<string, string> = {},
@@ -49,13 +28,15 @@ describe('the sample application on its own servers', () => {
   const get = (path: string): Promise<Answer> => call(base + path, { method: 'GET' });
   /** Runs a line as it was printed, but for the grep behind it. */
   const printed = async (path: string): Promise<string> => {
-    const line = output.split('\n').find((each) => each.includes(path) && each.trim().startsWith('curl'));
+    const line = output()
+      .split('\n')
+      .find((each) => each.includes(path) && each.trim().startsWith('curl'));
     return (await promisify(execFile)('sh', ['-c', line!.split('|')[0]!])).stdout;
   };
 
   afterEach(async () => {
-    child?.kill('SIGKILL');
-    if (child) await exits();
+    sample?.child.kill('SIGKILL');
+    await sample?.exits();
   });
 
   it('makes one lead of one webhook, sent again and again, also after Redis was killed', async () => {
@@ -80,9 +61,9 @@ describe('the sample application on its own servers', () => {
     expect((await webhook({ user_id: 'test', name: 'Other' })).status).toBe(422);
     expect((await webhook({ user_id: 'test' }, { 'x-idempotency-key': 'lead-2' })).status).toBe(400);
     expect((await webhook(undefined, { authorization: 'Bearer wrong' })).status).toBe(401);
-    expect(output).not.toMatch(/Unhandled|Error:/);
+    expect(output()).not.toMatch(/Unhandled|Error:/);
 
-    child?.kill('SIGTERM');
+    sample?.child.kill('SIGTERM');
     expect(await exits()).toBe(0);
   });
 
@@ -93,12 +74,12 @@ describe('the sample application on its own servers', () => {
     await expect(call(base.replace('127.0.0.1', '127.0.0.2') + '/health', { method: 'GET' })).rejects.toThrow(
       /ECONNREFUSED/,
     );
-    child?.kill('SIGTERM');
+    sample?.child.kill('SIGTERM');
     await exits();
     for (const API_TOKEN of ['', 'dev-token']) {
       launch({ HOST: '0.0.0.0', API_TOKEN });
       expect(await exits()).toBe(1);
-      expect(output).toContain('set API_TOKEN to a token of your own');
+      expect(output()).toContain('set API_TOKEN to a token of your own');
     }
     await start({ HOST: '0.0.0.0', API_TOKEN: 'of-my-own' });
     expect((await webhook()).status).toBe(401);
@@ -107,7 +88,7 @@ describe('the sample application on its own servers', () => {
 
   it('runs on Postgres alone, and says so, where no Redis can be had', async () => {
     await start({ REDIS_SERVER: '/nowhere/redis-server' });
-    expect(output).toMatch(/install Redis/i);
+    expect(output()).toMatch(/install Redis/i);
     const first = await webhook();
     expect(comparable(await webhook())).toEqual(comparable(first));
     expect((await get('/health')).text).toBe('{"status":"ok","redis":"disabled","postgres":"up"}');
@@ -121,7 +102,7 @@ describe('the sample application on its own servers', () => {
       const pids = [pidOf('Redis'), pidOf('Postgres')];
       freeze(pidOf(frozen));
       const before = Date.now();
-      child?.kill('SIGTERM');
+      sample?.child.kill('SIGTERM');
       await exits();
       expect(Date.now() - before).toBeLessThan(5_000);
       await eventually(() => pids.forEach((pid) => expect(isAlive(pid)).toBe(false)));
