@@ -24,6 +24,7 @@ export interface TestAppOptions {
   readonly platform?: Platform;
   readonly databaseUrl?: string;
   readonly redisUrl?: string;
+  readonly imports?: DynamicModule[];
   readonly controllers?: Type[];
   readonly providers?: Provider[];
   readonly options?: IdempotencyModuleOptions;
@@ -48,6 +49,7 @@ class TestAppModule {}
 export function appModule({
   databaseUrl,
   redisUrl,
+  imports = [],
   controllers,
   providers,
   options = {},
@@ -74,6 +76,7 @@ export function appModule({
         ...(databaseUrl ? {} : { postgres: false }),
         ...options,
       }),
+      ...imports,
     ],
     controllers,
     providers,
