@@ -55,7 +55,7 @@ class WireController {
 const JSON_TYPE = ['Content-Type', 'application/json'] as const;
 const UPLOAD_TYPE = ['Content-Type', 'multipart/form-data; boundary=x'] as const;
 
-describe.each<Platform>(['express', 'fastify'])('a hostile client of %s', (platform) => {
+describe.each<Platform>(['express', 'fastify'])('a client of %s', (platform) => {
   let postgres: RunningPostgres;
   let redis: RunningRedis;
   let app: TestApp;

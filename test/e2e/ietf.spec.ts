@@ -259,12 +259,12 @@ describe.each<Platform>(['express', 'fastify'])('Idempotency-Key (IETF draft -07
     '$(id)',
     '../../etc',
     '<b>',
-  ])('takes what would be an injection elsewhere for a key like any other: %j', async (hostile) => {
-    const first = await send(hostile, { id });
+  ])('takes what would be an injection elsewhere for a key like any other: %j', async (key) => {
+    const first = await send(key, { id });
     expect(first.status).toBe(201);
-    expect(comparable(await send(hostile, { id }))).toEqual(comparable(first));
-    expect(isReplay(await send(`${hostile}2`, { id }))).toBe(false);
-    expect(runs).toEqual([hostile, `${hostile}2`]);
+    expect(comparable(await send(key, { id }))).toEqual(comparable(first));
+    expect(isReplay(await send(`${key}2`, { id }))).toBe(false);
+    expect(runs).toEqual([key, `${key}2`]);
   });
 
   describe('takes for the same key', () => {

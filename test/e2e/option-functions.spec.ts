@@ -78,7 +78,7 @@ const strangers: [string, unknown][] = [
   ['a String object', new String('a')],
 ];
 
-describe.each<Platform>(['express', 'fastify'])('a hostile answer of an option on %s', (platform) => {
+describe.each<Platform>(['express', 'fastify'])('the answer of an option on %s', (platform) => {
   let postgres: RunningPostgres;
   let redis: RunningRedis;
   let app: TestApp;

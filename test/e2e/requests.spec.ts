@@ -62,7 +62,7 @@ class UserGuard implements CanActivate {
 }
 
 @Controller()
-class HostileController {
+class RequestsController {
   @Post(['a', 'b', 'c/:any'])
   @Idempotent({ required: true })
   post(@Req() request: AnyRequest, @Body() body: unknown, @IdempotencyClaim() claim?: IdempotencyContext) {
@@ -120,7 +120,7 @@ interface Sent {
   readonly body: string;
 }
 
-describe.each<Platform>(['express', 'fastify'])('hostile requests on %s', (platform) => {
+describe.each<Platform>(['express', 'fastify'])('requests on %s', (platform) => {
   let postgres: RunningPostgres;
   let redis: RunningRedis;
   let dataSource: DataSource;
@@ -134,7 +134,7 @@ describe.each<Platform>(['express', 'fastify'])('hostile requests on %s', (platf
       platform,
       databaseUrl: postgres.url,
       redisUrl: redis.url,
-      controllers: [HostileController],
+      controllers: [RequestsController],
       providers: [{ provide: APP_GUARD, useClass: UserGuard }],
       settings: { rawBody: true },
       fastify: { bodyLimit: BODY_LIMIT },

@@ -1,0 +1,82 @@
+import type { ExecutionContext } from '@nestjs/common';
+import fc from 'fast-check';
+import { isIdempotencyError } from '../../../lib/core/errors';
+import { keyOf } from '../../../lib/http/request/key';
+import type { IdempotencyOptions } from '../../../lib/options/idempotency.options';
+import { resolveRouteOptions } from '../../../lib/options/resolve';
+import { runs, text } from '../../support/arbitraries';
+
+const contextOf = (request: object): ExecutionContext =>
+  ({
+    switchToHttp: () => ({ getRequest: () => request }),
+    getClass: () => Object,
+    getHandler: () => contextOf,
+  }) as unknown as ExecutionContext;
+
+const route = (options: IdempotencyOptions = {}) => resolveRouteOptions('a route under test', options);
+
+/** The value, or what it failed with. */
+const settled = <T>(work: Promise<T>): Promise<{ value: T } | { code: string } | { message: string }> =>
+  work.then(
+    (value) => ({ value }),
+    (error: unknown) =>
+      isIdempotencyError(error)
+        ? { code: error.code }
+        : { message: error instanceof Error ? error.message : String(error) },
+  );
+
+const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
+
+describe('a key', () => {
+  it('from the `key` option is taken as it is, or refused as `key_invalid`', async () => {
+    const answers = fc.oneof(
+      text,
+      text.map((each) => each.repeat(100)),
+      fc.anything(),
+    );
+    await fc.assert(
+      fc.asyncProperty(answers, async (answer) => {
+        const key = () => answer as string;
+        const valid =
+          typeof answer === 'string' &&
+          answer.length > 0 &&
+          answer.length <= 255 &&
+          answer.isWellFormed() &&
+          !CONTROL.test(answer);
+        const wanted = valid || answer === undefined ? { value: answer } : { code: 'key_invalid' };
+        expect(await settled(keyOf(contextOf({}), route({ key })))).toEqual(wanted);
+      }),
+      runs(500),
+    );
+  });
+
+  it('in a header is taken as it is, read as a structured-field string, or refused as `key_invalid`', async () => {
+    const byte = fc.integer({ min: 1, max: 255 }).map((code) => String.fromCharCode(code));
+    const values = fc.oneof(
+      fc.string({ unit: byte }),
+      fc.string({ unit: fc.constantFrom('"', '\\', ',', ';', ' ', 'a', '=', '?', ':', '(', '\xe9') }),
+      fc.string({ unit: 'grapheme-ascii' }).map((inner) => `"${inner}"`),
+      fc.constantFrom('a', 'b', '"a"', '"b"', '""', 'x'.repeat(255), 'x'.repeat(256)),
+    );
+    const headers = (distinct: string[]) =>
+      contextOf({ headers: {}, rawHeaders: distinct.flatMap((value) => ['Idempotency-Key', value]) });
+    await fc.assert(
+      fc.asyncProperty(fc.array(values, { minLength: 1, maxLength: 3 }), async (sent) => {
+        const answer = await settled(keyOf(headers(sent), route()));
+        if (!('value' in answer)) {
+          expect(answer).toEqual({ code: 'key_invalid' });
+          return;
+        }
+        // What is accepted has one meaning: sent alone, bare or quoted, each of the values names the same key.
+        const key = answer.value!;
+        expect(key.length).toBeLessThanOrEqual(255);
+        expect(key).toMatch(/^[\x20-\x7e]+$/);
+        const quoted = `"${key.replace(/["\\]/g, '\\$&')}"`;
+        for (const value of [...sent, quoted]) {
+          expect(await settled(keyOf(headers([value]), route()))).toEqual({ value: key });
+        }
+      }),
+      runs(500),
+    );
+  });
+});

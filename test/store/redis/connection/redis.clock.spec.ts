@@ -1,0 +1,46 @@
+import Redis from 'ioredis';
+import { RedisConnection } from '../../../../lib/store/redis/connection/redis.connection';
+import { RedisStore } from '../../../../lib/store/redis/redis.store';
+import { startRedis, type RunningRedis } from '../../../../servers';
+import { claimRequest, newClaim, response } from '../../../support/redis-store';
+
+let redis: RunningRedis;
+let application: Redis;
+let connection: RedisConnection;
+let store: RedisStore;
+
+beforeAll(async () => {
+  redis = await startRedis();
+  application = new Redis(redis.url);
+  connection = new RedisConnection(application, { timeout: 5_000 });
+  await connection.open();
+  store = new RedisStore({ connection, keyPrefix: 'idempotency:', ttl: 60_000 });
+});
+afterAll(async () => {
+  await connection.close();
+  await application.quit();
+  await redis.stop();
+});
+
+describe('a clock that is set', () => {
+  const hour = 3_600_000;
+  it.each([
+    ['forward', hour],
+    ['back', -hour],
+  ])('%s, at Redis or by a failover, disturbs nothing', async (_, by) => {
+    const wrong = (): void => connection.clock.show(Date.now() - by);
+    const claim = newClaim();
+    wrong();
+    await store.remember({ claim, state: 'completed', outcome: response(), pending: false, ttl: 60_000 });
+    expect(await store.find(claim.id)).toMatchObject({ state: 'completed' });
+    wrong();
+    const request = claimRequest();
+    const result = await store.claim(request);
+    expect(result).toMatchObject({ claimed: true });
+    wrong();
+    const record = await store.find(request.id);
+    expect(record?.state === 'in_progress' && record.leaseRemaining).toBeGreaterThan(0);
+    wrong();
+    expect(await store.forget(claim)).toBe(true);
+  });
+});
