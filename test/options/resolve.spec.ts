@@ -2,7 +2,6 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Idempotent, IdempotencyModule, type IdempotencyModuleOptions } from '../../lib';
 import { resolveModuleOptions, resolveRouteOptions } from '../../lib/options/resolve';
-import { withEnvironment } from '../../lib/options/environment';
 
 const README = readFileSync(join(__dirname, '../../README.md'), 'utf8');
 
@@ -149,31 +148,4 @@ describe('options', () => {
     );
     expect(() => Idempotent({ redis: false } as object)).toThrow(/option "redis" is unknown/);
   });
-
-  it.each(['true', 'TRUE', '1', 'yes', 'Yes', 'on', ' true ', ' 1\n'])(
-    'DISABLE_DB_IDEMPOTENCY_FALLBACK=%j switches Postgres off',
-    (value) => {
-      expect(withEnvironment({ postgres: {} }, { DISABLE_DB_IDEMPOTENCY_FALLBACK: value }).postgres).toBe(
-        false,
-      );
-    },
-  );
-
-  it.each(['false', 'False', '0', 'no', 'off', '', '  ', undefined])(
-    'DISABLE_DB_IDEMPOTENCY_FALLBACK=%j leaves Postgres on',
-    (value) => {
-      expect(withEnvironment({ postgres: {} }, { DISABLE_DB_IDEMPOTENCY_FALLBACK: value }).postgres).toEqual(
-        {},
-      );
-    },
-  );
-
-  it.each(['ture', '2', 'disabled', 'y', 'null'])(
-    'DISABLE_DB_IDEMPOTENCY_FALLBACK=%j stops the start, with what is allowed',
-    (value) => {
-      expect(() => withEnvironment({}, { DISABLE_DB_IDEMPOTENCY_FALLBACK: value })).toThrow(
-        `DISABLE_DB_IDEMPOTENCY_FALLBACK is '${value}', expected true, 1, yes or on, or false, 0, no, off or nothing`,
-      );
-    },
-  );
 });

@@ -1,0 +1,113 @@
+import { ClaimedExecutions, type RunResult } from '../../lib/core/claimed-executions';
+import { StoreUnavailableError } from '../../lib/core/errors';
+import type { InFlightResult } from '../../lib/core/in-flight-requests';
+import type { Lease, LeaseManager } from '../../lib/core/lease';
+import type { Policy } from '../../lib/core/policy';
+import type { Metrics } from '../../lib/core/ports';
+import type { Claim, Outcome } from '../../lib/core/record';
+import type { CompleteResult, IdempotencyStore } from '../../lib/core/store';
+import { aClaim, aResponse, completedRecord, inProgressRecord } from '../support/records';
+
+const outage = new StoreUnavailableError('postgres', 'complete', 'gone');
+const claim = aClaim();
+const request = { id: claim.id, fingerprint: claim.fingerprint, policy: { lease: 30_000 } as Policy };
+const own = aResponse();
+const theirs = completedRecord({ ...claim, fence: 2, outcome: aResponse({ body: Buffer.from('theirs') }) });
+
+describe('an execution under a claim', () => {
+  let released: Claim[];
+  let held: number;
+  let counted: string[];
+  const run = (
+    work: () => Promise<Outcome | undefined>,
+    complete: () => Promise<CompleteResult> = () => Promise.resolve({ recorded: true }),
+    { winner, of = claim }: { winner?: InFlightResult; of?: Claim } = {},
+  ): Promise<RunResult> => {
+    released = [];
+    counted = [];
+    held = 0;
+    const store = {
+      complete,
+      release: (each: Claim) => {
+        released.push(each);
+        return Promise.reject(outage);
+      },
+    } as unknown as IdempotencyStore;
+    const metrics = new Proxy({}, { get: (_, name) => () => counted.push(String(name)) }) as Metrics;
+    const signal = new AbortController().signal;
+    const lease = { signal, heldUntil: 0, stop: () => (held -= 1) } as unknown as Lease;
+    const start = (): Lease => {
+      held += 1;
+      return lease;
+    };
+    const leases = { start } as unknown as LeaseManager;
+    const executions = new ClaimedExecutions(store, metrics, leases, () => Promise.resolve(winner));
+    return executions.run(request, { kind: 'claimed', claim: of, claimedAt: 0 }, work);
+  };
+  afterEach(() => expect(held).toBe(0)); // its lease is not renewed any longer
+
+  it('records its outcome, and keeps its key', async () => {
+    const result = await run(() => Promise.resolve(own));
+    expect(result).toEqual({ kind: 'executed', outcome: own, recorded: true });
+    expect(released).toEqual([]);
+    expect(counted).toEqual(['firstRequest']);
+  });
+
+  it('gives its key back without an outcome, and is answered although the store cannot take that now', async () => {
+    const result = await run(() => Promise.resolve(undefined));
+    expect(result).toEqual({ kind: 'executed', outcome: undefined, recorded: false });
+    expect(released).toEqual([claim]);
+  });
+
+  it('gives its key back where the handler throws, and passes that on', async () => {
+    const error = new Error('handler failed');
+    await expect(run(() => Promise.reject(error))).rejects.toBe(error);
+    expect(released).toEqual([claim]);
+  });
+
+  it('counts a takeover', async () => {
+    await run(() => Promise.resolve(own), undefined, { of: { ...claim, attempt: 2 } });
+    expect(counted).toEqual(['firstRequest', 'orphanTakenOver']);
+  });
+
+  it('is not answered as recorded where the store could not take the outcome', async () => {
+    const work = run(
+      () => Promise.resolve(own),
+      () => Promise.reject(outage),
+    );
+    await expect(work).rejects.toMatchObject({ code: 'outcome_not_recorded' });
+    expect(released).toEqual([]);
+  });
+
+  it.each<[string, CompleteResult, InFlightResult | undefined]>([
+    ['which is there', { recorded: false, record: theirs }, undefined],
+    [
+      'which is awaited',
+      { recorded: false, record: inProgressRecord({ ...claim, fence: 2 }) },
+      { kind: 'completed', record: theirs },
+    ],
+  ])('whose lease was lost answers with the winner’s outcome, %s', async (_, completion, winner) => {
+    const result = await run(
+      () => Promise.resolve(own),
+      () => Promise.resolve(completion),
+      { winner },
+    );
+    expect(result).toEqual({ kind: 'replayed', outcome: theirs.outcome });
+    expect(counted).toEqual(['firstRequest', 'leaseLost', 'replayedFrom']);
+  });
+
+  it.each<[string, CompleteResult, string]>([
+    ['has none yet', { recorded: false, record: inProgressRecord() }, 'in_flight'],
+    [
+      'is another request',
+      { recorded: false, record: { ...theirs, fingerprint: 'e'.repeat(64) } },
+      'fingerprint_mismatch',
+    ],
+  ])('whose lease was lost is refused where the winner %s', async (_, completion, code) => {
+    const work = run(
+      () => Promise.resolve(own),
+      () => Promise.resolve(completion),
+    );
+    await expect(work).rejects.toMatchObject({ code });
+  });
+});

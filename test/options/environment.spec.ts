@@ -1,0 +1,46 @@
+import { Logger } from '@nestjs/common';
+import { withEnvironment } from '../../lib/options/environment';
+
+describe('the environment', () => {
+  let warned: unknown[];
+  beforeEach(() => {
+    warned = [];
+    jest.spyOn(Logger.prototype, 'warn').mockImplementation((line) => void warned.push(line));
+  });
+  afterEach(() => jest.restoreAllMocks());
+
+  it.each(['true', 'TRUE', '1', 'yes', 'Yes', 'on', ' true ', ' 1\n'])(
+    'DISABLE_DB_IDEMPOTENCY_FALLBACK=%j switches Postgres off',
+    (value) => {
+      expect(withEnvironment({ postgres: {} }, { DISABLE_DB_IDEMPOTENCY_FALLBACK: value }).postgres).toBe(
+        false,
+      );
+    },
+  );
+
+  it.each(['false', 'False', '0', 'no', 'off', '', '  ', undefined])(
+    'DISABLE_DB_IDEMPOTENCY_FALLBACK=%j leaves Postgres on',
+    (value) => {
+      expect(withEnvironment({ postgres: {} }, { DISABLE_DB_IDEMPOTENCY_FALLBACK: value }).postgres).toEqual(
+        {},
+      );
+    },
+  );
+
+  it.each(['ture', '2', 'disabled', 'y', 'null'])(
+    'DISABLE_DB_IDEMPOTENCY_FALLBACK=%j stops the start, with what is allowed',
+    (value) => {
+      expect(() => withEnvironment({}, { DISABLE_DB_IDEMPOTENCY_FALLBACK: value })).toThrow(
+        `DISABLE_DB_IDEMPOTENCY_FALLBACK is '${value}', expected true, 1, yes or on, or false, 0, no, off or nothing`,
+      );
+    },
+  );
+
+  it('says once what is lost with Postgres, and nothing where it was off already', () => {
+    const on = { DISABLE_DB_IDEMPOTENCY_FALLBACK: 'true' };
+    expect(withEnvironment({ postgres: false }, on)).toEqual({ postgres: false });
+    expect(warned).toEqual([]);
+    withEnvironment({}, on);
+    expect(warned).toEqual([expect.stringContaining('a handler can run twice')]);
+  });
+});
