@@ -18,8 +18,8 @@ import {
   SwaggerModule,
   type OpenAPIObject,
 } from '@nestjs/swagger';
-import { Idempotent, IdempotencyClaim, type IdempotencyOptions } from '../../lib';
-import { appModule } from '../support/app';
+import { Idempotent, IdempotencyClaim, type IdempotencyOptions } from '../../../lib';
+import { appModule } from '../../support/app';
 import { NestFactory } from '@nestjs/core';
 
 class Lead {

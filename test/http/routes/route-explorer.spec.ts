@@ -10,8 +10,8 @@ import {
 } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { EMPTY } from 'rxjs';
-import { Idempotent } from '../../lib';
-import { appModule, type TestAppOptions } from '../support/app';
+import { Idempotent } from '../../../lib';
+import { appModule, type TestAppOptions } from '../../support/app';
 
 /** Starts an application as far as the module looks at its routes; no store is asked before that. */
 async function created(options: Pick<TestAppOptions, 'controllers' | 'providers'>): Promise<void> {

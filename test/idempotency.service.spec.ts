@@ -8,11 +8,11 @@ import {
   isIdempotencyError,
   type Resolution,
   type Duration,
-} from '../../lib';
-import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
-import { startApp, type TestApp } from '../support/app';
-import { eventually } from '../support/eventually';
-import { gate } from '../support/gate';
+} from '../lib';
+import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../servers';
+import { startApp, type TestApp } from './support/app';
+import { eventually } from './support/eventually';
+import { gate } from './support/gate';
 
 let runs = 0;
 

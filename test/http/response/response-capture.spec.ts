@@ -12,10 +12,10 @@ import {
 } from '@nestjs/common';
 import { HttpAdapterHost } from '@nestjs/core';
 import { of } from 'rxjs';
-import { Idempotent, IdempotencyException } from '../../lib';
-import { startPostgres, type RunningPostgres } from '../../servers';
-import { startApp, type Platform, type TestApp } from '../support/app';
-import { comparable, isReplay, type Answer } from '../support/http';
+import { Idempotent, IdempotencyException } from '../../../lib';
+import { startPostgres, type RunningPostgres } from '../../../servers';
+import { startApp, type Platform, type TestApp } from '../../support/app';
+import { comparable, isReplay, type Answer } from '../../support/http';
 
 let runs = 0;
 

@@ -3,12 +3,12 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { connect } from 'node:http2';
 import { Controller, Get, Head, Logger, Post, Res, type INestApplication } from '@nestjs/common';
 import { DataSource } from 'typeorm';
-import { Idempotent } from '../../lib';
-import { startPostgres, type RunningPostgres } from '../../servers';
-import { startApp, type Platform, type TestApp } from '../support/app';
-import { gate, type Gate } from '../support/gate';
-import { bytesOf, headerOf, isReplayed, Wire, type WireRequest, type WireResponse } from '../support/wire';
-import { raw, type AnyResponse } from './responses/runs';
+import { Idempotent } from '../../../lib';
+import { startPostgres, type RunningPostgres } from '../../../servers';
+import { startApp, type Platform, type TestApp } from '../../support/app';
+import { gate, type Gate } from '../../support/gate';
+import { bytesOf, headerOf, isReplayed, Wire, type WireRequest, type WireResponse } from '../../support/wire';
+import { raw, type AnyResponse } from '../../e2e/responses/runs';
 
 let runs = 0;
 let hold: Gate | undefined;

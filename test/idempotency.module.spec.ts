@@ -11,8 +11,8 @@ import {
   type IdempotencyModuleOptions,
   type IdempotencyOptionsFactory,
   type Duration,
-} from '../../lib';
-import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
+} from '../lib';
+import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../servers';
 
 @Module({})
 class RootModule {}

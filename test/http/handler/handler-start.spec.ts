@@ -32,12 +32,12 @@ import {
 } from '@nestjs/common';
 import { DocumentBuilder, SwaggerModule } from '@nestjs/swagger';
 import { Observable, of, throwError } from 'rxjs';
-import { Idempotent } from '../../lib';
-import { startPostgres, type RunningPostgres } from '../../servers';
-import { startApp, type Platform, type TestApp } from '../support/app';
-import { gate, type Gate } from '../support/gate';
-import { comparable, isReplay, type Answer } from '../support/http';
-import { raw, type AnyResponse } from './responses/runs';
+import { Idempotent } from '../../../lib';
+import { startPostgres, type RunningPostgres } from '../../../servers';
+import { startApp, type Platform, type TestApp } from '../../support/app';
+import { gate, type Gate } from '../../support/gate';
+import { comparable, isReplay, type Answer } from '../../support/http';
+import { raw, type AnyResponse } from '../../e2e/responses/runs';
 
 let handled: unknown[][] = [];
 let refuses = false;

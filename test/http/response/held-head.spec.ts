@@ -2,12 +2,12 @@ import { randomUUID } from 'node:crypto';
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { Body, Controller, Post, Res } from '@nestjs/common';
 import fc from 'fast-check';
-import { Idempotent } from '../../lib';
-import { startPostgres, type RunningPostgres } from '../../servers';
-import { startApp, type Platform, type TestApp } from '../support/app';
-import { runs } from '../support/arbitraries';
-import { bytesOf, isReplayed, Wire, type WireResponse } from '../support/wire';
-import { raw, type AnyResponse } from './responses/runs';
+import { Idempotent } from '../../../lib';
+import { startPostgres, type RunningPostgres } from '../../../servers';
+import { startApp, type Platform, type TestApp } from '../../support/app';
+import { runs } from '../../support/arbitraries';
+import { bytesOf, isReplayed, Wire, type WireResponse } from '../../support/wire';
+import { raw, type AnyResponse } from '../../e2e/responses/runs';
 
 type Value = string | number | string[] | null;
 type Pair = [name: string, value: Value];

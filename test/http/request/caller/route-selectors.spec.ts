@@ -2,10 +2,10 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { Controller, Post, Version, VersioningType, VERSION_NEUTRAL } from '@nestjs/common';
 import { RouteConstraints } from '@nestjs/platform-fastify';
-import { httpScope, Idempotent, type HttpCaller } from '../../lib';
-import { startPostgres, type RunningPostgres } from '../../servers';
-import { startApp, type TestApp } from '../support/app';
-import { isReplay, type Answer } from '../support/http';
+import { httpScope, Idempotent, type HttpCaller } from '../../../../lib';
+import { startPostgres, type RunningPostgres } from '../../../../servers';
+import { startApp, type TestApp } from '../../../support/app';
+import { isReplay, type Answer } from '../../../support/http';
 
 type Headers = Record<string, string>;
 
