@@ -1,10 +1,9 @@
 import { ClaimedExecutions, type RunResult } from '../../lib/core/claimed-executions';
 import { StoreUnavailableError } from '../../lib/core/errors';
-import type { InFlightResult } from '../../lib/core/in-flight-requests';
 import type { Lease, LeaseManager } from '../../lib/core/lease';
 import type { Policy } from '../../lib/core/policy';
 import type { Metrics } from '../../lib/core/ports';
-import type { Claim, Outcome } from '../../lib/core/record';
+import type { Claim, CompletedRecord, Outcome } from '../../lib/core/record';
 import type { CompleteResult, IdempotencyStore } from '../../lib/core/store';
 import { aClaim, aResponse, completedRecord, inProgressRecord } from '../support/records';
 
@@ -21,7 +20,7 @@ describe('an execution under a claim', () => {
   const run = (
     work: () => Promise<Outcome | undefined>,
     complete: () => Promise<CompleteResult> = () => Promise.resolve({ recorded: true }),
-    { winner, of = claim }: { winner?: InFlightResult; of?: Claim } = {},
+    { winner, of = claim }: { winner?: CompletedRecord; of?: Claim } = {},
   ): Promise<RunResult> => {
     released = [];
     counted = [];
@@ -79,13 +78,9 @@ describe('an execution under a claim', () => {
     expect(released).toEqual([]);
   });
 
-  it.each<[string, CompleteResult, InFlightResult | undefined]>([
+  it.each<[string, CompleteResult, CompletedRecord | undefined]>([
     ['which is there', { recorded: false, record: theirs }, undefined],
-    [
-      'which is awaited',
-      { recorded: false, record: inProgressRecord({ ...claim, fence: 2 }) },
-      { kind: 'completed', record: theirs },
-    ],
+    ['which is awaited', { recorded: false, record: inProgressRecord({ ...claim, fence: 2 }) }, theirs],
   ])('whose lease was lost answers with the winner’s outcome, %s', async (_, completion, winner) => {
     const result = await run(
       () => Promise.resolve(own),

@@ -21,14 +21,14 @@ describe('a poll', () => {
       if (answer instanceof Error) throw answer;
       return answer;
     };
-    return new Polls({ find }, closing.signal);
+    return new Polls({ find }, undefined, closing.signal);
   };
   const waitAt = (
     polls: Polls,
   ): { waiter: Waiter<InFlightResult>; end: Promise<InFlightResult | undefined> } => {
     let waiter!: Waiter<InFlightResult>;
     const end = new Promise<InFlightResult | undefined>((resolve, reject) => {
-      waiter = new Waiter(polls.of(record).waiters, 0, resolve, reject);
+      waiter = new Waiter(polls.of(record.id, record).waiters, 0, resolve, reject);
     });
     return { waiter, end };
   };
@@ -36,10 +36,10 @@ describe('a poll', () => {
   it('goes on while the owner works and while the store cannot be asked, and ends with the outcome', async () => {
     const renewed = inProgressRecord({ id: record.id, leaseRemaining: 20_000 });
     const polls = pollsThatSee(renewed, new StoreUnavailableError('postgres', 'find', 'gone'), completed);
-    const poll = polls.of(record);
+    const poll = polls.of(record.id, record);
     expect(await waitAt(polls).end).toEqual({ kind: 'completed', record: completed });
     expect(asked).toBe(3);
-    expect(poll.record).toBe(renewed);
+    expect(poll.standing).toBe(renewed);
     expect(polls.get(record.id.hash)).toBeUndefined();
   });
 

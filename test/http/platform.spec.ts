@@ -27,7 +27,13 @@ describe('a request of either platform', () => {
 
   it('has its own claim and no other’s', () => {
     const [one, other] = [{}, {}];
-    const context = { key: 'k', attempt: 1, fence: 1, signal: new AbortController().signal };
+    const context = {
+      key: 'k',
+      attempt: 1,
+      fence: 1,
+      signal: new AbortController().signal,
+      outside: <T>(work: () => T): T => work(),
+    };
     setContext(one, context);
     expect([contextOf(one), contextOf(other)]).toEqual([context, undefined]);
   });
