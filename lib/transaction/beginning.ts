@@ -3,7 +3,7 @@ import { StoreUnavailableError } from '../core/errors';
 import type { Isolation } from '../core/policy';
 import type { Claim } from '../core/record';
 import type { BeginRequest } from '../core/transaction';
-import { setupError } from '../store/postgres/connection/failures';
+import { DeadlineError, setupError, type Failure } from '../store/postgres/connection/failures';
 import { byteaOf } from '../store/postgres/values';
 import type { Connections } from './connections';
 import { lockOf } from './lock';
@@ -24,6 +24,12 @@ export interface Begun {
 
 /** After a restart of the server, all that the pool has may be dead. */
 const MOST_TRIES = 3;
+
+/** One that has cost a whole time-out is not: others would, too. */
+function isWorthAnother(failure: Failure, error: unknown): boolean {
+  if (failure === 'connection') return !(error instanceof DeadlineError);
+  return failure === 'unprepared' || failure === 'transient';
+}
 
 /** Opens a transaction, locks the key and looks what stands, in one round trip. */
 export class Beginning {
@@ -50,8 +56,7 @@ export class Beginning {
         session.destroy();
         if (!(error instanceof RoundTripError)) throw error;
         const failure = session.failureOf(error);
-        const again = failure === 'connection' || failure === 'unprepared' || failure === 'transient';
-        if (again && tries < MOST_TRIES) continue;
+        if (tries < MOST_TRIES && isWorthAnother(failure, error.cause)) continue;
         if (failure === 'setup') throw setupError(error.cause);
         if (failure === 'refused') throw error.cause;
         throw new StoreUnavailableError('postgres', 'begin', error.cause, false);

@@ -25,6 +25,9 @@ import { sql } from '../support/database';
 import { eventually } from '../support/eventually';
 import { gate, type Gate } from '../support/gate';
 import { isReplay, type Answer } from '../support/http';
+import { metric } from '../support/metrics';
+
+interface Pool { readonly totalCount: number; readonly idleCount: number }
 
 interface Order {
   readonly key?: string;
@@ -334,10 +337,107 @@ describe.each<Platform>(['express', 'fastify'])('the transaction mode on %s', (p
     expect([values, await effects()]).toEqual([[1, 1], 2]);
   });
 
+  describe('over several processes', () => {
+    let other: TestApp;
+
+    beforeAll(async () => {
+      other = await startApp({
+        platform,
+        databaseUrl: postgres.url,
+        redisUrl: redis.url,
+        controllers: [OrdersController],
+      });
+    });
+    afterAll(() => other.close());
+
+    const elsewhere = (): Promise<Answer> =>
+      other.call('/orders', { headers: { 'Idempotency-Key': key }, body: { key } });
+    const open = (): Promise<unknown[]> =>
+      sql(postgres.url, `SELECT FROM pg_stat_activity WHERE state = 'idle in transaction'`);
+
+    it('gives duplicates the first response, and has them hold no connection while they wait', async () => {
+      passing = gate();
+      const first = post();
+      await passing.reached();
+      const duplicates = Array.from({ length: 30 }, elsewhere);
+      await eventually(async () => expect(await metric('idempotency_waiting_requests')).toBe(30));
+      expect(await open()).toHaveLength(1);
+      const { master } = other.app.get(DataSource).driver as unknown as { master: Pool };
+      await eventually(() => expect(master.idleCount).toBe(master.totalCount));
+      passing.open();
+      const { text } = await first;
+      for (const answer of await Promise.all(duplicates))
+        expect([answer.text, isReplay(answer)]).toEqual([text, true]);
+      expect([runs, await effects()]).toEqual([1, 1]);
+    });
+
+    it('has a duplicate run the handler where the first was rolled back', async () => {
+      passing = gate();
+      const first = post('fail');
+      await passing.reached();
+      passing.open();
+      passing = undefined;
+      expect((await first).status).toBe(500);
+      expect((await elsewhere()).status).toBe(201);
+      expect([runs, await effects()]).toEqual([2, 1]);
+    });
+
+    it('refuses duplicates at once that do not wait', async () => {
+      passing = gate();
+      const work = async ({ manager }: TransactionContext): Promise<void> => {
+        await manager.query('SELECT 1');
+        await passing?.pass();
+      };
+      const options = { transaction: true, inFlight: 'reject' } as const;
+      const first = app.service.execute(key, work, options);
+      await passing.reached();
+      for (const each of [app, other])
+        await expect(each.service.execute(key, work, options)).rejects.toMatchObject({ code: 'in_flight' });
+      passing.open();
+      await first;
+    });
+
+    it('keeps effects and outcomes together while a route changes its mode', async () => {
+      const leased = async (): Promise<number> => {
+        await app.app.get(DataSource).query('INSERT INTO effect (note) VALUES ($1)', [key]);
+        return ++runs;
+      };
+      const scope = 'changing';
+      for (let i = 0; i < 30; i++) {
+        key = randomUUID();
+        const values = await Promise.all([
+          app.service.execute(key, leased, { scope }),
+          other.service.execute(
+            key,
+            ({ outside }) =>
+              outside(() => other.app.get(DataSource).query('SELECT 1'))
+                .then(() => other.app.get(DataSource).query('INSERT INTO effect (note) VALUES ($1)', [key]))
+                .then(() => ++runs),
+            { scope, transaction: true },
+          ),
+        ]);
+        expect(values[0]).toBe(values[1]);
+        expect(await effects()).toBe(1);
+      }
+    });
+  });
+
+  it('replays what is recorded and refuses what is new while Postgres is away', async () => {
+    const first = await post();
+    postgres.kill('SIGSTOP');
+    try {
+      expect((await post()).text).toBe(first.text);
+      key = randomUUID();
+      expect((await post()).status).toBe(503);
+    } finally {
+      postgres.kill('SIGCONT');
+    }
+    await eventually(async () => expect((await post()).status).toBe(201));
+    expect(await effects()).toBe(1);
+  });
+
   it('gives all connections back', async () => {
-    const { master } = app.app.get(DataSource).driver as unknown as {
-      master: { totalCount: number; idleCount: number };
-    };
+    const { master } = app.app.get(DataSource).driver as unknown as { master: Pool };
     await eventually(() => expect(master.idleCount).toBe(master.totalCount));
     expect(await sql(postgres.url, `SELECT FROM pg_locks WHERE locktype = 'advisory'`)).toEqual([]);
   });
