@@ -46,7 +46,7 @@ export interface Transaction {
   readonly aborted: IdempotencyError | undefined;
 
   /** All that the work asks of the transaction's database joins it. */
-  run<T>(work: () => T): T;
+  run<T>(work: () => Promise<T>): Promise<T>;
 
   /** @param listener called once if the transaction has to end before its handler */
   onAbort(listener: (reason: IdempotencyError) => void): void;

@@ -1,6 +1,8 @@
 import type { PoolClient } from 'pg';
 import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
 import { TransactionEndedError } from '../core/errors';
+import { News } from '../observability/news';
+import { SafeLogger } from '../observability/safe-logger';
 import { outside, within, type Joinable } from './frames';
 import type { Occupied, SharedConnection } from './joined-client';
 import { JoinedRunner } from './joined-runner';
@@ -25,9 +27,19 @@ export interface AmbientTransaction {
    * @throws if it cannot be undone
    */
   settled(): Promise<void>;
-  /** Tells TypeORM's subscribers. What they do before the end is in the transaction, and what they do after it is not. */
+  readonly hasSubscribers: boolean;
+  /**
+   * Tells TypeORM's subscribers. What they do before the end is in the transaction, and what they do after it is not.
+   * @throws what they throw before the end; after it, that changes nothing
+   */
   notify(event: TransactionEvent): Promise<void>;
 }
+
+const logger = new SafeLogger('Idempotency');
+const news = new News();
+
+const stackOf = (error: unknown): string | undefined =>
+  error instanceof Error ? error.stack : String(error);
 
 export class JointTransaction implements AmbientTransaction, Joinable, SharedConnection {
   readonly root = new Level();
@@ -94,8 +106,12 @@ export class JointTransaction implements AmbientTransaction, Joinable, SharedCon
     if (savepoint) await (await this.client()).query(`ROLLBACK TO SAVEPOINT ${savepoint.savepoint}`);
   }
 
+  get hasSubscribers(): boolean {
+    return this.dataSource.subscribers.length > 0;
+  }
+
   async notify(event: TransactionEvent): Promise<void> {
-    if (this.dataSource.subscribers.length === 0) return;
+    if (!this.hasSubscribers) return;
     if (!this.ended) {
       const { queryRunner } = this.manager;
       return within({ transaction: this, level: this.root }, {}, () =>
@@ -105,6 +121,8 @@ export class JointTransaction implements AmbientTransaction, Joinable, SharedCon
     const runner = this.another();
     try {
       await outside(() => runner.broadcaster.broadcast(event));
+    } catch (error) {
+      if (news.isNew(event)) logger.error(`A subscriber of TypeORM has failed (${event}).`, stackOf(error));
     } finally {
       await runner.release();
     }

@@ -59,13 +59,21 @@ export class OpenTransaction implements Transaction, Deadline {
     };
   }
 
-  run<T>(work: () => T): T {
+  run<T>(work: () => Promise<T>): Promise<T> {
     const { ambient, deadlines } = this.opener;
     deadlines.add(this);
     return ambient.enter(this.session.queryRunner, (joined) => {
       this.joined = joined;
-      return work();
+      return joined.hasSubscribers ? this.runAfterStart(joined, work) : work();
     });
+  }
+
+  /** A subscriber may set the transaction up, for row-level security for example. */
+  private async runAfterStart<T>(joined: AmbientTransaction, work: () => Promise<T>): Promise<T> {
+    await joined.notify('BeforeTransactionStart');
+    await joined.notify('AfterTransactionStart');
+    if (this.aborted) throw this.aborted;
+    return work();
   }
 
   onAbort(listener: (reason: IdempotencyError) => void): void {

@@ -82,15 +82,18 @@ describe.each(VERSIONS)('the end of a transaction over %s', (version) => {
   it('refuses what still waits for its turn, and lets the statement under way finish', async () => {
     const lock = await locked();
     const { dataSource } = database;
+    const { pass, reached, open } = gate();
     const transacted = database.transact(async () => {
       await dataSource.getRepository(Row).save({ name: 'first' });
       const underWay = dataSource.query(lock.wait);
       const queued = dataSource.getRepository(Row).insert({ name: 'queued' });
       await lock.waited();
+      await pass();
       return [underWay, queued];
     });
     const settled = transacted.then((siblings) => Promise.allSettled(siblings));
-    await lock.waited();
+    await reached();
+    open();
     await lock.unlock();
     expect(await settled).toMatchObject([
       { status: 'fulfilled' },
