@@ -14,6 +14,8 @@ export const MUTANTS = {
   'takeover without compare-and-set':
     'a takeover changes the row whatever has become of it since it was read',
   'takeover without a look at Redis': 'an orphan is taken over without asking Redis for its outcome',
+  'refused without a look at Redis':
+    'a claim that was sent without asking Redis first is refused by the row that it finds',
   'look at Redis before the takeover':
     'Redis is asked for the outcome of an orphan before, not after, it is taken over',
   'hint of a takeover refilled':
@@ -206,6 +208,11 @@ export const CONTROLS: Readonly<
     more: { requests: 3, claims: 3 },
   },
   'takeover without a look at Redis': { faults: { postgres: 1 }, property: 'no execution after an answer' },
+  'refused without a look at Redis': {
+    faults: { postgres: 1 },
+    property: 'no outcome is overlooked',
+    more: { inFlight: 'reject' },
+  },
   'look at Redis before the takeover': {
     faults: { postgres: 1, lapses: 1 },
     property: 'no execution after an answer',

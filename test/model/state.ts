@@ -110,6 +110,7 @@ export interface Process {
 export type Place =
   | 'recall' // TieredStoreService.claim: Redis is asked
   | 'ask' // TieredStoreService.claim: Postgres is asked, after an outcome that waits in memory was brought there
+  | 'look up' // TieredStoreService.claim: Postgres knows the key, and Redis was not asked before: it may have its outcome
   | 'fall back' // TieredStoreService.claim, catch: Postgres is away, and Redis may have answered by now
   | 'look aside' // TieredStoreService.adoptPendingOutcome: an orphan was taken over; Redis may have its outcome
   | 'adopt' // TieredStoreService.adoptPendingOutcome: that outcome is recorded under the new claim
@@ -140,6 +141,10 @@ export interface Request {
   transaction: boolean;
   /** Of a mutant alone: it found no record before it had the lock. */
   sawNothing: boolean;
+  /** Whether Redis was asked for the key, with or without an answer, since the request began to ask for it. */
+  asked: boolean;
+  /** What its claim has found, while Redis is asked as well. */
+  standing: Readonly<Row> | null;
   token: number;
   fence: number;
   attempt: number;
@@ -242,4 +247,4 @@ const sessionKey = (it: Session): string =>
 const statementKey = (it: Statement): string =>
   `${it.verb},${it.token},${it.fence},${it.fingerprint},${it.takeOver},${it.attempt},${it.outcome}`;
 const requestKey = (it: Request): string =>
-  `${it.at},${it.fingerprint},${it.leads},${it.fresh},${it.transaction},${it.sawNothing},${it.token},${it.fence},${it.attempt},${it.outcome},${it.lapsed},${it.sawOrphan}`;
+  `${it.at},${it.fingerprint},${it.leads},${it.fresh},${it.asked},${it.standing ? rowKey(it.standing) : ''},${it.transaction},${it.sawNothing},${it.token},${it.fence},${it.attempt},${it.outcome},${it.lapsed},${it.sawOrphan}`;

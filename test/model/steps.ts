@@ -176,7 +176,7 @@ export class Draft {
   wait(fingerprint: number): void {
     const { process, request, c } = this;
     const { leads } = request;
-    Object.assign(request, { at: 'waiting', leads: false });
+    Object.assign(request, { at: 'waiting', leads: false, asked: false });
     if (!leads) return;
     for (const other of process.requests.filter(({ at }) => at === 'joined')) {
       if (other.fingerprint === fingerprint && c.inFlight === 'wait')
@@ -249,7 +249,7 @@ function enter(process: Process, request: Request, c: Configuration): void {
     return;
   }
   const joins = leader !== undefined && (!beside || mayWaitFor(leader, request, c));
-  Object.assign(request, { at: joins ? 'joined' : 'recall', leads: !joins && !leader });
+  Object.assign(request, { at: joins ? 'joined' : 'recall', leads: !joins && !leader, asked: false });
 }
 
 /** Places in which a handler runs, or has run, for the request that leads. */
@@ -410,6 +410,8 @@ class Stepper implements Steps {
                 at: 'recall',
                 leads: false,
                 fresh: c.inFlight === 'reject',
+                asked: false,
+                standing: null,
                 transaction,
                 sawNothing: false,
                 token: 0,
@@ -588,6 +590,8 @@ class Stepper implements Steps {
         return this.recallFirst(who, p, r);
       case 'ask':
         return this.claim(request, who, p, r);
+      case 'look up':
+        return this.lookUp(request, who, p, r);
       case 'fall back':
         return this.recall(who, p, r, {
           knows: (draft, copy) => this.answers(draft, copy),
@@ -662,15 +666,40 @@ class Stepper implements Steps {
         draft.start();
       }, p, r); // prettier-ignore
     }
+    if (this.c.redis && !this.s.processes[p]!.requests[r]!.transaction) {
+      this.add(`${who} does not ask Redis first`, false, (draft) => draft.go('ask'), p, r);
+    }
+    const ask = (draft: Draft): void => {
+      draft.request.asked = true;
+      draft.go('ask');
+    };
     this.recall(who, p, r, {
       knows: (draft, copy) => {
         // A pending outcome is Redis' word alone: Postgres is asked for its own first.
         if (!this.needsConfirmation(copy)) return this.answers(draft, copy);
         draft.keep(completion(copy));
+        ask(draft);
+        return true;
+      },
+      fails: ask,
+    });
+  }
+
+  /** TieredStoreService.claim: an outcome that Redis has goes before what Postgres has answered; a hint does not. */
+  private lookUp({ standing }: Request, who: string, p: number, r: number): void {
+    this.recall(`${who}, whose key is known,`, p, r, {
+      knows: (draft, copy) => {
+        if (!isOutcome(copy)) return false;
+        draft.request.standing = null;
+        if (!this.needsConfirmation(copy)) return this.answers(draft, copy);
+        draft.keep(completion(copy));
         draft.go('ask');
         return true;
       },
-      fails: (draft) => draft.go('ask'),
+      fails: (draft) => {
+        draft.request.standing = null;
+        this.refused(draft, standing!);
+      },
     });
   }
 
@@ -694,7 +723,7 @@ class Stepper implements Steps {
       ? process.requests.filter((other) => other.at === 'joined' && !mayWaitFor(request, other, this.c))
       : [];
     const { leads } = request;
-    Object.assign(request, { at: 'waiting', leads: false });
+    Object.assign(request, { at: 'waiting', leads: false, asked: false });
     if (leads)
       for (const other of process.requests.filter(({ at }) => at === 'joined')) {
         if (askers.includes(other)) Object.assign(other, { fresh: true, at: 'recall' });
@@ -743,26 +772,38 @@ class Stepper implements Steps {
       reply: (draft, reply) => {
         if (reply.done) {
           const { token, fence, attempt } = reply;
-          Object.assign(draft.request, { token, fence, attempt, lapsed: false });
+          // What Redis knows, only `look aside` is to find out now.
+          Object.assign(draft.request, { token, fence, attempt, lapsed: false, asked: true });
           const looks =
             mutant !== 'takeover without a look at Redis' && mutant !== 'look at Redis before the takeover';
           draft.go(attempt > 1 && looks ? 'look aside' : 'claimed');
-        } else this.refused(draft, reply.row!);
+        } else this.known(draft, reply.row!);
       },
       failed: (draft, sent) => {
         if (sent) draft.process.releases.push({ ...sent, verb: 'release', fence: 0, takeOver: false });
-        draft.request.token = 0;
-        draft.go('fall back');
+        Object.assign(draft.request, { at: 'fall back', token: 0, asked: true });
       },
     });
   }
 
-  /** A row stands in the way: Protocol.ask. */
+  /** A row stands in the way: Redis is asked for its outcome, if it was not before. */
+  private known(draft: Draft, row: Readonly<Row>): void {
+    const { request } = draft;
+    if (request.asked || !this.c.redis || this.c.mutant === 'refused without a look at Redis')
+      return this.refused(draft, row);
+    Object.assign(request, { at: 'look up', asked: true, standing: row });
+  }
+
+  /** Protocol.ask. */
   private refused(draft: Draft, row: Readonly<Row>): void {
     const { request } = draft;
     draft.refill(row);
     if (request.token) expect(row.token !== request.token, 'not refused by itself');
     Object.assign(request, { token: 0, fence: 0, attempt: 0, lapsed: false });
+    expect(
+      row.outcome > 0 || request.asked || row.fingerprint !== request.fingerprint || !vouches(this.s),
+      'no outcome is overlooked',
+    );
     if (row.outcome) draft.replay(row);
     else if (row.fingerprint !== request.fingerprint || row.lapsed || this.c.inFlight === 'reject')
       draft.giveWay(row);
@@ -814,6 +855,7 @@ class Stepper implements Steps {
     const again = (draft: Draft): void => {
       Object.assign(draft.request, {
         at: 'recall',
+        asked: false,
         token: 0,
         fence: 0,
         attempt: 0,
