@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks';
 import { StoreUnavailableError } from '../core/errors';
 import type { Metrics } from '../core/ports';
-import type { Claim, IdempotencyRecord, Outcome, RecordId } from '../core/record';
+import type { Claim, CompletedRecord, IdempotencyRecord, Outcome, RecordId } from '../core/record';
 import { InFlightMarkers } from './in-flight-markers';
 import type { CacheEntry, RedisStore } from './redis/redis.store';
 import type { StoreMonitor } from './store-monitor';
@@ -26,19 +26,18 @@ export class RecordCache {
     private readonly monitor: StoreMonitor,
     private readonly metrics: Metrics,
     private readonly lifetimes: CacheLifetimes,
+    /** Told of each outcome that is read, and that the arbiter could not take: its process may have ended. */
+    private readonly onPending: (record: CompletedRecord) => void,
   ) {}
 
   /** What Redis knows; undefined if it knows nothing or fails. Without a promise if it is bypassed. Never rejects. */
-  read(
-    id: RecordId,
-    onRecord: (record: IdempotencyRecord) => void,
-  ): Promise<IdempotencyRecord | undefined> | undefined {
+  read(id: RecordId): Promise<IdempotencyRecord | undefined> | undefined {
     if (this.isBypassed()) return undefined;
     const askedAt = performance.now();
     return this.store.find(id).then(
       (record) => {
         this.monitor.answered('find', askedAt);
-        if (record) onRecord(record);
+        if (record?.state === 'completed' && record.pending) this.onPending(record);
         return record;
       },
       (error: unknown) => {

@@ -36,6 +36,11 @@ export class StoreMonitor {
     if (name === 'postgres') metrics.tierUp(name, true);
   }
 
+  /** False from when the tier could not be asked until it answers. Of Redis its connection tells. */
+  get isUp(): boolean {
+    return this.up;
+  }
+
   /** Observes one operation. Where each request would pay for the promises of this, `answered` and `failed` do as well. */
   async ask<T>(operation: string, call: () => Promise<T>): Promise<T> {
     const startedAt = performance.now();

@@ -1,6 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { performance } from 'node:perf_hooks';
-import { IdempotencySetupError, StoreUnavailableError, UnrecordedOutcomeError } from '../core/errors';
+import { IdempotencySetupError, StoreUnavailableError } from '../core/errors';
 import {
   isPending,
   recordId,
@@ -15,6 +15,7 @@ import { IdempotencyMetrics } from '../observability/metrics';
 import { MODULE_SETTINGS } from '../options/module-settings';
 import type { ModuleSettings } from '../options/resolve';
 import { CacheDeadline } from './cache-deadline';
+import { ClaimOrder } from './claim-order';
 import { PendingWrites, type Completion } from './pending-writes';
 import { PostgresProvider } from './postgres/postgres.provider';
 import type { PostgresStore } from './postgres/postgres.store';
@@ -22,7 +23,8 @@ import { RecordCache } from './record-cache';
 import { RedisProvider } from './redis/redis.provider';
 import type { RedisStore } from './redis/redis.store';
 import { healthOf, StoreMonitor } from './store-monitor';
-import { fromCache, type Tiers } from './tiers';
+import { TieredClaims } from './tiered-claims';
+import type { Tiers } from './tiers';
 
 /** Asks a store for a sign of life: no such record exists. */
 const PROBE = recordId('health', 'probe');
@@ -35,8 +37,10 @@ const PROBE = recordId('health', 'probe');
 @Injectable()
 export class TieredStoreService implements IdempotencyStore {
   private tiers!: Tiers;
+  private claims!: TieredClaims;
   phase: StorePhase = 'new';
   private readonly cacheDeadline = new CacheDeadline();
+  private readonly order = new ClaimOrder();
 
   constructor(
     @Inject(MODULE_SETTINGS) private readonly settings: ModuleSettings,
@@ -50,6 +54,9 @@ export class TieredStoreService implements IdempotencyStore {
     try {
       const [postgres, redis] = await Promise.all([this.postgres.open(), this.redis.open(this.postgres)]);
       this.tiers = this.arrange(postgres, redis);
+      this.claims = new TieredClaims(this.tiers, this.cacheDeadline, this.order, (claim, outcome) =>
+        this.complete(claim, outcome),
+      );
       this.phase = 'open';
     } catch (error) {
       await this.closeTiers();
@@ -67,41 +74,8 @@ export class TieredStoreService implements IdempotencyStore {
     await this.closeTiers();
   }
 
-  async claim(request: ClaimRequest): Promise<ClaimResult> {
-    const { monitor, arbiter, pending, cache } = this.tiers;
-    const cached = this.readCache(request.id);
-    const early = cached && (await this.cacheDeadline.hedged(cached));
-    if (early && !isPending(early) && this.canAnswerFromCache(early, request)) return fromCache(early);
-
-    let result: ClaimResult;
-    try {
-      if (pending.holds(request.id)) await this.settlePending(request.id);
-      const askedAt = performance.now();
-      try {
-        result = await arbiter.claim(request);
-        monitor.answered('claim', askedAt);
-      } catch (error) {
-        throw monitor.failed('claim', askedAt, error);
-      }
-    } catch (error) {
-      if (!(error instanceof StoreUnavailableError)) throw error;
-      // The claim may have landed although its reply was lost: nobody will run under it, so it goes back.
-      if (error.operation === 'claim' && error.sent) {
-        pending.release({ ...request, fence: 0, attempt: 0 }, this.tiers.retention);
-      }
-      const late = cached && (await cached);
-      if (late && this.canAnswerFromCache(late, request)) return fromCache(late);
-      throw error;
-    }
-    if (!result.claimed) {
-      cache?.fill(result.record);
-      return result;
-    }
-    const { claim } = result;
-    const adopted = claim.attempt > 1 ? await this.adoptPendingOutcome(claim) : undefined;
-    if (adopted) return { claimed: false, record: adopted };
-    cache?.markInFlight(claim, request.lease);
-    return result;
+  claim(request: ClaimRequest): Promise<ClaimResult> {
+    return this.claims.claim(request);
   }
 
   /**
@@ -157,7 +131,7 @@ export class TieredStoreService implements IdempotencyStore {
     id: RecordId,
     ask: () => Promise<T>,
   ): Promise<{ readonly cached: IdempotencyRecord } | { readonly answer: T }> {
-    const reading = this.readCache(id);
+    const reading = this.tiers.cache?.read(id);
     const early = reading && (await this.cacheDeadline.hedged(reading));
     if (early?.state === 'completed' && !early.pending) return { cached: early };
     try {
@@ -184,7 +158,7 @@ export class TieredStoreService implements IdempotencyStore {
   }
 
   async find(id: RecordId): Promise<IdempotencyRecord | undefined> {
-    const recalled = this.readCache(id);
+    const recalled = this.tiers.cache?.read(id);
     const cached = recalled && (await this.cacheDeadline.hedged(recalled));
     if (cached?.state === 'completed' && !cached.pending) return cached;
     try {
@@ -242,7 +216,9 @@ export class TieredStoreService implements IdempotencyStore {
     const cache =
       postgres &&
       redis &&
-      new RecordCache(redis, new StoreMonitor('redis', metrics), metrics, { ttl, retention });
+      new RecordCache(redis, new StoreMonitor('redis', metrics), metrics, { ttl, retention }, (record) =>
+        pending.complete({ claim: record, outcome: record.outcome }, retention),
+      );
     return { name, arbiter, monitor: gate, cache, retention, pending };
   }
 
@@ -250,53 +226,10 @@ export class TieredStoreService implements IdempotencyStore {
     await Promise.all([this.redis.close(), this.postgres.close()]);
   }
 
-  /** A finished record, or a hint that this very request is in flight, needs no arbiter. */
-  private canAnswerFromCache(record: IdempotencyRecord, request: ClaimRequest): boolean {
-    if (record.state === 'completed') return true;
-    // The arbiter decides about another fingerprint: the hint may be of a claim that has been given back since.
-    const another = record.token !== request.token && record.fingerprint === request.fingerprint;
-    return !request.bypassCache && another && record.leaseRemaining > 0;
-  }
-
-  /**
-   * An owner that could not reach Postgres has left its outcome in Redis: it becomes that of the claim which has taken
-   * its key over. Redis is asked after the takeover, as until then the owner could renew its lease and leave one; and
-   * it gets its full timeout.
-   */
-  private async adoptPendingOutcome(claim: Claim): Promise<IdempotencyRecord | undefined> {
-    const left = await this.tiers.cache?.ask('find', (store) => store.find(claim.id)).catch(() => undefined);
-    if (left?.state !== 'completed' || left.fingerprint !== claim.fingerprint) return undefined;
-    try {
-      const result = await this.complete(claim, left.outcome);
-      return result.recorded ? left : result.record;
-    } catch (error) {
-      if (!(error instanceof StoreUnavailableError)) throw error;
-      return left; // it waits for Postgres in memory now
-    }
-  }
-
-  /** What Redis knows. Whoever made a pending outcome could not bring it to Postgres, and may have ended. */
-  private readCache(id: RecordId): Promise<IdempotencyRecord | undefined> | undefined {
-    const { cache, pending, retention } = this.tiers;
-    return cache?.read(id, (record) => {
-      if (record.state === 'completed' && record.pending)
-        pending.complete({ claim: record, outcome: record.outcome }, retention);
-    });
-  }
-
   private afterCompletion({ claim, outcome }: Completion, result: CompleteResult): void {
+    this.order.record(claim.id);
     if (result.recorded) this.tiers.cache?.putOutcome(claim, outcome);
     else this.tiers.cache?.fill(result.record);
-  }
-
-  /**
-   * Brings an outcome of this key that waits in memory to the arbiter.
-   * @throws UnrecordedOutcomeError if it still cannot be brought there: its handler has run
-   */
-  private async settlePending(id: RecordId): Promise<void> {
-    await this.tiers.pending.settle(id).catch((error: unknown) => {
-      throw error instanceof StoreUnavailableError ? new UnrecordedOutcomeError(error) : error;
-    });
   }
 
   private askArbiter<T>(operation: string, call: () => Promise<T>): Promise<T> {

@@ -1,5 +1,4 @@
-import type { IdempotencyRecord } from '../core/record';
-import type { ClaimResult, IdempotencyStore } from '../core/store';
+import type { IdempotencyStore } from '../core/store';
 import type { PendingWrites } from './pending-writes';
 import type { RecordCache } from './record-cache';
 import type { StoreMonitor } from './store-monitor';
@@ -15,9 +14,4 @@ export interface Tiers {
   /** Milliseconds for which an outcome that the arbiter could not take is tried again. */
   readonly retention: number;
   readonly pending: PendingWrites;
-}
-
-/** What stands in a claim's way, by the word of the cache. */
-export function fromCache(record: IdempotencyRecord): ClaimResult {
-  return { claimed: false, record, isHint: record.state === 'in_progress' };
 }

@@ -6,6 +6,7 @@ import { recordId, type Claim, type Outcome } from '../../lib/core/record';
 import type { ClaimRequest, ClaimResult, CompleteResult } from '../../lib/core/store';
 import type { IdempotencyMetrics } from '../../lib/observability/metrics';
 import { resolveModuleOptions, resolvePolicy } from '../../lib/options/resolve';
+import { ClaimOrder } from '../../lib/store/claim-order';
 import type { PostgresProvider } from '../../lib/store/postgres/postgres.provider';
 import type { RedisProvider } from '../../lib/store/redis/redis.provider';
 import { TieredStoreService } from '../../lib/store/tiered-store.service';
@@ -65,6 +66,8 @@ const scenario = fc.record({
   requests,
   moves,
   fates,
+  /** Whether Redis is read before a claim: either is safe at any time. */
+  readsFirst: fc.infiniteStream(fc.boolean()),
   /** The process that crashes, after so many moves. */
   crash: fc.option(fc.record({ process: fc.nat(1), after: fc.integer({ min: 2, max: 40 }) })),
   inFlight: fc.constantFrom('wait' as const, 'reject' as const),
@@ -76,7 +79,7 @@ type Store = new (options: ReferenceOptions) => ReferenceStore;
 
 /** Runs a scenario on two processes, and throws where a promise is broken. */
 async function play(
-  { scheduler, requests: asked, moves: next, fates: fate, crash, inFlight, onOrphan }: Scenario,
+  { scheduler, requests: asked, moves: next, fates: fate, readsFirst, crash, inFlight, onOrphan }: Scenario,
   Store: Store = ReferenceStore,
 ): Promise<void> {
   jest.useFakeTimers({ doNotFake: ['setImmediate', 'nextTick', 'queueMicrotask'] });
@@ -85,6 +88,7 @@ async function play(
   const cache = new ReferenceCache(now);
   const crashed = new Set<number>();
   let faults = true;
+  jest.spyOn(ClaimOrder.prototype, 'readsFirst').mockImplementation(() => readsFirst.next().value as boolean);
 
   /** Every operation starts and ends when the scheduler says so; those of a crashed process never do. */
   const underWay = <S extends object>(process: number, tier: 'postgres' | 'redis', store: S): S =>
@@ -221,7 +225,10 @@ describe('the protocol over two tiers, in any interleaving', () => {
   beforeAll(() => {
     Logger.overrideLogger(false);
   });
-  afterEach(() => jest.useRealTimers());
+  afterEach(() => {
+    jest.useRealTimers();
+    jest.restoreAllMocks();
+  });
 
   it('runs one handler at a time, gives one answer, and answers every request', async () => {
     await fc.assert(
@@ -260,7 +267,7 @@ describe('the protocol over two tiers, in any interleaving', () => {
     const result = await fc.check(
       fc.asyncProperty(scenario, (drawn) => play(drawn, Broken)),
       // Of this seed: what some of them need comes up once in thousands of draws.
-      { seed: 8, numRuns: 2_000, endOnFailure: true },
+      { seed: 2, numRuns: 2_000, endOnFailure: true },
     );
     expect(result.failed).toBe(true);
   });

@@ -21,7 +21,7 @@ describe('the rig finds out', () => {
 
   it('a naive fallback (ask, run, then write both): duplicates run the handler more than once', async () => {
     await start({
-      file: 'lib/store/tiered-store.service.ts',
+      file: 'lib/store/tiered-claims.ts',
       from: 'result = await arbiter.claim(request);',
       to: `const found = await arbiter.find(request.id);
         result = found ? { claimed: false, record: found } : { claimed: true, claim: { ...request, fence: 1, attempt: 1 } };`,

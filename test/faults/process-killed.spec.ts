@@ -6,6 +6,8 @@ interface Point {
   readonly when: string;
   /** Kills the instance at that very moment of the request that is sent next. */
   arm(one: Instance): Promise<void>;
+  /** Whether it asks Redis before it claims. */
+  readonly readsFirst?: true;
   readonly send?: Send;
   /** Executions in all once another process has been asked again, by policy. */
   readonly executions: Readonly<Record<'retry' | 'reject', number>>;
@@ -19,7 +21,7 @@ const once = { retry: 1, reject: 1 };
 
 /** The labelled points of one request's path, in their order. */
 const POINTS: readonly Point[] = [
-  { when: 'as it asks Redis', arm: at('redis', 'mget', 'request'), executions: once },
+  { when: 'as it asks Redis', arm: at('redis', 'mget', 'request'), readsFirst: true, executions: once },
   { when: 'before its claim reaches Postgres', arm: at('postgres', 'claim', 'request'), executions: once },
   // No handler ran, but nobody can know that: the claim was committed, and its owner is gone.
   {
@@ -67,12 +69,13 @@ describe('a process is killed (SIGKILL)', () => {
   afterAll(() => rig.stop());
   afterEach(async () => expect((await rig.verdict()).violations).toEqual([]));
 
-  describe.each(POINTS)('$when', ({ arm, send, executions, rejected }) => {
+  describe.each(POINTS)('$when', ({ arm, readsFirst, send, executions, rejected }) => {
     it.each(['retry', 'reject'] as const)(
       '%s: another process knows, or finds out, and runs it only if it may',
       async (route) => {
         const key = randomUUID();
         const [owner, other] = [rig.instance(0), rig.instance(1)];
+        if (readsFirst) await rig.expectRetries(owner);
         const killed = arm(owner);
         await rig.send(owner, key, { route, ...send });
         await killed;

@@ -26,6 +26,7 @@ describe('one message to or from Redis is lost', () => {
   it.each(POINTS)('%s (its %s, by %s): clients notice nothing', async (step, side, ruling) => {
     const key = randomUUID();
     const [owner, other] = [rig.instance(0), rig.instance(1)];
+    if (step === 'mget') await rig.expectRetries(owner);
     const lost = owner.redis.watch(step, side, ruling);
     const first = await rig.send(owner, key, {
       route: 'reject',
@@ -71,6 +72,7 @@ describe('Redis freezes (SIGSTOP), and what lay in its sockets runs late', () =>
   it.each(BY_ROUTE)('as it is asked for a new key (%s, for %i ms): Postgres decides', async (route, ms) => {
     const key = randomUUID();
     // Frozen before, Redis might never see it: it would wait in the client behind what is under way.
+    await rig.expectRetries(rig.instance(0));
     const asked = rig.instance(0).redis.watch('mget', 'request', 'pass', { act: () => rig.freeze(rig.redis) }); // prettier-ignore
     const first = rig.send(rig.instance(0), key, { route });
     await asked.reached;

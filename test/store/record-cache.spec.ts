@@ -12,9 +12,10 @@ describe('the copies in Redis', () => {
   let available: boolean;
   let fails: boolean;
   let found: IdempotencyRecord | undefined;
+  let pending: IdempotencyRecord[];
   let cache: RecordCache;
   beforeEach(() => {
-    [written, errors, available, fails, found] = [[], 0, true, false, undefined];
+    [written, errors, available, fails, found, pending] = [[], 0, true, false, undefined, []];
     const gone = (): Promise<never> => Promise.reject(new StoreUnavailableError('redis', 'find', 'gone'));
     const store = {
       get available() {
@@ -30,26 +31,32 @@ describe('the copies in Redis', () => {
       storeError: () => (errors += 1),
       storeOperation: () => undefined,
     } as unknown as Metrics;
-    cache = new RecordCache(store as unknown as RedisStore, new StoreMonitor('redis', metrics), metrics, {
-      ttl: 1_000,
-      retention: 5_000,
-    });
+    const lifetimes = { ttl: 1_000, retention: 5_000 };
+    const monitor = new StoreMonitor('redis', metrics);
+    cache = new RecordCache(store as unknown as RedisStore, monitor, metrics, lifetimes, (record) =>
+      pending.push(record),
+    );
   });
   afterEach(() => cache.unmarkAll());
 
   it('are read where Redis has them; a failure is no record, and counts', async () => {
     found = completedRecord({ tier: 'redis' });
-    const seen: IdempotencyRecord[] = [];
-    expect(await cache.read(found.id, (record) => seen.push(record))).toBe(found);
-    expect(seen).toEqual([found]);
+    expect(await cache.read(found.id)).toBe(found);
     fails = true;
-    expect(await cache.read(found.id, () => undefined)).toBeUndefined();
+    expect(await cache.read(found.id)).toBeUndefined();
     expect(errors).toBe(1);
+    expect(pending).toEqual([]);
+  });
+
+  it('of outcomes that Postgres does not have yet are told of as they are read', async () => {
+    found = completedRecord({ tier: 'redis', pending: true });
+    expect(await cache.read(found.id)).toBe(found);
+    expect(pending).toEqual([found]);
   });
 
   it('are neither read nor written while Redis is bypassed, without a promise for the reader', async () => {
     available = false;
-    expect(cache.read(aClaim().id, () => undefined)).toBeUndefined();
+    expect(cache.read(aClaim().id)).toBeUndefined();
     expect(await cache.putRemoved(aClaim())).toBe(false);
     await expect(cache.ask('forget', () => Promise.resolve(true))).rejects.toMatchObject({
       tier: 'redis',

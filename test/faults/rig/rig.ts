@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -202,6 +202,16 @@ export class Rig {
   /** Asks again until there is an answer, as a client does that needs it. */
   sendUntilAnswered(instance: Instance, key: string, send: Send = {}): Promise<Sighting> {
     return this.sendUntil(instance, key, send, ({ nonce }) => nonce !== undefined);
+  }
+
+  /** From now on, for some twenty new keys, this instance asks Redis first: it has met the retries of so many others. */
+  async expectRetries(instance: Instance): Promise<void> {
+    const answering = this.instanceList.find((other) => other !== instance) ?? instance;
+    for (let n = 0; n < 10; n++) {
+      const key = randomUUID();
+      await this.sendUntilAnswered(answering, key);
+      await this.sendUntilAnswered(instance, key);
+    }
   }
 
   executions(key?: string): Execution[] {

@@ -1,0 +1,136 @@
+import { performance } from 'node:perf_hooks';
+import { StoreUnavailableError, UnrecordedOutcomeError } from '../core/errors';
+import { isPending, type Claim, type IdempotencyRecord, type Outcome, type RecordId } from '../core/record';
+import type { ClaimRequest, ClaimResult, CompleteResult } from '../core/store';
+import type { CacheDeadline } from './cache-deadline';
+import type { ClaimOrder } from './claim-order';
+import type { RecordCache } from './record-cache';
+import type { Tiers } from './tiers';
+
+/** Claims over both tiers: what Redis knows may answer a request, but only the arbiter's row lets its handler run. */
+export class TieredClaims {
+  /** @param complete records the outcome of a claim */
+  constructor(
+    private readonly tiers: Tiers,
+    private readonly cacheDeadline: CacheDeadline,
+    private readonly order: ClaimOrder,
+    private readonly complete: (claim: Claim, outcome: Outcome) => Promise<CompleteResult>,
+  ) {}
+
+  claim(request: ClaimRequest): Promise<ClaimResult> {
+    const { cache, monitor } = this.tiers;
+    if (!cache) return this.claimInArbiter(request);
+    const readsFirst = !monitor.isUp || this.order.readsFirst(request.id);
+    return readsFirst ? this.readThenClaim(request, cache) : this.claimThenRead(request, cache);
+  }
+
+  /** A retry is likely, or Postgres does not answer: Redis may spare it the claim. */
+  private async readThenClaim(request: ClaimRequest, cache: RecordCache): Promise<ClaimResult> {
+    const cached = cache.read(request.id);
+    const early = cached && (await this.cacheDeadline.hedged(cached));
+    if (early && !isPending(early) && canAnswerFromCache(early, request)) {
+      this.order.found(request.id);
+      return fromCache(early);
+    }
+    const result = await this.claimInArbiter(request, cached);
+    if (result.claimed) return result;
+    cache.fill(result.record);
+    return result;
+  }
+
+  /**
+   * A first request is likely, of which Redis knows nothing. Where the key turns out to be known, Redis is asked after
+   * all: it may have the outcome of a row that is in progress, and most often has a copy of one that is completed.
+   */
+  private async claimThenRead(request: ClaimRequest, cache: RecordCache): Promise<ClaimResult> {
+    const result = await this.claimInArbiter(request);
+    if (result.claimed) return result;
+    const cached = result.record.tier === 'redis' ? undefined : cache.read(request.id);
+    const late = cached && (await this.cacheDeadline.hedged(cached));
+    if (late?.state === 'completed')
+      return late.pending ? this.claimInArbiter(request, cached) : fromCache(late);
+    cache.fill(result.record);
+    return result;
+  }
+
+  /** @param cached what Redis answers, if it was asked already */
+  private async claimInArbiter(
+    request: ClaimRequest,
+    cached?: Promise<IdempotencyRecord | undefined>,
+  ): Promise<ClaimResult> {
+    const { monitor, arbiter, pending, cache } = this.tiers;
+    let result: ClaimResult;
+    try {
+      if (pending.holds(request.id)) await this.settlePending(request.id);
+      const askedAt = performance.now();
+      this.order.claimSent();
+      try {
+        result = await arbiter.claim(request);
+        monitor.answered('claim', askedAt);
+      } catch (error) {
+        throw monitor.failed('claim', askedAt, error);
+      } finally {
+        this.order.claimEnded();
+      }
+    } catch (error) {
+      if (!(error instanceof StoreUnavailableError)) throw error;
+      // The claim may have landed although its reply was lost: nobody will run under it, so it goes back.
+      if (error.operation === 'claim' && error.sent) {
+        pending.release({ ...request, fence: 0, attempt: 0 }, this.tiers.retention);
+      }
+      const late = await (cached ?? cache?.read(request.id));
+      if (late && canAnswerFromCache(late, request)) return fromCache(late);
+      throw error;
+    }
+    if (!result.claimed) {
+      this.order.found(request.id);
+      return result;
+    }
+    const { claim } = result;
+    this.order.foundNone(request.id);
+    const adopted = claim.attempt > 1 ? await this.adoptPendingOutcome(claim) : undefined;
+    if (adopted) return { claimed: false, record: adopted };
+    cache?.markInFlight(claim, request.lease);
+    return result;
+  }
+
+  /**
+   * An owner that could not reach Postgres has left its outcome in Redis: it becomes that of the claim which has taken
+   * its key over. Redis is asked after the takeover, as until then the owner could renew its lease and leave one; and
+   * it gets its full timeout.
+   */
+  private async adoptPendingOutcome(claim: Claim): Promise<IdempotencyRecord | undefined> {
+    const left = await this.tiers.cache?.ask('find', (store) => store.find(claim.id)).catch(() => undefined);
+    if (left?.state !== 'completed' || left.fingerprint !== claim.fingerprint) return undefined;
+    try {
+      const result = await this.complete(claim, left.outcome);
+      return result.recorded ? left : result.record;
+    } catch (error) {
+      if (!(error instanceof StoreUnavailableError)) throw error;
+      return left; // it waits for Postgres in memory now
+    }
+  }
+
+  /**
+   * Brings an outcome of this key that waits in memory to the arbiter.
+   * @throws UnrecordedOutcomeError if it still cannot be brought there: its handler has run
+   */
+  private async settlePending(id: RecordId): Promise<void> {
+    await this.tiers.pending.settle(id).catch((error: unknown) => {
+      throw error instanceof StoreUnavailableError ? new UnrecordedOutcomeError(error) : error;
+    });
+  }
+}
+
+/** What stands in a claim's way, by the word of the cache. */
+function fromCache(record: IdempotencyRecord): ClaimResult {
+  return { claimed: false, record, isHint: record.state === 'in_progress' };
+}
+
+/** A finished record, or a hint that this very request is in flight, needs no arbiter. */
+function canAnswerFromCache(record: IdempotencyRecord, request: ClaimRequest): boolean {
+  if (record.state === 'completed') return true;
+  // The arbiter decides about another fingerprint: the hint may be of a claim that has been given back since.
+  const another = record.token !== request.token && record.fingerprint === request.fingerprint;
+  return !request.bypassCache && another && record.leaseRemaining > 0;
+}

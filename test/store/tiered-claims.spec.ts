@@ -1,0 +1,205 @@
+import { Logger } from '@nestjs/common';
+import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { StoreUnavailableError } from '../../lib/core/errors';
+import { recordId, type Claim, type Outcome, type RecordId } from '../../lib/core/record';
+import type { ClaimRequest } from '../../lib/core/store';
+import { CacheDeadline } from '../../lib/store/cache-deadline';
+import type { DataSource } from 'typeorm';
+import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
+import { migrated } from '../support/database';
+import { eventually } from '../support/eventually';
+import { openProcess, type Process } from '../support/tiers';
+
+const OUTCOME: Outcome = { kind: 'response', status: 201, headers: [], body: Buffer.from('first') };
+const LEASE = 30_000;
+
+describe('a claim over both tiers', () => {
+  let postgres: RunningPostgres;
+  let redis: RunningRedis;
+  let dataSource: DataSource;
+  let processes: Process[] = [];
+
+  beforeAll(async () => {
+    Logger.overrideLogger(false);
+    [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
+    dataSource = await migrated(await postgres.createDatabase());
+  });
+  afterAll(async () => {
+    await dataSource.destroy();
+    await Promise.all([postgres.stop(), redis.stop()]);
+  });
+  beforeEach(async () => {
+    // That this machine is busy makes no slow Redis.
+    jest.spyOn(CacheDeadline.prototype, 'hedged').mockImplementation((answer) => answer);
+    processes = await Promise.all([1, 2, 3].map(() => openProcess(dataSource, redis.url)));
+  });
+  afterEach(async () => {
+    await Promise.all(processes.map((process) => process.close()));
+    jest.restoreAllMocks();
+  });
+
+  const newId = (): RecordId => recordId('POST /leads', randomUUID());
+  const requestOf = (id: RecordId, more: Partial<ClaimRequest> = {}): ClaimRequest => ({
+    id,
+    fingerprint: 'a'.repeat(64),
+    token: randomUUID(),
+    lease: LEASE,
+    takeOver: true,
+    bypassCache: false,
+    durability: 'durable',
+    ...more,
+  });
+  const claimed = async (process: Process, id: RecordId, lease = LEASE): Promise<Claim> => {
+    const result = await process.store.claim(requestOf(id, { lease }));
+    if (!result.claimed) throw new Error(`Not claimed: ${JSON.stringify(result.record)}`);
+    return result.claim;
+  };
+  /** By one process; Redis has its copies as well. */
+  const recorded = async (process: Process, count: number): Promise<RecordId[]> => {
+    const ids = Array.from({ length: count }, newId);
+    for (const id of ids) await process.store.complete(await claimed(process, id), OUTCOME);
+    await eventually(async () => {
+      for (const id of ids) expect(await process.store.find(id)).toMatchObject({ tier: 'redis' });
+    });
+    return ids;
+  };
+  /** The tier that has answered, with the recorded outcome. */
+  const replay = async (process: Process, id: RecordId): Promise<string> => {
+    const result = await process.store.claim(requestOf(id));
+    if (result.claimed || result.record.state !== 'completed') throw new Error('Not answered');
+    expect(result.record.outcome).toEqual(OUTCOME);
+    return result.record.tier;
+  };
+  const callsOf = async (work: () => Promise<unknown>): Promise<Record<string, number>> => {
+    const before = processes.map(({ calls }) => ({ ...calls }));
+    await work();
+    const made: Record<string, number> = { 'redis.find': 0, 'postgres.claim': 0 };
+    processes.forEach(({ calls }, i) => {
+      for (const [name, count] of Object.entries(calls))
+        made[name] = (made[name] ?? 0) + count - (before[i]?.[name] ?? 0);
+    });
+    return made;
+  };
+  /** Its outcome is in Redis alone, marked pending; the process that made it has ended. */
+  const leftInRedis = async (id: RecordId, lease = LEASE): Promise<void> => {
+    const owner = await openProcess(dataSource, redis.url);
+    const claim = await claimed(owner, id, lease);
+    owner.postgres.off = true;
+    const result = await owner.store.complete(claim, OUTCOME, () => performance.now() + lease);
+    expect(result.recorded).toBe(true);
+    await owner.close();
+  };
+
+  it('of a first request asks Redis nothing', async () => {
+    const [one] = processes;
+    const calls = await callsOf(async () => {
+      for (let n = 0; n < 50; n++) await claimed(one!, newId());
+    });
+    expect(calls).toMatchObject({ 'redis.find': 0, 'postgres.claim': 50 });
+  });
+
+  it('of a retry that its own process has answered asks Redis alone', async () => {
+    const [one] = processes;
+    const [id] = await recorded(one!, 1);
+    const calls = await callsOf(async () => expect(await replay(one!, id!)).toBe('redis'));
+    expect(calls).toMatchObject({ 'redis.find': 1, 'postgres.claim': 0 });
+  });
+
+  it('of a retry in another process is answered by Redis, after Postgres has said that the key is known', async () => {
+    const [one, other] = processes;
+    const [id] = await recorded(one!, 1);
+    const calls = await callsOf(async () => expect(await replay(other!, id!)).toBe('redis'));
+    expect(calls).toMatchObject({ 'redis.find': 1, 'postgres.claim': 1 });
+    // What Redis has needs no copy.
+    expect(calls['redis.remember'] ?? 0).toBe(0);
+  });
+
+  it('of a hot key comes to Postgres once for each process, however many retries there are', async () => {
+    const [id] = await recorded(processes[0]!, 1);
+    const calls = await callsOf(async () => {
+      for (let round = 0; round < 100; round++)
+        for (const process of processes) expect(await replay(process, id!)).toBe('redis');
+    });
+    expect(calls['postgres.claim']).toBe(2); // the process that ran its handler knows the key
+  });
+
+  it('of one of many keys that are all retried comes to Postgres a handful of times', async () => {
+    const [one, other] = processes;
+    const ids = await recorded(one!, 60);
+    const calls = await callsOf(async () => {
+      for (const id of ids) expect(await replay(other!, id)).toBe('redis');
+    });
+    expect(calls['postgres.claim']).toBe(5);
+  });
+
+  it('of a retry is answered by Postgres, and refills Redis, where Redis has lost its copy', async () => {
+    const [one, other] = processes;
+    const [id] = await recorded(one!, 1);
+    await redis.restart();
+    await eventually(async () => {
+      await other!.store.find(newId());
+      expect(await other!.store.health()).toMatchObject({ redis: 'up' });
+    });
+    expect(await replay(other!, id!)).toBe('postgres');
+    await eventually(async () => expect(await replay(other!, id!)).toBe('redis'));
+  });
+
+  it('of a retry is answered by Redis while Postgres cannot be asked, which is tried once', async () => {
+    const [one, other] = processes;
+    const ids = await recorded(one!, 3);
+    other!.postgres.off = true;
+    const calls = await callsOf(async () => {
+      for (const id of ids) expect(await replay(other!, id)).toBe('redis');
+    });
+    expect(calls).toMatchObject({ 'redis.find': 3, 'postgres.claim': 1 });
+  });
+
+  it('of a retry does not wait for a Postgres that has not answered another claim for a while', async () => {
+    const [one, other] = processes;
+    const [id] = await recorded(one!, 1);
+    other!.postgres.slowBy = 3_000;
+    const waits = other!.store.claim(requestOf(newId()));
+    await delay(100); // more than any answer takes
+    const calls = await callsOf(async () => expect(await replay(other!, id!)).toBe('redis'));
+    expect(calls).toMatchObject({ 'redis.find': 1, 'postgres.claim': 0 });
+    await waits;
+  });
+
+  it('of a new key fails while Postgres is off, whichever is asked first', async () => {
+    const [one] = processes;
+    one!.postgres.off = true;
+    for (let n = 0; n < 3; n++)
+      await expect(one!.store.claim(requestOf(newId()))).rejects.toThrow(StoreUnavailableError);
+  });
+
+  it.each([
+    ['lives', LEASE],
+    ['has lapsed', 1_000],
+  ])(
+    'is answered with an outcome that Redis alone has, where the lease of the row %s, and brings it to Postgres',
+    async (_, lease) => {
+      const [one, other] = processes;
+      const id = newId();
+      await leftInRedis(id, lease);
+      if (lease < LEASE)
+        await eventually(async () => {
+          const [row] = await dataSource.query<{ lapsed: boolean }[]>(
+            `SELECT lease_until < now() AS lapsed FROM idempotency_cache WHERE id = '\\x${id.hash}'`,
+          );
+          expect(row?.lapsed).toBe(true);
+        });
+      const result = await one!.store.claim(requestOf(id, { takeOver: false, bypassCache: true }));
+      expect(result).toMatchObject({ claimed: false, record: { state: 'completed', outcome: OUTCOME } });
+      other!.redis.off = true;
+      expect(await replay(other!, id)).toBe('postgres');
+    },
+  );
+
+  it('waits for no Redis that is slow where the key is new', async () => {
+    const [one] = processes;
+    one!.redis.slowBy = 60_000;
+    const calls = await callsOf(() => claimed(one!, newId()));
+    expect(calls['redis.find']).toBe(0);
+  });
+});
