@@ -86,7 +86,9 @@ export class JointTransaction implements AmbientTransaction, Joinable, SharedCon
 
   async hold(level: Level, needed?: () => void): Promise<Turn> {
     this.refuseAfterEnd();
-    return level.take(needed);
+    const turn = await level.take(needed);
+    if (typeof turn === 'string') throw new TransactionEndedError(turn); // made here, it names the caller's line
+    return turn;
   }
 
   private refuseAfterEnd(): void {
@@ -96,7 +98,7 @@ export class JointTransaction implements AmbientTransaction, Joinable, SharedCon
   end(): void {
     if (this.ended) return;
     this.ended = true;
-    this.root.refuseWaiting(() => new TransactionEndedError());
+    this.root.refuseWaiting();
     for (const occupied of this.underWay) occupied.stop?.(new TransactionEndedError());
   }
 

@@ -1,4 +1,5 @@
-import { TransactionEndedError } from '../core/errors';
+/** Why a turn is not given: what has ended. */
+export type Ended = 'request' | 'nested';
 
 /** A turn on the transaction's connection that somebody holds. */
 export interface Turn {
@@ -8,8 +9,7 @@ export interface Turn {
 }
 
 interface Waiting {
-  grant(turn: Turn): void;
-  refuse(error: Error): void;
+  resolve(turn: Turn | Ended): void;
   /** Called while it holds its turn, once another waits. */
   needed?(): void;
 }
@@ -58,8 +58,8 @@ export class Level {
   }
 
   /** @param needed called while the turn is held, once another waits for it */
-  take(needed?: () => void): Promise<Turn> {
-    return new Promise((grant, refuse) => this.request({ grant, refuse, needed }));
+  take(needed?: () => void): Promise<Turn | Ended> {
+    return new Promise((resolve) => this.request({ resolve, needed }));
   }
 
   /** @param above where the turn was given */
@@ -85,14 +85,14 @@ export class Level {
   }
 
   /** Refuses all that wait here and below. */
-  refuseWaiting(why: () => Error): void {
-    for (const each of this.waiting.splice(0)) each.refuse(why());
-    this.child?.refuseWaiting(why);
+  refuseWaiting(): void {
+    for (const each of this.waiting.splice(0)) each.resolve('request');
+    this.child?.refuseWaiting();
   }
 
   private request(turn: Waiting): void {
     if (this.above && (this.state === 'committed' || this.state === 'rolled back')) {
-      if (this.state === 'rolled back' && this.strict) turn.refuse(new TransactionEndedError('nested'));
+      if (this.state === 'rolled back' && this.strict) turn.resolve('nested');
       else this.above.request(turn);
     } else if (this.holder) {
       this.waiting.push(turn);
@@ -104,7 +104,7 @@ export class Level {
 
   private give(turn: Waiting): void {
     this.holder = turn;
-    turn.grant({ level: this, done: () => this.next(turn) });
+    turn.resolve({ level: this, done: () => this.next(turn) });
     if (this.waiting.length > 0) turn.needed?.();
   }
 

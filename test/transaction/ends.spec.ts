@@ -140,6 +140,22 @@ describe.each(VERSIONS)('the end of a transaction over %s', (version) => {
     await expect(late.sibling).rejects.toMatchObject({ code: 'transaction_ended' });
   });
 
+  it.each(['late', 'waiting'])('names the line of a query that it refuses: %s', async (when) => {
+    const { dataSource } = database;
+    const { pass, reached, open } = gate();
+    async function forgetful(): Promise<void> {
+      if (when === 'late') await pass();
+      await dataSource.getRepository(Row).insert({ name: 'late' });
+    }
+    const refused = await database.transact(async () => {
+      if (when === 'waiting') void dataSource.transaction(pass).catch(() => undefined);
+      if (when === 'waiting') await reached();
+      return { error: forgetful().catch((error: unknown) => error) };
+    });
+    open();
+    expect(((await refused.error) as Error).stack).toContain('forgetful');
+  });
+
   it('refuses what has its turn, but has not been sent', async () => {
     const refused = await database.transact((transaction) => {
       const turn = (transaction as JointTransaction).turn((transaction as JointTransaction).root);

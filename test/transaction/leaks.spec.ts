@@ -16,7 +16,7 @@ describe.each(VERSIONS)('memory over %s', (version) => {
 
   it('keeps nothing of transactions that have ended, nor of a DataSource that was closed', async () => {
     const refs: WeakRef<object>[] = [];
-    const use = async (): Promise<void> => {
+    const use = async (round: number): Promise<void> => {
       const { dataSource, ambient, transact, close } = await openDatabase(server.url, version);
       await transact(async (transaction) => {
         refs.push(new WeakRef(transaction));
@@ -28,9 +28,9 @@ describe.each(VERSIONS)('memory over %s', (version) => {
         await runner.commitTransaction();
       });
       refs.push(new WeakRef(dataSource), new WeakRef(ambient));
-      await close();
+      await (round === 0 ? dataSource.destroy() : close()); // an application that failed may not close its module
     };
-    for (let round = 0; round < 3; round++) await use();
+    for (let round = 0; round < 3; round++) await use(round);
     expect(refs).toHaveLength(12);
     await eventually(() => {
       collect();
