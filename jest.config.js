@@ -1,3 +1,5 @@
+const { availableParallelism } = require('node:os');
+
 /**
  * Nest 12 and some of its dependencies ship ES modules only, which Jest cannot `require` on Node 20:
  * swc turns exactly those into CommonJS, together with our own TypeScript.
@@ -19,6 +21,8 @@ const esModules = [
 /** @type {import('jest').Config} */
 module.exports = {
   testEnvironment: 'node',
+  // Specs wait for their servers more than they compute, so that two cores have work for two.
+  maxWorkers: Math.max(2, availableParallelism() - 1),
   reporters: ['default', '<rootDir>/test/support/counts-reporter.js'],
   testMatch: ['<rootDir>/test/**/*.spec.ts'],
   testPathIgnorePatterns: ['/node_modules/', '<rootDir>/test/faults/(?!rig/)'], // `npm run test:faults` has them
