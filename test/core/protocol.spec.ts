@@ -68,21 +68,45 @@ const scenario = fc.record({
   fates,
   /** Whether Redis is read before a claim: either is safe at any time. */
   readsFirst: fc.infiniteStream(fc.boolean()),
+  jitter: fc.infiniteStream(fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true })),
   /** The process that crashes, after so many moves. */
   crash: fc.option(fc.record({ process: fc.nat(1), after: fc.integer({ min: 2, max: 40 }) })),
   inFlight: fc.constantFrom('wait' as const, 'reject' as const),
   onOrphan: fc.constantFrom('retry' as const, 'reject' as const),
 });
+/** What breaks most: two processes with one request, the first of which outlasts its lease, and renewals that are lost. */
+const contended = scenario.map((drawn): Scenario => ({
+  ...drawn,
+  crash: null,
+  onOrphan: 'retry',
+  requests: drawn.requests.map((_, i) => ({
+    process: i % 2,
+    fingerprint: 'a',
+    handler: i === 0 ? 'is slow' : 'responds',
+  })),
+}));
 type Scenario = typeof scenario extends fc.Arbitrary<infer T> ? T : never;
 
 type Store = new (options: ReferenceOptions) => ReferenceStore;
 
 /** Runs a scenario on two processes, and throws where a promise is broken. */
 async function play(
-  { scheduler, requests: asked, moves: next, fates: fate, readsFirst, crash, inFlight, onOrphan }: Scenario,
+  {
+    scheduler,
+    requests: asked,
+    moves: next,
+    fates: fate,
+    readsFirst,
+    jitter,
+    crash,
+    inFlight,
+    onOrphan,
+  }: Scenario,
   Store: Store = ReferenceStore,
 ): Promise<void> {
   jest.useFakeTimers({ doNotFake: ['setImmediate', 'nextTick', 'queueMicrotask'] });
+  // Pauses have jitter: drawn as all else, or a seed would not give the same run again.
+  const random = jest.spyOn(Math, 'random').mockImplementation(() => jitter.next().value as number);
   const now = (): number => performance.now();
   const data: ReferenceData = { rows: new Map(), fence: 0 };
   const cache = new ReferenceCache(now);
@@ -213,6 +237,7 @@ async function play(
     // Only the answers are awaited that somebody waits for.
     await Promise.all(answers.filter((_, i) => settled.has(i)));
   } finally {
+    random.mockRestore();
     jest.useRealTimers();
   }
   if (broken.length > 0) throw new Error(broken.join('; '));
@@ -265,9 +290,9 @@ describe('the protocol over two tiers, in any interleaving', () => {
     ],
   ])('fails over a store that %s', async (_, Broken) => {
     const result = await fc.check(
-      fc.asyncProperty(scenario, (drawn) => play(drawn, Broken)),
-      // Of this seed: what some of them need comes up once in thousands of draws.
-      { seed: 2, numRuns: 2_000, endOnFailure: true },
+      fc.asyncProperty(contended, (drawn) => play(drawn, Broken)),
+      // Of this seed, as what one of them needs comes up once in hundreds of draws.
+      { seed: 1, numRuns: 2_000, endOnFailure: true },
     );
     expect(result.failed).toBe(true);
   });
