@@ -27,7 +27,10 @@ import { gate, type Gate } from '../support/gate';
 import { isReplay, type Answer } from '../support/http';
 import { metric } from '../support/metrics';
 
-interface Pool { readonly totalCount: number; readonly idleCount: number }
+interface Pool {
+  readonly totalCount: number;
+  readonly idleCount: number;
+}
 
 interface Order {
   readonly key?: string;
