@@ -35,6 +35,7 @@ export class ResponseCapture implements ResponseSink {
 
   /** Whether middleware has sent a head already. */
   private readonly headGoneBefore: boolean;
+  private readonly listenersBefore: number;
   private readonly hold: ResponseInterception;
   private readonly head: HeldHead;
   private chunks: Buffer[] = [];
@@ -52,6 +53,7 @@ export class ResponseCapture implements ResponseSink {
   ) {
     this.ended = new Promise((resolve) => (this.resolveEnded = resolve));
     this.headGoneBefore = response.headersSent;
+    this.listenersBefore = endListeners(response);
     this.hold = new ResponseInterception(response, this);
     this.head = new HeldHead(response, this.hold);
     if (this.headGoneBefore) this.head.send();
@@ -69,6 +71,11 @@ export class ResponseCapture implements ResponseSink {
       if (!this.headGone && !this.passing) this.head.complete(this.size, adding?.());
       return this.response.end(this.passing ? undefined : this.body());
     });
+  }
+
+  /** Whether something waits for the end of the response since it is held: its writer, perhaps, as a pipeline does. */
+  get isAwaited(): boolean {
+    return endListeners(this.response) > this.listenersBefore;
   }
 
   /** Whether its writer has begun the response; undefined once that is for the client to see. */
@@ -247,6 +254,10 @@ export class ResponseCapture implements ResponseSink {
     for (const chunk of held.slice(0, -1)) this.hold.call('write', chunk);
     return this.hold.call('write', held.at(-1) ?? '', callback) === true;
   }
+}
+
+function endListeners(response: ServerResponse): number {
+  return response.listenerCount('finish') + response.listenerCount('close');
 }
 
 /** In characters, of which a header has one byte each. */
