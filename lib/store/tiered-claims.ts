@@ -2,6 +2,7 @@ import { performance } from 'node:perf_hooks';
 import { StoreUnavailableError, UnrecordedOutcomeError } from '../core/errors';
 import { isPending, type Claim, type IdempotencyRecord, type Outcome, type RecordId } from '../core/record';
 import type { ClaimRequest, ClaimResult, CompleteResult } from '../core/store';
+import type { BeginResult } from '../core/transaction';
 import type { CacheDeadline } from './cache-deadline';
 import type { ClaimOrder } from './claim-order';
 import type { RecordCache } from './record-cache';
@@ -22,6 +23,28 @@ export class TieredClaims {
     if (!cache) return this.claimInArbiter(request);
     const readsFirst = !monitor.isUp || this.order.readsFirst(request.id);
     return readsFirst ? this.readThenClaim(request, cache) : this.claimThenRead(request, cache);
+  }
+
+  /** As {@link claim}, where a transaction is to have the key. Redis holds no hint of one, so only outcomes count. */
+  async begin(id: RecordId, begin: () => Promise<BeginResult>): Promise<BeginResult> {
+    const { cache, monitor } = this.tiers;
+    const readsFirst = !monitor.isUp || this.order.readsFirst(id);
+    const cached = readsFirst ? cache?.read(id) : undefined;
+    const early = cached && (await this.cacheDeadline.hedged(cached));
+    if (early?.state === 'completed' && !early.pending) {
+      this.order.found(id);
+      return { kind: 'standing', record: early };
+    }
+    try {
+      const result = await monitor.ask('begin', begin);
+      if (result.kind === 'begun') this.order.foundNone(id);
+      if (result.kind === 'standing') this.order.found(id);
+      return result;
+    } catch (error) {
+      const late = error instanceof StoreUnavailableError ? await (cached ?? cache?.read(id)) : undefined;
+      if (late?.state === 'completed') return { kind: 'standing', record: late };
+      throw error;
+    }
   }
 
   /** A retry is likely, or Postgres does not answer: Redis may spare it the claim. */

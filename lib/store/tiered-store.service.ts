@@ -10,6 +10,7 @@ import {
   type RecordId,
 } from '../core/record';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore, StorePhase } from '../core/store';
+import type { BeginResult } from '../core/transaction';
 import type { HealthReport } from '../observability/health';
 import { IdempotencyMetrics } from '../observability/metrics';
 import { MODULE_SETTINGS } from '../options/module-settings';
@@ -122,25 +123,9 @@ export class TieredStoreService implements IdempotencyStore {
     }
   }
 
-  /**
-   * Asks the arbiter in another way than by a claim, unless Redis has the outcome. If the arbiter cannot be asked, what
-   * Redis has counts, as for a claim.
-   */
-  async askUnlessCached<T>(
-    operation: string,
-    id: RecordId,
-    ask: () => Promise<T>,
-  ): Promise<{ readonly cached: IdempotencyRecord } | { readonly answer: T }> {
-    const reading = this.tiers.cache?.read(id);
-    const early = reading && (await this.cacheDeadline.hedged(reading));
-    if (early?.state === 'completed' && !early.pending) return { cached: early };
-    try {
-      return { answer: await this.askArbiter(operation, ask) };
-    } catch (error) {
-      const late = error instanceof StoreUnavailableError && (await reading);
-      if (late && late.state === 'completed') return { cached: late };
-      throw error;
-    }
+  /** @param begin begins a transaction in the arbiter's database */
+  begin(id: RecordId, begin: () => Promise<BeginResult>): Promise<BeginResult> {
+    return this.claims.begin(id, begin);
   }
 
   /** What the arbiter alone says. */

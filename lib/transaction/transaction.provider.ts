@@ -20,15 +20,12 @@ export class TransactionProvider implements TransactionStore {
     private readonly store: TieredStoreService,
   ) {}
 
-  async begin(request: BeginRequest): Promise<BeginResult> {
-    const { id } = request;
-    const found = await this.store.askUnlessCached('begin', id, async () => {
+  begin(request: BeginRequest): Promise<BeginResult> {
+    return this.store.begin(request.id, async () => {
       const { identity } = this.postgres.records;
       if (!identity.tag) await identity.confirmForRequest();
       return this.transactions.begin(request);
     });
-    if ('cached' in found) return { kind: 'standing', record: found.cached };
-    return found.answer;
   }
 
   async look(id: RecordId): Promise<IdempotencyRecord | 'locked' | undefined> {
@@ -57,7 +54,8 @@ export class TransactionProvider implements TransactionStore {
       preparedStatements,
       cipher: outcomeCipherOf(encryption),
       maxQueued: bounds.maxQueuedClaims,
-      find: (id) => this.store.findInArbiter(id),
+      find: (id) => this.store.find(id),
+      findInPostgres: (id) => this.store.findInArbiter(id),
       completed: (completion, result) => this.store.copy(completion, result),
     });
   }

@@ -30,8 +30,9 @@ export interface TransactionsOptions {
   readonly preparedStatements: boolean;
   /** Transactions that may queue for their begin. */
   readonly maxQueued: number;
-  /** What stands, by the word of Postgres. */
+  /** What stands. */
   readonly find: (id: RecordId) => Promise<IdempotencyRecord | undefined>;
+  readonly findInPostgres: (id: RecordId) => Promise<IdempotencyRecord | undefined>;
   /** Told what stands after a commit. */
   completed(completion: { readonly claim: Claim; readonly outcome: Outcome }, result: CompleteResult): void;
 }
@@ -133,7 +134,7 @@ export class Transactions {
   }
 
   private async prepare(): Promise<Prepared> {
-    const { table, find, ...settings } = this.options;
+    const { table, findInPostgres: find, ...settings } = this.options;
     const [places] = await this.connection.operation('check')<Places>(PLACES, [table]);
     if (!places) throw new IdempotencySetupError(`the table ${table} is missing.`);
     const { isolationLevel } = this.dataSource.options as { isolationLevel?: Isolation };

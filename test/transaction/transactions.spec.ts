@@ -68,6 +68,7 @@ describe('Transactions', () => {
       preparedStatements: true,
       maxQueued: 1,
       find: (wanted) => store.find(wanted),
+      findInPostgres: (wanted) => store.find(wanted),
       completed: () => undefined,
     });
     id = recordId('scope', randomUUID());
