@@ -1,7 +1,7 @@
 import type { Metrics } from './ports';
 import type { Policy } from './policy';
 import { contextOf, runAsItIs, type IdempotencyContext } from './context';
-import { StoreUnavailableError } from './errors';
+import { StoreError } from './errors';
 import type { Lease, LeaseManager } from './lease';
 import type { Claim, CompletedRecord, InProgressRecord, Outcome, RecordId } from './record';
 import { inFlight, mismatch, notRecorded } from './refusals';
@@ -82,7 +82,7 @@ export class ClaimedExecutions {
   ): Promise<RunResult> {
     const heldUntil = (): number => lease.heldUntil;
     const completion = await this.store.complete(claim, outcome, heldUntil).catch((error: unknown) => {
-      if (!(error instanceof StoreUnavailableError)) throw error;
+      if (!(error instanceof StoreError)) throw error;
       throw notRecorded(error);
     });
     if (completion.recorded) return { kind: 'executed', outcome, recorded: true };
@@ -107,7 +107,7 @@ export async function executeUnprotected({ id }: ProtectedRequest, work: Work): 
 /** A store that cannot be reached keeps the release and tries it again; the caller's answer does not wait for it. */
 export async function releaseClaim(store: IdempotencyStore, claim: Claim): Promise<void> {
   await store.release(claim).catch((error: unknown) => {
-    if (!(error instanceof StoreUnavailableError)) throw error;
+    if (!(error instanceof StoreError)) throw error;
   });
 }
 

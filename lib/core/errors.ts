@@ -53,22 +53,37 @@ export function isIdempotencyError(error: unknown): error is IdempotencyError {
   return isMarked(error, IDEMPOTENCY);
 }
 
-/**
- * A store could not be asked, or did not answer in time: whether the operation took effect is unknown.
- * Test with {@link isStoreUnavailableError}.
- */
-export class StoreUnavailableError extends Error {
-  readonly [STORE_UNAVAILABLE] = true;
+const LABELS: Readonly<Record<Tier, string>> = { redis: 'Redis', postgres: 'Postgres', store: 'The store' };
 
+/** For messages. */
+export function labelOf(tier: Tier): string {
+  return LABELS[tier];
+}
+
+/** A store did not do what it was asked, and the application is not at fault: each request meets it as a 503. */
+export abstract class StoreError extends Error {
   /** @param sent false if the operation never left this process, so that it cannot have taken effect */
   constructor(
     readonly tier: Tier,
     readonly operation: string,
+    message: string,
     cause: unknown,
-    readonly sent = true,
+    readonly sent: boolean,
   ) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    super(`${tier === 'redis' ? 'Redis' : 'Postgres'} is unavailable (${operation}): ${reason}`, { cause });
+    super(message, { cause });
+  }
+}
+
+/**
+ * A store could not be asked, or did not answer in time: whether the operation took effect is unknown.
+ * Test with {@link isStoreUnavailableError}.
+ */
+export class StoreUnavailableError extends StoreError {
+  readonly [STORE_UNAVAILABLE] = true;
+
+  /** @param sent false if the operation never left this process, so that it cannot have taken effect */
+  constructor(tier: Tier, operation: string, cause: unknown, sent = true) {
+    super(tier, operation, `${labelOf(tier)} is unavailable (${operation}): ${reasonOf(cause)}`, cause, sent);
     this.name = 'StoreUnavailableError';
   }
 }
@@ -79,14 +94,14 @@ export function isStoreUnavailableError(error: unknown): error is StoreUnavailab
 
 /**
  * The store that decides was asked, but holds a record that cannot be read here: sealed with a key that is missing, or
- * written by something else. Its handler may have run, so under no policy does it run again.
+ * written by something else. This is no outage: the handler may have run, so under no policy does it run again.
  * Test with {@link isUnreadableRecordError}.
  */
-export class UnreadableRecordError extends StoreUnavailableError {
+export class UnreadableRecordError extends StoreError {
   readonly [UNREADABLE_RECORD] = true;
 
   constructor(tier: Tier, operation: string, cause: unknown) {
-    super(tier, operation, cause);
+    super(tier, operation, `${labelOf(tier)} cannot be read (${operation}): ${reasonOf(cause)}`, cause, true);
     this.name = 'UnreadableRecordError';
   }
 }
@@ -109,13 +124,13 @@ export class OverloadedError extends StoreUnavailableError {
   ) {
     super(tier, operation, 'the queue of this process is too long', sent);
     this.name = 'OverloadedError';
-    this.message = `This process is overloaded (${operation}): the queue for ${tier === 'redis' ? 'Redis' : 'Postgres'} is too long`;
+    this.message = `This process is overloaded (${operation}): the queue for ${labelOf(tier)} is too long`;
   }
 }
 
 /** The outcome of this key waits in this process for the store, so its handler has run: under no policy does it run again. */
 export class UnrecordedOutcomeError extends StoreUnavailableError {
-  constructor(cause: StoreUnavailableError) {
+  constructor(cause: StoreError) {
     super(cause.tier, cause.operation, cause.cause, cause.sent);
     this.name = 'UnrecordedOutcomeError';
   }
@@ -154,9 +169,9 @@ export function isTransactionEndedError(error: unknown): error is TransactionEnd
   return isMarked(error, TRANSACTION_ENDED);
 }
 
-/** For what a start may do later: rethrows any error but that of a store that cannot be asked now. */
+/** For what a start may do later: rethrows any error but that of a store that cannot be asked, or read, now. */
 export function unlessUnavailable(error: unknown): void {
-  if (!(error instanceof StoreUnavailableError)) throw error;
+  if (!(error instanceof StoreError)) throw error;
 }
 
 /**
@@ -174,4 +189,8 @@ export class IdempotencySetupError extends Error {
 
 export function isIdempotencySetupError(error: unknown): error is IdempotencySetupError {
   return isMarked(error, SETUP);
+}
+
+function reasonOf(cause: unknown): string {
+  return cause instanceof Error ? cause.message : String(cause);
 }

@@ -8,7 +8,7 @@ import {
   type RunResult,
   type Work,
 } from './claimed-executions';
-import { StoreUnavailableError } from './errors';
+import { StoreError } from './errors';
 import type { InFlightResult } from './in-flight-requests';
 import type { LeaseManager } from './lease';
 import type { Metrics } from './ports';
@@ -81,7 +81,7 @@ export class Executions {
         durability: policy.durability,
       });
     } catch (error) {
-      return error instanceof StoreUnavailableError ? unavailable(error) : { kind: 'failed', error };
+      return error instanceof StoreError ? unavailable(error) : { kind: 'failed', error };
     }
     if (!result.claimed) {
       const { record, isHint } = result;

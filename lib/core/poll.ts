@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { inBackground } from './background';
-import { StoreUnavailableError } from './errors';
+import { StoreError } from './errors';
 import type { InFlightResult } from './in-flight-requests';
 import { isOrphaned, type InProgressRecord, type RecordId } from './record';
 import type { IdempotencyStore } from './store';
@@ -67,7 +67,7 @@ export class Polls {
       poll.standing = standing;
       return undefined;
     } catch (error) {
-      if (error instanceof StoreUnavailableError) return undefined;
+      if (error instanceof StoreError) return undefined;
       return { kind: 'failed', error };
     }
   }

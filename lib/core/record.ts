@@ -1,7 +1,7 @@
 import { plainDigest, type Digest } from './digest';
 
-/** Where a copy of a record was read. */
-export type Tier = 'redis' | 'postgres';
+/** Where a copy of a record was read; `store` is one that the application brought. */
+export type Tier = 'redis' | 'postgres' | 'store';
 
 /**
  * What a record is filed under. The same key in two scopes names two records.

@@ -3,7 +3,7 @@ import {
   OverloadedError,
   UnreadableRecordError,
   UnrecordedOutcomeError,
-  type StoreUnavailableError,
+  type StoreError,
 } from './errors';
 import type { InFlightResult } from './in-flight-requests';
 import type { IdempotencyRecord } from './record';
@@ -36,7 +36,7 @@ export function outcomeUnknown(): IdempotencyError {
   );
 }
 
-export function notRecorded(cause: StoreUnavailableError): IdempotencyError {
+export function notRecorded(cause: StoreError): IdempotencyError {
   return new IdempotencyError(
     'outcome_not_recorded',
     'The request was executed, but its outcome could not be recorded yet. Retry later with the same key to get it.',
@@ -45,7 +45,7 @@ export function notRecorded(cause: StoreUnavailableError): IdempotencyError {
 }
 
 /** What it means for the requests of a key that the store could not be asked about it. */
-export function unavailable(error: StoreUnavailableError): InFlightResult & { kind: 'unavailable' } {
+export function unavailable(error: StoreError): InFlightResult & { kind: 'unavailable' } {
   const refused = (
     refusal: IdempotencyError,
     isOutage = false,

@@ -7,7 +7,7 @@ import {
   type RunResult,
   type Work,
 } from './claimed-executions';
-import { StoreUnavailableError } from './errors';
+import { StoreError } from './errors';
 import type { InFlightResult } from './in-flight-requests';
 import type { Lease, LeaseManager } from './lease';
 import type { Metrics } from './ports';
@@ -57,7 +57,7 @@ export class TransactionalExecutions {
       const result = await begin();
       return result.kind === 'lapsed' ? await this.takeOver(request, begin) : foundOut(result);
     } catch (error) {
-      return error instanceof StoreUnavailableError ? unavailable(error) : { kind: 'failed', error };
+      return error instanceof StoreError ? unavailable(error) : { kind: 'failed', error };
     }
   }
 
@@ -144,7 +144,7 @@ export class TransactionalExecutions {
       return await transaction.complete(outcome);
     } catch (error) {
       await this.giveUp(transaction, lease);
-      throw error instanceof StoreUnavailableError ? unavailable(error).error : error;
+      throw error instanceof StoreError ? unavailable(error).error : error;
     }
   }
 
@@ -155,7 +155,7 @@ export class TransactionalExecutions {
     return this.store
       .complete(transaction.claim, outcome, () => -Infinity)
       .catch((error: unknown) => {
-        throw error instanceof StoreUnavailableError ? notRecorded(error) : error;
+        throw error instanceof StoreError ? notRecorded(error) : error;
       });
   }
 

@@ -2,7 +2,7 @@ import { Logger } from '@nestjs/common';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { inBackground } from '../core/background';
-import { IdempotencySetupError, StoreUnavailableError } from '../core/errors';
+import { IdempotencySetupError, StoreError } from '../core/errors';
 import { bytesOfOutcome, type Claim, type Outcome, type RecordId } from '../core/record';
 import type { CompleteResult, IdempotencyStore } from '../core/store';
 import type { Metrics } from '../core/ports';
@@ -185,7 +185,7 @@ export class PendingWrites {
 
 /** An outage ends, and a missing table or right can be mended while the outcome waits. */
 function isCurable(error: unknown): boolean {
-  return error instanceof StoreUnavailableError || error instanceof IdempotencySetupError;
+  return error instanceof StoreError || error instanceof IdempotencySetupError;
 }
 
 function moveToEnd<T>(map: Map<string, T>, key: string): void {

@@ -1,14 +1,18 @@
 import { Logger } from '@nestjs/common';
 import { AsyncResource } from 'node:async_hooks';
 import { performance } from 'node:perf_hooks';
-import { IdempotencySetupError, OverloadedError, StoreUnavailableError } from '../core/errors';
+import {
+  IdempotencySetupError,
+  labelOf,
+  OverloadedError,
+  StoreUnavailableError,
+  UnreadableRecordError,
+} from '../core/errors';
 import type { Tier as TierName } from '../core/record';
 import type { TierHealth } from '../observability/health';
 import type { Metrics } from '../core/ports';
 import { News } from '../observability/news';
 import { Backoff } from './redis/connection/backoff';
-
-const LABEL: Record<TierName, string> = { redis: 'Redis', postgres: 'Postgres' };
 
 /**
  * Through here goes every operation on a tier: it is timed and its failure counted. Postgres is taken for down as
@@ -69,7 +73,9 @@ export class StoreMonitor {
     if (error instanceof OverloadedError) return error;
     this.metrics.storeError(this.name);
     if (error instanceof StoreUnavailableError) this.report(false, error);
-    else this.reportRefusal(operation, error);
+    // Of what it cannot read, Redis' store says which value it is.
+    else if (!(error instanceof UnreadableRecordError && this.name === 'redis'))
+      this.reportRefusal(operation, error);
     // Without its table a store is of no use, and says so before the statement has had an effect.
     return error instanceof IdempotencySetupError
       ? new StoreUnavailableError(this.name, operation, error, false)
@@ -122,7 +128,7 @@ export class StoreMonitor {
   /** The store answers, but not what it was asked. Each request may meet the same refusal, so a kind is logged once. */
   private reportRefusal(operation: string, error: unknown): void {
     if (this.news.isNew(kindOf(error)))
-      this.logger.error(`${LABEL[this.name]} refused to ${operation}`, stackOf(error));
+      this.logger.error(`${labelOf(this.name)} refused to ${operation}`, stackOf(error));
   }
 }
 

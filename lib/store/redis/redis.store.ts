@@ -87,7 +87,10 @@ export class RedisStore implements IdempotencyStore {
       : { claimed: false, record };
   }
 
-  /** @throws StoreUnavailableError, as UnreadableRecordError if the key holds a foreign value */
+  /**
+   * @throws StoreUnavailableError
+   * @throws UnreadableRecordError if the key holds a foreign value
+   */
   async complete(claim: Claim, outcome: Outcome): Promise<CompleteResult> {
     const { id, fence, attempt, token } = claim;
     const rest = encodeRest(claim, this.cipher.encrypt(claim, outcome));

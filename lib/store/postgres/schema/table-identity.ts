@@ -82,7 +82,8 @@ export class TableIdentity {
 
   /**
    * {@link confirm} on behalf of a request.
-   * @throws StoreUnavailableError, as UnreadableRecordError if the records are made with another secret
+   * @throws StoreUnavailableError
+   * @throws UnreadableRecordError if the records are made with another secret
    */
   async confirmForRequest(): Promise<void> {
     await this.confirm().catch((error: unknown) => {
