@@ -27,7 +27,10 @@ module.exports = {
   testMatch: ['<rootDir>/test/**/*.spec.ts'],
   testPathIgnorePatterns: ['/node_modules/', '<rootDir>/test/faults/(?!rig/)'], // `npm run test:faults` has them
   modulePathIgnorePatterns: ['<rootDir>/dist', '<rootDir>/sample-app/dist', '<rootDir>/bench/rivals'],
-  moduleNameMapper: { '^nestjs-idempotency$': '<rootDir>/lib/index.ts' },
+  moduleNameMapper: {
+    '^nestjs-idempotency$': '<rootDir>/lib/index.ts',
+    '^nestjs-idempotency/testing$': '<rootDir>/lib/testing/index.ts',
+  },
   transform: {
     '^.+\\.(t|j|mj)s$': [
       '@swc/jest',

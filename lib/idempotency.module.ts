@@ -16,6 +16,7 @@ import { Digest } from './core/digest';
 import { IdempotencySetupError } from './core/errors';
 import { IdempotencyService } from './idempotency.service';
 import { Protocol } from './core/protocol';
+import { ProtocolService } from './protocol.service';
 import { observeStart } from './http/handler/handler-start';
 import { dropModuleDemand, watchHandler } from './http/handler/handler-watch';
 import { IdempotencyInterceptor } from './http/idempotency.interceptor';
@@ -30,6 +31,7 @@ import type { IdempotencyModuleOptions } from './options/idempotency.options';
 import { MODULE_SETTINGS } from './options/module-settings';
 import { withEnvironment } from './options/environment';
 import { resolveModuleOptions, type ModuleSettings } from './options/resolve';
+import { OwnStoreProvider } from './store/own-store.provider';
 import { PostgresProvider } from './store/postgres/postgres.provider';
 import { RedisProvider } from './store/redis/redis.provider';
 import { TransactionProvider } from './transaction/transaction.provider';
@@ -61,6 +63,7 @@ const LAST_WRITES_TIMEOUT = 500;
 export class IdempotencyModule
   implements NestModule, OnModuleInit, BeforeApplicationShutdown, OnApplicationShutdown
 {
+  /** @internal */
   constructor(
     @Inject(ApplicationConfig) private readonly application: ApplicationConfig,
     @Inject(IdempotencyInterceptor) private readonly interceptor: IdempotencyInterceptor,
@@ -140,6 +143,7 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
       IdempotencyMetrics,
       RedisProvider,
       PostgresProvider,
+      OwnStoreProvider,
       TieredStoreService,
       TransactionProvider,
       {
@@ -160,7 +164,7 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
           store: TieredStoreService,
           { defaults }: ModuleSettings,
           digest: Digest,
-        ) => new IdempotencyService(protocol, store, defaults, digest),
+        ) => new ProtocolService(protocol, store, defaults, digest),
       },
       RouteOptionsReader,
       RouteExplorer,
@@ -170,7 +174,7 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
       {
         provide: IdempotencyHealth,
         inject: [TieredStoreService],
-        useFactory: (store: TieredStoreService) => new IdempotencyHealth(() => store.health()),
+        useFactory: (store: TieredStoreService): IdempotencyHealth => ({ check: () => store.health() }),
       },
     ],
     exports: [IdempotencyService, IdempotencyHealth],

@@ -25,6 +25,8 @@ export { LeaseLostError, isLeaseLostError } from './core/lease';
 export type { IdempotencyContext } from './core/context';
 export type { TransactionContext } from './transaction/context';
 export type { Durability, Isolation } from './core/policy';
+export type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from './core/store';
+export type { OwnStore, StoreToken } from './options/own-store';
 export type {
   Claim,
   CompletedRecord,

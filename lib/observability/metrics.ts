@@ -25,6 +25,7 @@ const NAMES = {
   storeDuration: 'idempotency_store_duration_seconds',
   redisUp: 'idempotency_redis_up',
   postgresUp: 'idempotency_postgres_up',
+  storeUp: 'idempotency_store_up',
   orphans: 'idempotency_orphans_taken_over_total',
   leasesLost: 'idempotency_leases_lost_total',
   pendingWrites: 'idempotency_pending_writes',
@@ -34,6 +35,12 @@ const NAMES = {
   waitingRequests: 'idempotency_waiting_requests',
   waitingBytes: 'idempotency_waiting_bytes',
 } as const;
+
+const UP_GAUGES: Readonly<Record<Tier, string>> = {
+  redis: NAMES.redisUp,
+  postgres: NAMES.postgresUp,
+  store: NAMES.storeUp,
+};
 
 /** What the gauges show, by name. Their own values do not survive `register.resetMetrics()`. */
 const present = new Map<string, number>();
@@ -62,13 +69,19 @@ function gaugeProvider(name: string, help: string, aggregator: Aggregator): Prov
  */
 export const metricProviders: Provider[] = [
   makeCounterProvider({ name: NAMES.redisHits, help: 'Replays answered from Redis' }),
-  makeCounterProvider({ name: NAMES.dbHits, help: 'Replays answered from Postgres' }),
+  makeCounterProvider({
+    name: NAMES.dbHits,
+    help: "Replays answered from Postgres, or from the application's own store",
+  }),
   makeCounterProvider({ name: NAMES.misses, help: 'First requests: the handler was run under a new claim' }),
   makeCounterProvider({
     name: NAMES.redisErrors,
     help: 'Redis operations that failed, timed out, or were bypassed',
   }),
-  makeCounterProvider({ name: NAMES.dbErrors, help: 'Postgres operations that failed or timed out' }),
+  makeCounterProvider({
+    name: NAMES.dbErrors,
+    help: "Operations of Postgres, or of the application's own store, that failed or timed out",
+  }),
   makeCounterProvider({
     name: NAMES.requests,
     help: 'Requests to idempotent routes by what became of them',
@@ -86,6 +99,7 @@ export const metricProviders: Provider[] = [
   }),
   gaugeProvider(NAMES.redisUp, '1 while Redis is used, 0 while it is bypassed', 'min'),
   gaugeProvider(NAMES.postgresUp, '1 while Postgres answers, 0 while it does not', 'min'),
+  gaugeProvider(NAMES.storeUp, "1 while the application's own store answers, 0 while it does not", 'min'),
   makeCounterProvider({ name: NAMES.orphans, help: 'Lapsed claims taken over from an owner that is gone' }),
   makeCounterProvider({
     name: NAMES.leasesLost,
@@ -205,5 +219,5 @@ function add(name: string, change: number): void {
 }
 
 function upGauge(tier: Tier): string {
-  return tier === 'redis' ? NAMES.redisUp : NAMES.postgresUp;
+  return UP_GAUGES[tier];
 }

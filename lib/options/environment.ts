@@ -18,7 +18,8 @@ export function withEnvironment(
   options: IdempotencyModuleOptions,
   environment: Environment,
 ): IdempotencyModuleOptions {
-  if (!isOn(DISABLE_POSTGRES, environment) || options.postgres === false) return options;
+  if (!isOn(DISABLE_POSTGRES, environment) || options.postgres === false || options.store !== undefined)
+    return options;
   new Logger('Idempotency').warn(
     `${DISABLE_POSTGRES}=true: Postgres is not used. Redis alone decides, so a handler can run twice after Redis ` +
       'restarts, fails over or evicts keys, keys older than the Redis ttl are new again, and while Redis is down new ' +

@@ -1,5 +1,6 @@
 import type { ExecutionContext } from '@nestjs/common';
 import type { Durability, Isolation } from '../core/policy';
+import type { OwnStore } from './own-store';
 
 type Unit = 'ms' | 's' | 'sec' | 'm' | 'min' | 'h' | 'hr' | 'd' | 'w' | 'y';
 type LongUnit = 'millisecond' | 'second' | 'minute' | 'hour' | 'day' | 'week' | 'year';
@@ -231,6 +232,13 @@ export interface IdempotencyModuleOptions extends IdempotencyOptions {
   redis?: RedisOptions | false;
   /** `false`: Redis is the arbiter; the README says which guarantees are lost. */
   postgres?: PostgresOptions | false;
+  /**
+   * A store of the application's own in place of Redis and Postgres: an `IdempotencyStore`, or the class or symbol that
+   * provides one. It alone decides, so it has to pass the contract suite (docs/own-store.md). `'memory'`: the memory of
+   * this process, for development; a restart forgets it, and a second instance does not see it.
+   * @default Redis and Postgres
+   */
+  store?: OwnStore;
   /**
    * Encrypts headers and bodies in both stores (AES-256-GCM), bound to their record. Status, scope, key and
    * fingerprint stay readable. @default responses are stored in the clear

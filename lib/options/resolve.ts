@@ -11,6 +11,7 @@ import type {
   PolicyOptions,
 } from './idempotency.options';
 import type { encryptionSchema } from './specification/encryption';
+import type { OwnStore } from './own-store';
 import { encryptionOptions } from './specification/encryption';
 import { boundOptions, moduleOptions } from './specification/module';
 import { defaultsOf, givenOf, shapeOf, type Settings } from './specification/option';
@@ -44,6 +45,8 @@ export type EncryptionSettings = Settings<typeof encryptionOptions> &
 export interface ModuleSettings {
   /** The module's own options as the outermost layer of every route's. */
   readonly defaults: IdempotencyOptions;
+  /** Undefined: Redis and Postgres, as far as they are enabled. */
+  readonly store: OwnStore | undefined;
   readonly redis: RedisSettings | false;
   readonly postgres: PostgresSettings | false;
   /** Undefined: outcomes are stored in the clear. */
@@ -76,24 +79,39 @@ const routeSettings = defaultsOf(routeOptions);
  */
 export function resolveModuleOptions(options: IdempotencyModuleOptions = {}): ModuleSettings {
   const given = validate(moduleSchema, options, 'IdempotencyModule options');
-  const { redis, postgres, encryption, namespace, secret } = given;
-  const settings: ModuleSettings = {
+  assertOneStore(given);
+  const { store, redis, postgres, encryption, namespace, secret } = given;
+  return {
     defaults: givenOf(routeOptions, given),
-    redis: redis !== false && redisSettings(redis),
-    postgres: postgres !== false && postgresSettings(postgres),
+    store,
+    redis: store === undefined && redis !== false && redisSettings(redis),
+    postgres: store === undefined && postgres !== false && postgresSettings(postgres),
     encryption: encryption && { ...encryptionSettings(encryption), keys: encryption.keys },
     bounds: boundSettings(given),
     namespace,
     secret,
   };
-  if (given.transaction && !settings.postgres)
-    throw new InvalidOptionsError('IdempotencyModule options', [NEEDS_POSTGRES]);
-  if (!settings.redis && !settings.postgres) {
-    throw new InvalidOptionsError('IdempotencyModule options', [
+}
+
+/** An option that does nothing would be believed to do something. */
+function assertOneStore({
+  store,
+  redis,
+  postgres,
+  encryption,
+  transaction,
+}: z.output<typeof moduleSchema>): void {
+  const problems: string[] = [];
+  if (store === undefined && redis === false && postgres === false)
+    problems.push(
       'redis and postgres are both disabled, so nothing could be recorded: enable at least one of them',
-    ]);
-  }
-  return settings;
+    );
+  if (store !== undefined && (redis || postgres))
+    problems.push('store takes the place of redis and postgres: remove them, or remove store');
+  if (store !== undefined && store !== 'memory' && encryption)
+    problems.push('encryption is of Redis and Postgres alone: have your store encrypt, and remove it');
+  if (transaction && (store !== undefined || postgres === false)) problems.push(NEEDS_POSTGRES);
+  if (problems.length > 0) throw new InvalidOptionsError('IdempotencyModule options', problems);
 }
 
 /**

@@ -37,7 +37,7 @@ export class StoreMonitor {
     private readonly metrics: Metrics,
     private readonly probe?: () => Promise<unknown>,
   ) {
-    if (name === 'postgres') metrics.tierUp(name, true);
+    if (name !== 'redis') metrics.tierUp(name, true);
   }
 
   /** False from when the tier could not be asked until it answers. Of Redis its connection tells. */
@@ -109,7 +109,7 @@ export class StoreMonitor {
     this.up = up;
     this.metrics.tierUp(this.name, up);
     if (up) {
-      if (this.said) this.logger.log('Postgres answers again');
+      if (this.said) this.logger.log(`${labelOf(this.name)} answers again`);
       this.said = false;
       return;
     }

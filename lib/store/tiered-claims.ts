@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import { StoreUnavailableError, UnrecordedOutcomeError } from '../core/errors';
+import { StoreError, StoreUnavailableError, UnrecordedOutcomeError } from '../core/errors';
 import { isPending, type Claim, type IdempotencyRecord, type Outcome, type RecordId } from '../core/record';
 import type { ClaimRequest, ClaimResult, CompleteResult } from '../core/store';
 import type { BeginResult } from '../core/transaction';
@@ -140,7 +140,7 @@ export class TieredClaims {
    */
   private async settlePending(id: RecordId): Promise<void> {
     await this.tiers.pending.settle(id).catch((error: unknown) => {
-      throw error instanceof StoreUnavailableError ? new UnrecordedOutcomeError(error) : error;
+      throw error instanceof StoreError ? new UnrecordedOutcomeError(error) : error;
     });
   }
 }

@@ -1,14 +1,7 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { performance } from 'node:perf_hooks';
-import { IdempotencySetupError, StoreUnavailableError } from '../core/errors';
-import {
-  isPending,
-  recordId,
-  type Claim,
-  type IdempotencyRecord,
-  type Outcome,
-  type RecordId,
-} from '../core/record';
+import { StoreUnavailableError } from '../core/errors';
+import { isPending, type Claim, type IdempotencyRecord, type Outcome, type RecordId } from '../core/record';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore, StorePhase } from '../core/store';
 import type { BeginResult } from '../core/transaction';
 import type { HealthReport } from '../observability/health';
@@ -17,18 +10,13 @@ import { MODULE_SETTINGS } from '../options/module-settings';
 import type { ModuleSettings } from '../options/resolve';
 import { CacheDeadline } from './cache-deadline';
 import { ClaimOrder } from './claim-order';
-import { PendingWrites, type Completion } from './pending-writes';
+import { OwnStoreProvider } from './own-store.provider';
+import type { Completion } from './pending-writes';
 import { PostgresProvider } from './postgres/postgres.provider';
-import type { PostgresStore } from './postgres/postgres.store';
-import { RecordCache } from './record-cache';
 import { RedisProvider } from './redis/redis.provider';
-import type { RedisStore } from './redis/redis.store';
-import { healthOf, StoreMonitor } from './store-monitor';
+import { healthOf } from './store-monitor';
 import { TieredClaims } from './tiered-claims';
-import type { Tiers } from './tiers';
-
-/** Asks a store for a sign of life: no such record exists. */
-const PROBE = recordId('health', 'probe');
+import { openTiers, PROBE, type Tiers } from './tiers';
 
 /**
  * The one place that says what happens when a tier fails. Redis answers first if it can; whatever it says or fails
@@ -48,13 +36,16 @@ export class TieredStoreService implements IdempotencyStore {
     private readonly redis: RedisProvider,
     private readonly postgres: PostgresProvider,
     private readonly metrics: IdempotencyMetrics,
+    @Inject(OwnStoreProvider) private readonly own?: Pick<OwnStoreProvider, 'open'>,
   ) {}
 
   /** @throws IdempotencySetupError if the application lacks what an enabled tier needs */
   async open(): Promise<void> {
     try {
-      const [postgres, redis] = await Promise.all([this.postgres.open(), this.redis.open(this.postgres)]);
-      this.tiers = this.arrange(postgres, redis);
+      const { settings, redis, postgres, own, metrics } = this;
+      this.tiers = await openTiers({ settings, redis, postgres, own, metrics }, (completion, result) =>
+        this.afterCompletion(completion, result),
+      );
       this.claims = new TieredClaims(this.tiers, this.cacheDeadline, this.order, (claim, outcome) =>
         this.complete(claim, outcome),
       );
@@ -178,33 +169,8 @@ export class TieredStoreService implements IdempotencyStore {
     const arbiter = healthOf(this.askArbiter('ping', () => this.tiers.arbiter.find(PROBE)));
     const cache = this.tiers.cache && healthOf(this.tiers.cache.ask('ping', (store) => store.find(PROBE)));
     if (this.tiers.name === 'redis') return { redis: await arbiter, postgres: 'disabled' };
+    if (this.tiers.name === 'store') return { redis: 'disabled', postgres: 'disabled', store: await arbiter };
     return { redis: (await cache) ?? 'disabled', postgres: await arbiter };
-  }
-
-  private arrange(postgres: PostgresStore | undefined, redis: RedisStore | undefined): Tiers {
-    const { metrics, settings } = this;
-    const arbiter: IdempotencyStore | undefined = postgres ?? redis;
-    if (!arbiter) throw new IdempotencySetupError('Redis and Postgres are both disabled.');
-    const name = postgres ? 'postgres' : 'redis';
-    const gate = new StoreMonitor(name, metrics, () => arbiter.find(PROBE));
-    const ttl = settings.redis ? settings.redis.ttl : 0;
-    const retention = settings.postgres ? settings.postgres.retention : ttl;
-    const gated = {
-      complete: (claim: Claim, outcome: Outcome) =>
-        gate.ask('complete', () => arbiter.complete(claim, outcome)),
-      release: (claim: Claim) => gate.ask('release', () => arbiter.release(claim)),
-    };
-    if (this.postgres.silentAtStart) gate.suspect();
-    const pending = new PendingWrites(gated, metrics, (completion, result) =>
-      this.afterCompletion(completion, result),
-    );
-    const cache =
-      postgres &&
-      redis &&
-      new RecordCache(redis, new StoreMonitor('redis', metrics), metrics, { ttl, retention }, (record) =>
-        pending.complete({ claim: record, outcome: record.outcome }, retention),
-      );
-    return { name, arbiter, monitor: gate, cache, retention, pending };
   }
 
   private async closeTiers(): Promise<void> {

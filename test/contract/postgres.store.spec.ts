@@ -1,7 +1,7 @@
 import { startPostgres, type RunningPostgres } from '../../servers';
 import { migrate, openInstance, type Instance } from '../support/postgres-store';
 import { SEALS } from '../support/seals';
-import { storeContract } from './store.contract';
+import { storeContract } from '../../lib/testing';
 
 let postgres: RunningPostgres;
 beforeAll(async () => {
@@ -14,8 +14,8 @@ describe.each(
     [`${sealing}, one table`, cipher, '015_idempotency_cache.sql'] as const,
     [`${sealing}, in partitions`, cipher, '015_idempotency_cache_partitioned.sql'] as const,
   ]),
-)('%s', (_, cipher, file) => {
-  storeContract('Postgres', async ({ retention }) => {
+)('Postgres: %s', (_, cipher, file) => {
+  storeContract({ describe, it, expect, beforeAll, afterAll }, async ({ retention }) => {
     const url = await postgres.createDatabase();
     await migrate(url, file);
     const instances: Instance[] = [];

@@ -3,7 +3,7 @@ import { RedisConnection } from '../../lib/store/redis/connection/redis.connecti
 import { RedisStore } from '../../lib/store/redis/redis.store';
 import { startRedis, type RunningRedis } from '../../servers';
 import { SEALS } from '../support/seals';
-import { storeContract } from './store.contract';
+import { storeContract } from '../../lib/testing';
 
 let redis: RunningRedis;
 beforeAll(async () => {
@@ -11,8 +11,8 @@ beforeAll(async () => {
 });
 afterAll(() => redis.stop());
 
-describe.each(SEALS)('%s', (_, cipher) => {
-  storeContract('Redis store', async ({ retention }) => {
+describe.each(SEALS)('Redis store: %s', (_, cipher) => {
+  storeContract({ describe, it, expect, beforeAll, afterAll }, async ({ retention }) => {
     const application = new Redis(redis.url, { lazyConnect: true });
     const connections = [1, 2].map(
       () => new RedisConnection(application, { timeout: 2_000, onAvailabilityChange: () => undefined }),

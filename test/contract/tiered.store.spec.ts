@@ -2,7 +2,7 @@ import type { IdempotencyModuleOptions } from '../../lib';
 import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
 import { migrated } from '../support/database';
 import { openProcess } from '../support/tiers';
-import { storeContract } from './store.contract';
+import { storeContract } from '../../lib/testing';
 
 let postgres: RunningPostgres;
 let redis: RunningRedis;
@@ -14,8 +14,8 @@ afterAll(() => Promise.all([postgres.stop(), redis.stop()]));
 describe.each<[string, (ttl: number) => IdempotencyModuleOptions['redis']]>([
   ['with Redis', (ttl) => ({ ttl })],
   ['without Redis', () => false],
-])('%s', (_, redisOptions) => {
-  storeContract('Tiered store', async ({ retention }) => {
+])('Tiered store %s', (_, redisOptions) => {
+  storeContract({ describe, it, expect, beforeAll, afterAll }, async ({ retention }) => {
     const dataSource = await migrated(await postgres.createDatabase());
     // The shortest that options allow; the suite awaits what it needs.
     const period = Math.max(retention, 1_000);

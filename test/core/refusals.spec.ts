@@ -1,5 +1,6 @@
 import {
   OverloadedError,
+  type StoreError,
   StoreUnavailableError,
   UnreadableRecordError,
   UnrecordedOutcomeError,
@@ -20,7 +21,7 @@ describe('a refusal', () => {
     expect(inFlight(leaseRemaining).details.retryAfter).toBe(seconds);
   });
 
-  it.each<[string, StoreUnavailableError, object]>([
+  it.each<[string, StoreError, object]>([
     ['a store that is gone is an outage', outage, { isOutage: true, error: { code: 'store_unavailable' } }],
     [
       'a record that cannot be read is none, as its handler may have run',

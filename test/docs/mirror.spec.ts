@@ -36,6 +36,11 @@ const ELSEWHERE: Readonly<Record<string, readonly [spec: string, reason: string]
   'http/handler/handler-watch.ts': ['e2e/timeouts.spec.ts', 'it watches what Nest makes of a handler'],
   'observability/metrics.ts': ['e2e/observability.spec.ts', 'it is what an operator scrapes'],
   'store/tiered-store.service.ts': ['contract/tiered.store.spec.ts', 'it is a store, as the contract says'],
+  'protocol.service.ts': ['idempotency.service.spec.ts', 'it is the service that applications inject'],
+  'options/own-store.ts': ['options/resolve.spec.ts', 'it says what one option takes'],
+  'testing/contract': ['contract/memory.store.spec.ts', 'it is a suite, for stores'],
+  'store/tiers.ts': ['contract/tiered.store.spec.ts', 'the tiered store opens them'],
+  'store/memory/memory.store.ts': ['contract/memory.store.spec.ts', 'it is a store, as the contract says'],
   'store/postgres/batch-statements.ts': ['store/postgres/batches.spec.ts', 'batches send them'],
   'store/postgres/postgres.provider.ts': ['idempotency.module.spec.ts', 'it is wiring'],
   'store/postgres/connection/attempt.ts': [

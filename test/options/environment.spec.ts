@@ -18,6 +18,12 @@ describe('the environment', () => {
     },
   );
 
+  it('DISABLE_DB_IDEMPOTENCY_FALLBACK leaves a store of its own alone', () => {
+    const options = { store: 'memory' } as const;
+    expect(withEnvironment(options, { DISABLE_DB_IDEMPOTENCY_FALLBACK: 'true' })).toBe(options);
+    expect(warned).toEqual([]);
+  });
+
   it.each(['false', 'False', '0', 'no', 'off', '', '  ', undefined])(
     'DISABLE_DB_IDEMPOTENCY_FALLBACK=%j leaves Postgres on',
     (value) => {

@@ -137,6 +137,19 @@ describe('options', () => {
     ['a bad value inside a tier', { postgres: { cleanupBatchSize: 0 } }, /"postgres\.cleanupBatchSize" is 0/],
     ['true for a tier', { redis: true }, /"redis" is true/],
     ['no tier at all', { redis: false, postgres: false }, /both disabled/],
+    ['a store beside Redis', { store: 'memory', redis: {} }, /store takes the place of redis and postgres/],
+    ['a store beside Postgres', { store: 'memory', postgres: {} }, /remove them, or remove store/],
+    [
+      'encryption of a store of its own',
+      { store: Symbol('store'), encryption: { keys: ['0'.repeat(64)] } },
+      /encryption is of Redis and Postgres alone/,
+    ],
+    [
+      'a store that is none',
+      { store: { claim: () => 1 } },
+      /"store" is .* must be an IdempotencyStore \(an object/s,
+    ],
+    ['the name of no store', { store: 'redis' }, /"store" is 'redis', but must be .* or 'memory'/],
     ['null', null, /must be an object, not null/],
   ])('of forRoot are refused at once: %s', (_, options, message) => {
     expect(() => IdempotencyModule.forRoot(options as IdempotencyModuleOptions)).toThrow(message);

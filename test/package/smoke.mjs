@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url';
 const require = createRequire(import.meta.url);
 require('../support/register.js');
 const { pack } = require('./pack.ts');
+const { publicTypes } = require('./public-types.ts');
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 const project = mkdtempSync(join(tmpdir(), 'nestjs-idempotency-smoke-'));
@@ -23,6 +24,8 @@ try {
   for (const needed of [
     'dist/index.js',
     'dist/index.d.ts',
+    'dist/testing/index.js',
+    'dist/testing/index.d.ts',
     'dist/index.js.map',
     'lib/index.ts',
     'migrations/015_idempotency_cache.sql',
@@ -57,6 +60,10 @@ try {
     }),
   );
   run('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund'], project);
+
+  const { constructible } = publicTypes(join(project, 'node_modules/nestjs-idempotency/dist/index.d.ts'));
+  for (const name of constructible)
+    if (!/(Error|Exception)$/.test(name)) throw new Error(`The constructor of ${name} is public`);
 
   const check = `if (!IdempotencyModule.forRoot().providers.length || typeof Idempotent() !== 'function') process.exit(1);`;
   writeFileSync(

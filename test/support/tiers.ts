@@ -1,9 +1,9 @@
 import Redis from 'ioredis';
 import { setTimeout as delay } from 'node:timers/promises';
 import { StoreUnavailableError } from '../../lib/core/errors';
-import { IdempotencyService } from '../../lib/idempotency.service';
+import type { IdempotencyService } from '../../lib/idempotency.service';
+import { ProtocolService } from '../../lib/protocol.service';
 import { Protocol } from '../../lib/core/protocol';
-import type { Tier } from '../../lib/core/record';
 import { outcomeCipherOf } from '../../lib/outcome/outcome-cipher';
 import type { IdempotencyMetrics } from '../../lib/observability/metrics';
 import type { IdempotencyModuleOptions } from '../../lib/options/idempotency.options';
@@ -59,7 +59,7 @@ export async function openProcess(
     },
   ) as IdempotencyMetrics;
   const calls: Record<string, number> = {};
-  const cuts: Record<Tier, Cut> = { postgres: { off: false }, redis: { off: false } };
+  const cuts: Record<'postgres' | 'redis', Cut> = { postgres: { off: false }, redis: { off: false } };
 
   const names = tableNames(dataSource.getRepository(IdempotencyCache).metadata);
   const postgres = new PostgresConnection(dataSource, { timeout: 5_000, poolSize: 4 });
@@ -67,7 +67,7 @@ export async function openProcess(
   const redis = new RedisConnection(application, { timeout: 2_000, onAvailabilityChange: () => undefined });
   await redis.open();
 
-  const cut = <S extends object>(tier: Tier, store: S): S =>
+  const cut = <S extends object>(tier: 'postgres' | 'redis', store: S): S =>
     new Proxy(store, {
       get: (target, name: string) => {
         const member: unknown = Reflect.get(target, name, target);
@@ -101,7 +101,7 @@ export async function openProcess(
   const protocol = new Protocol(store, metrics, settings.bounds);
   return {
     store,
-    service: new IdempotencyService(protocol, store, settings.defaults),
+    service: new ProtocolService(protocol, store, settings.defaults),
     postgres: cuts.postgres,
     redis: cuts.redis,
     calls,

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { integer, namespaceName } from '../schemas';
+import { ownStoreSchema } from '../own-store';
 import { secretSchema } from '../secret';
 import { encryptionOptions, encryptionSchema } from './encryption';
 import { optionsAt, shapeOf } from './option';
@@ -42,6 +43,11 @@ export const moduleOptions = {
     otherwise: 'used',
     text: '`false`: Redis decides; see the limits',
     options: postgresOptions,
+  }),
+  store: option({
+    schema: ownStoreSchema,
+    otherwise: 'Redis and Postgres',
+    text: "a store of your own in place of both: an instance, or the class or symbol that provides it; see [docs/own-store.md](docs/own-store.md). `'memory'`: the memory of this process, for development",
   }),
   encryption: option({
     schema: encryptionSchema,

@@ -5,7 +5,7 @@ import { StoreUnavailableError } from '../../../../lib/core/errors';
 import { RedisConnection } from '../../../../lib/store/redis/connection/redis.connection';
 import { RedisStore } from '../../../../lib/store/redis/redis.store';
 import { startRedisCluster, type RunningRedis } from '../../../../servers';
-import { storeContract } from '../../../contract/store.contract';
+import { storeContract } from '../../../../lib/testing';
 import { claimRequest, newClaim, rejection, response, until } from '../../../support/redis-store';
 
 let nodes: RunningRedis[];
@@ -21,23 +21,25 @@ afterAll(async () => {
   await Promise.all(nodes.map((node) => node.stop()));
 });
 
-storeContract('Redis Cluster', async ({ retention }) => {
-  const keyPrefix = `${randomUUID()}:`;
-  const connections: RedisConnection[] = [];
-  const open = async (): Promise<RedisStore> => {
-    const connection = new RedisConnection(application, { timeout: 5_000 });
-    connections.push(connection);
-    await connection.open();
-    await until(() => connection.available, 'the cluster is used');
-    return new RedisStore({ connection, keyPrefix, ttl: retention });
-  };
-  return {
-    store: await open(),
-    another: await open(),
-    close: async () => {
-      await Promise.all(connections.map((connection) => connection.close()));
-    },
-  };
+describe('Redis Cluster', () => {
+  storeContract({ describe, it, expect, beforeAll, afterAll }, async ({ retention }) => {
+    const keyPrefix = `${randomUUID()}:`;
+    const connections: RedisConnection[] = [];
+    const open = async (): Promise<RedisStore> => {
+      const connection = new RedisConnection(application, { timeout: 5_000 });
+      connections.push(connection);
+      await connection.open();
+      await until(() => connection.available, 'the cluster is used');
+      return new RedisStore({ connection, keyPrefix, ttl: retention });
+    };
+    return {
+      store: await open(),
+      another: await open(),
+      close: async () => {
+        await Promise.all(connections.map((connection) => connection.close()));
+      },
+    };
+  });
 });
 
 describe('a Redis Cluster', () => {

@@ -1,0 +1,106 @@
+import { bytesOf, plainDigest, type Digest } from './core/digest';
+import { assertKey } from './core/key';
+import type { Protocol } from './core/protocol';
+import type { WorkInTransaction } from './core/transaction';
+import type { TransactionContext } from './transaction/context';
+import { isOrphaned, recordId, type IdempotencyRecord, type RecordId } from './core/record';
+import { resolvedOutcome, type Resolution } from './outcome/resolution';
+import { assertArguments, assertOpen, invalid } from './options/service-arguments';
+import type { IdempotencyStore, StorePhase } from './core/store';
+import { valueOf, valueOutcome } from './outcome/value-outcome';
+import type { IdempotencyOptions } from './options/idempotency.options';
+import { resolvePolicy } from './options/resolve';
+import { IdempotencyService, type ExecuteOptions, type ScopeOption } from './idempotency.service';
+
+const DEFAULT_SCOPE = 'execute';
+const RESOLUTION_LEASE = 30_000;
+
+/** {@link IdempotencyService} by the protocol that requests go through. */
+export class ProtocolService extends IdempotencyService {
+  constructor(
+    private readonly protocol: Protocol,
+    private readonly store: IdempotencyStore & { readonly phase: StorePhase },
+    private readonly defaults: IdempotencyOptions,
+    private readonly digest: Digest = plainDigest,
+  ) {
+    super();
+  }
+
+  async execute<T>(
+    key: string,
+    fn: (context: TransactionContext) => T | Promise<T>,
+    options: ExecuteOptions = {},
+  ): Promise<T> {
+    assertOpen(this.store.phase);
+    const where = 'IdempotencyService.execute';
+    assertArguments(where, key, options);
+    if (typeof fn !== 'function') throw invalid(where, 'fn', fn, 'a function');
+    const { scope = DEFAULT_SCOPE, fingerprint = '', ...rest } = options;
+    if (typeof fingerprint !== 'string')
+      throw invalid(`${where} options`, 'fingerprint', fingerprint, 'a string');
+    const policy = resolvePolicy(`${where} options`, rest, this.defaults);
+    assertKey(key, policy.maxKeyLength);
+
+    let unstored: { value: T } | undefined;
+    const result = await this.protocol.run(
+      {
+        id: recordId(scope, key, this.digest),
+        fingerprint: this.digest.fingerprintOf(bytesOf(fingerprint)),
+        policy,
+        name: `IdempotencyService.execute() in scope ${JSON.stringify(scope)}`,
+      },
+      async (context, transaction) => {
+        const value = await (transaction
+          ? unlessAborted(transaction, () => fn(context as TransactionContext))
+          : fn(context as TransactionContext));
+        const outcome = valueOutcome(value, policy.maxBodySize);
+        if (outcome.kind === 'tombstone') unstored = { value };
+        return outcome;
+      },
+    );
+    if (unstored) return unstored.value;
+    return valueOf(result.outcome) as T;
+  }
+
+  async find(key: string, options: ScopeOption = {}): Promise<IdempotencyRecord | undefined> {
+    return this.store.find(this.idOf('find', key, options));
+  }
+
+  async forget(key: string, options: ScopeOption = {}): Promise<boolean> {
+    const record = await this.store.find(this.idOf('forget', key, options));
+    return record !== undefined && this.store.forget(record);
+  }
+
+  async resolve(key: string, resolution: Resolution, options: ScopeOption = {}): Promise<boolean> {
+    const id = this.idOf('resolve', key, options);
+    const outcome = resolvedOutcome(resolution);
+    const record = await this.store.find(id);
+    if (!record || !isOrphaned(record)) return false;
+    const result = await this.store.claim({
+      id: record.id,
+      fingerprint: record.fingerprint,
+      token: crypto.randomUUID(),
+      lease: RESOLUTION_LEASE,
+      takeOver: true,
+      bypassCache: true,
+      durability: 'durable',
+    });
+    if (!result.claimed) return false;
+    if (!outcome) return this.store.release(result.claim);
+    return (await this.store.complete(result.claim, outcome)).recorded;
+  }
+
+  private idOf(method: string, key: string, options: ScopeOption): RecordId {
+    assertOpen(this.store.phase);
+    assertArguments(`IdempotencyService.${method}`, key, options);
+    return recordId(options.scope ?? DEFAULT_SCOPE, key, this.digest);
+  }
+}
+
+/** The work, unless its transaction has to end before it. */
+function unlessAborted<T>(transaction: WorkInTransaction, work: () => T | Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    transaction.onAbort(reject);
+    void (async () => resolve(await work()))().catch(reject);
+  });
+}

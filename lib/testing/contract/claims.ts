@@ -1,0 +1,111 @@
+import { randomUUID } from 'node:crypto';
+import { plainDigest } from '../../core/digest';
+import { recordId } from '../../core/record';
+import { FINGERPRINT, inProgress, OTHER_FINGERPRINT, won, type DefineTest } from './trial';
+
+export function claims(test: DefineTest): void {
+  test('gives an absent key to the first that asks', async ({ id, claim, expect }) => {
+    const token = randomUUID();
+    const mine = await claim({ token });
+    expect(mine).toEqual({ id, fingerprint: FINGERPRINT, token, attempt: 1, fence: mine.fence });
+    expect(mine.fence).toBeGreaterThan(0);
+  });
+
+  for (const durability of ['durable', 'fast'] as const)
+    test(`answers the second with the first one’s record (${durability})`, async ({
+      another,
+      request,
+      claim,
+      expect,
+    }) => {
+      const mine = await claim({ durability });
+      const second = await another.claim(request({ durability }));
+      expect(second).toMatchObject({ claimed: false, record: { ...mine, state: 'in_progress' } });
+      const { leaseRemaining } = inProgress(second.claimed ? undefined : second.record);
+      expect(leaseRemaining).toBeGreaterThan(0);
+      expect(leaseRemaining).toBeLessThanOrEqual(30_000);
+    });
+
+  test('recognises its own token when the reply to an earlier try was lost', async ({
+    store,
+    request,
+    claim,
+    expect,
+  }) => {
+    const token = randomUUID();
+    const mine = await claim({ token });
+    expect(await store.claim(request({ token }))).toEqual({ claimed: true, claim: mine });
+  });
+
+  test('gives one key to exactly one of many, whichever instance they ask', async ({
+    store,
+    another,
+    request,
+    expect,
+  }) => {
+    const results = await Promise.all(
+      Array.from({ length: 50 }, (_, i) => (i % 2 ? store : another).claim(request())),
+    );
+    const winners = results.filter((result) => result.claimed);
+    expect(winners).toHaveLength(1);
+    const winner = won(winners[0]);
+    for (const result of results) {
+      if (!result.claimed) expect(result.record).toMatchObject({ token: winner.token, fence: winner.fence });
+    }
+  });
+
+  test('keeps the same key in two scopes apart', async ({ store, id, request, claim, expect }) => {
+    await claim();
+    const elsewhere = recordId('POST /orders', id.key, plainDigest);
+    expect((await store.claim(request({ id: elsewhere }))).claimed).toBe(true);
+  });
+}
+
+export function lapsedLeases(test: DefineTest): void {
+  test('is left alone unless the claimant may take over', async ({ another, request, orphan, expect }) => {
+    const old = await orphan();
+    expect(await another.claim(request())).toMatchObject({
+      claimed: false,
+      record: { token: old.token },
+    });
+  });
+
+  test('is left alone by a request with another fingerprint', async ({
+    another,
+    request,
+    orphan,
+    expect,
+  }) => {
+    const old = await orphan();
+    const result = await another.claim(request({ takeOver: true, fingerprint: OTHER_FINGERPRINT }));
+    expect(result).toMatchObject({
+      claimed: false,
+      record: { token: old.token, fingerprint: FINGERPRINT },
+    });
+  });
+
+  test('is taken over by exactly one of many, with the next attempt and a higher fence', async ({
+    store,
+    another,
+    request,
+    orphan,
+    expect,
+  }) => {
+    const old = await orphan();
+    const results = await Promise.all(
+      Array.from({ length: 20 }, (_, i) => (i % 2 ? store : another).claim(request({ takeOver: true }))),
+    );
+    const winners = results.filter((result) => result.claimed);
+    expect(winners).toHaveLength(1);
+    expect(won(winners[0]).attempt).toBe(2);
+    expect(won(winners[0]).fence).toBeGreaterThan(old.fence);
+  });
+
+  test('is not taken over while it lives', async ({ another, request, claim, expect }) => {
+    const mine = await claim();
+    expect(await another.claim(request({ takeOver: true }))).toMatchObject({
+      claimed: false,
+      record: { token: mine.token },
+    });
+  });
+}

@@ -1,0 +1,8 @@
+export { storeContract } from './contract/store-contract';
+export type {
+  ContractFactory,
+  ContractRunner,
+  ContractSetup,
+  ContractSubject,
+  Matchers,
+} from './contract/runner';
