@@ -8,7 +8,7 @@ import { ExpiredRecordCleanup } from '../lib/store/postgres/cleanup';
 import { IdempotencyCache } from '../lib/store/postgres/schema/idempotency-cache.entity';
 import { PostgresConnection } from '../lib/store/postgres/connection/postgres.connection';
 import { PostgresStore } from '../lib/store/postgres/postgres.store';
-import { tableNames } from '../lib/store/postgres/schema/statements';
+import { tableNames } from '../lib/store/postgres/schema/table-name';
 import { startPostgres } from '../servers';
 
 /*

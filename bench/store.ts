@@ -7,7 +7,7 @@ import { IdempotencyCache } from '../lib/store/postgres/schema/idempotency-cache
 import { CreateIdempotencyCache1764000000015 } from '../lib/store/postgres/schema/migration';
 import { PostgresConnection } from '../lib/store/postgres/connection/postgres.connection';
 import { PostgresStore } from '../lib/store/postgres/postgres.store';
-import { tableNames } from '../lib/store/postgres/schema/statements';
+import { tableNames } from '../lib/store/postgres/schema/table-name';
 import { startPostgres } from '../servers';
 
 /*

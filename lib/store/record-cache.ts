@@ -111,13 +111,13 @@ export class RecordCache {
   ): void {
     if (this.isBypassed()) return onEnd(false);
     const askedAt = performance.now();
-    this.store.remember(entry, notAfter).then(
+    this.store.put(entry, notAfter).then(
       (stands) => {
-        this.monitor.answered('remember', askedAt);
+        this.monitor.answered('put', askedAt);
         onEnd(stands);
       },
       (error: unknown) => {
-        this.monitor.failed('remember', askedAt, error);
+        this.monitor.failed('put', askedAt, error);
         onEnd(false);
       },
     );

@@ -159,7 +159,7 @@ export class TieredStoreService implements IdempotencyStore {
     const cached = await cache?.ask('find', (store) => store.find(claim.id));
     const standing = await this.askArbiter('find', () => this.tiers.arbiter.find(claim.id));
     if (standing?.state === 'in_progress' && standing.leaseRemaining > 0) return false;
-    await cache?.ask('remember', (store) => store.remember({ claim, state: 'removed' }));
+    await cache?.ask('put', (store) => store.put({ claim, state: 'removed' }));
     const forgotten = await this.askArbiter('forget', () => this.tiers.arbiter.forget(claim));
     return forgotten || cached?.token === claim.token;
   }

@@ -192,7 +192,7 @@ describe('processes that lose a store, or a reply', () => {
     expect(await reader.store.claim(request())).toMatchObject({ claimed: false, record: standing });
     expect(await reader.store.find(id)).toMatchObject(standing);
     // A hint of the winner would bury the outcome before the winner itself has looked for it.
-    expect(reader.calls['redis.remember']).toBeUndefined();
+    expect(reader.calls['redis.put']).toBeUndefined();
   });
 
   it('an outcome that Redis alone vouches for is replayed while Postgres cannot be asked', async () => {
@@ -222,7 +222,7 @@ describe('processes that lose a store, or a reply', () => {
     const [a, crashed] = [await start(), await start()];
     const options = { lease: 150, fingerprint: 'x' };
     void crashed.service.execute(id.key, () => new Promise(() => undefined), options).catch(() => undefined);
-    await eventually(() => expect(crashed.calls['redis.remember']).toBe(1));
+    await eventually(() => expect(crashed.calls['redis.put']).toBe(1));
     await crashed.close();
     open = [a];
     await lapsed(a);

@@ -14,7 +14,7 @@ import {
   type State,
   type Statement,
 } from './state';
-import { execute, remember, vouches, wins, type Reply } from './stores';
+import { execute, put, vouches, wins, type Reply } from './stores';
 
 export interface Step {
   readonly label: string;
@@ -295,7 +295,7 @@ class Stepper implements Steps {
       return;
     }
     const landed = clone(draft.s);
-    remember(landed, this.c, write);
+    put(landed, this.c, write);
     this.list.push({ label, fault, next: landed, broken });
     if (landed.redis === draft.s.redis) return; // nothing changed, so it may as well be lost
     this.list.push({ label: `${label}; its write to Redis is lost`, fault: true, next: draft.s, broken });
@@ -321,7 +321,7 @@ class Stepper implements Steps {
     s.wire.forEach((copy, i) => {
       this.add(`Redis runs a late write (${copyName(copy)})`, true, (draft) => {
         draft.s.wire.splice(i, 1);
-        remember(draft.s, c, copy);
+        put(draft.s, c, copy);
       });
     });
     s.late.forEach((statement, i) => {
@@ -915,11 +915,11 @@ class Stepper implements Steps {
     const inTime = !request.lapsed || this.c.mutant === 'pending outcome written after its lease';
     if (inTime) {
       this.add(`${who} leaves its outcome in Redis`, false, (draft) => {
-        const stands = remember(draft.s, this.c, pending);
+        const stands = put(draft.s, this.c, pending);
         draft.end(stands && !request.lapsed ? request : 'refused');
       }, p, r); // prettier-ignore
       this.add(`${who} leaves its outcome in Redis, and the reply is lost`, true, (draft) => {
-        remember(draft.s, this.c, pending);
+        put(draft.s, this.c, pending);
         draft.end('refused');
       }, p, r); // prettier-ignore
       if (this.s.left.lateRedis > 0) {

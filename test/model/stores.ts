@@ -92,8 +92,8 @@ function renew(s: State, _: Configuration, statement: Statement): Reply {
   return done(s.row);
 }
 
-/** The script REMEMBER (lib/store/redis/scripts.ts). True if what was written stands. */
-export function remember(s: State, c: Configuration, copy: Copy): boolean {
+/** The script PUT (lib/store/redis/scripts.ts). True if what was written stands. */
+export function put(s: State, c: Configuration, copy: Copy): boolean {
   const old = s.redis;
   if (old && c.mutant !== 'Redis write without rank') {
     if (old.fence > copy.fence) return false;

@@ -22,7 +22,7 @@ describe('the copies in Redis', () => {
         return available;
       },
       find: () => (fails ? gone() : Promise.resolve(found)),
-      remember: (entry: CacheEntry) => {
+      put: (entry: CacheEntry) => {
         written.push(entry);
         return fails ? gone() : Promise.resolve(true);
       },

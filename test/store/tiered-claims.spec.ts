@@ -112,7 +112,7 @@ describe('a claim over both tiers', () => {
     const calls = await callsOf(async () => expect(await replay(other!, id!)).toBe('redis'));
     expect(calls).toMatchObject({ 'redis.find': 1, 'postgres.claim': 1 });
     // What Redis has needs no copy.
-    expect(calls['redis.remember'] ?? 0).toBe(0);
+    expect(calls['redis.put'] ?? 0).toBe(0);
   });
 
   it('of a hot key comes to Postgres once for each process, however many retries there are', async () => {

@@ -10,7 +10,7 @@ import { PostgresConnection } from '../../lib/store/postgres/connection/postgres
 import { PostgresStore } from '../../lib/store/postgres/postgres.store';
 import type { BatchBounds } from '../../lib/store/batching/batcher';
 import type { RunningPostgres } from '../../servers';
-import { tableNames, type TableNames } from '../../lib/store/postgres/schema/statements';
+import { tableNames, type TableNames } from '../../lib/store/postgres/schema/table-name';
 import { sql } from './database';
 
 export { sql };

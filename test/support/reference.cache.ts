@@ -36,7 +36,7 @@ export class ReferenceCache {
     }
   }
 
-  async remember(value: CacheEntry, notAfter = Infinity): Promise<boolean> {
+  async put(value: CacheEntry, notAfter = Infinity): Promise<boolean> {
     if (this.now() >= notAfter) return false;
     const rank = value.state === 'completed' && value.pending ? RANK.pending : RANK[value.state];
     const old = this.entry;

@@ -12,7 +12,7 @@ import { IdempotencyCache } from '../../lib/store/postgres/schema/idempotency-ca
 import { PostgresConnection } from '../../lib/store/postgres/connection/postgres.connection';
 import type { PostgresProvider } from '../../lib/store/postgres/postgres.provider';
 import { PostgresStore } from '../../lib/store/postgres/postgres.store';
-import { tableNames } from '../../lib/store/postgres/schema/statements';
+import { tableNames } from '../../lib/store/postgres/schema/table-name';
 import { RedisConnection } from '../../lib/store/redis/connection/redis.connection';
 import type { RedisProvider } from '../../lib/store/redis/redis.provider';
 import { RedisStore } from '../../lib/store/redis/redis.store';

@@ -1,7 +1,8 @@
 import { Logger } from '@nestjs/common';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { PostgresConnection } from './connection/postgres.connection';
-import { cleanUp, type TableNames } from './schema/statements';
+import { cleanUp } from './schema/statements';
+import type { TableNames } from './schema/table-name';
 
 export interface ExpiredRecordCleanupOptions {
   /** Milliseconds between two passes. */

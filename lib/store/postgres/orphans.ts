@@ -1,6 +1,6 @@
 import { Logger } from '@nestjs/common';
 import type { PostgresConnection } from './connection/postgres.connection';
-import type { TableNames } from './schema/statements';
+import type { TableNames } from './schema/table-name';
 
 /** What the gauges show. */
 export interface OrphanReport {
@@ -26,7 +26,7 @@ const LINES_PER_LOOK = 10;
 /** Of many that appear at once, those that have no line yet wait for the next look. */
 const ROWS_PER_LOOK = 1_000;
 /** Hashes of orphans that were logged. Beyond that many, one may be logged again. */
-const MOST_REMEMBERED = 10_000;
+const MOST_PUT_STEPS = 10_000;
 
 /**
  * The newest orphans, each with the count and the age of all: claims whose lease has lapsed. The partial index holds
@@ -79,7 +79,7 @@ export class OrphanWatch {
     const rows = await run<OrphanRow>(this.statement, [ROWS_PER_LOOK]);
     const [{ count, oldest } = { count: 0, oldest: 0 }] = rows;
     this.report({ count, oldest });
-    if (this.logged.size > MOST_REMEMBERED) this.logged.clear();
+    if (this.logged.size > MOST_PUT_STEPS) this.logged.clear();
     const unlogged = rows.filter(({ hash }) => !this.logged.has(hash));
     for (const row of unlogged.slice(0, LINES_PER_LOOK)) {
       this.logged.add(row.hash);

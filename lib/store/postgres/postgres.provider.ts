@@ -13,7 +13,7 @@ import { OrphanWatch } from './orphans';
 import { PostgresConnection } from './connection/postgres.connection';
 import { PostgresStore } from './postgres.store';
 import { assertMigrated, assertUsable, makeTable } from './schema/setup';
-import { tableNames } from './schema/statements';
+import { tableNames } from './schema/table-name';
 import { configuredPlace } from './schema/table-name';
 import { TableIdentity } from './schema/table-identity';
 

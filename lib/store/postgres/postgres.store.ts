@@ -17,6 +17,7 @@ import { claimOf, outcomeValues, recordOf, type RecordRow } from './row';
 import { byteaOf, printable } from './values';
 import * as statements from './schema/statements';
 import type { TableIdentity } from './schema/table-identity';
+import type { TableNames } from './schema/table-name';
 
 export interface PostgresStoreOptions {
   /** Milliseconds after its claim, and again after its completion, for which a record answers. */
@@ -48,7 +49,7 @@ export class PostgresStore implements IdempotencyStore {
 
   constructor(
     private readonly connection: PostgresConnection,
-    { table }: statements.TableNames,
+    { table }: TableNames,
     { retention, cipher = noEncryption, identity, batches, maxQueuedClaims }: PostgresStoreOptions,
   ) {
     this.table = table;

@@ -3,8 +3,9 @@ import { StoreUnavailableError } from '../../core/errors';
 import { Batcher, type BatchBounds, type BatcherOptions } from '../batching/batcher';
 import { runScript, type Argument } from './evaluate';
 import type { RedisClient } from './connection/fail-fast.client';
-import { isFailureOfRedis, type RedisConnection } from './connection/redis.connection';
-import { REMEMBER, VERDICT } from './scripts';
+import type { RedisConnection } from './connection/redis.connection';
+import { isFailureOfRedis } from './connection/refusals';
+import { PUT, VERDICT } from './scripts';
 
 /** A value to be kept. Made in one go: V8 gives each object that is made by a spread a shape of its own. */
 export interface Copy {
@@ -40,7 +41,7 @@ export class CacheBatches {
     this.reads = this.batcher('find', (client, keys: readonly string[]) => client.mgetBuffer([...keys]), {
       bytesOf: () => 0,
     });
-    this.writes = this.batcher('remember', (client, copies) => this.remember(client, copies), {
+    this.writes = this.batcher('put', (client, copies) => this.put(client, copies), {
       keyOf: ({ key }) => key,
       bytesOf: ({ rest }) => rest.length,
       afterTurn: true, // the answer of the request, whose turn this is, goes first
@@ -56,7 +57,7 @@ export class CacheBatches {
   write(copy: Copy, resolve: (verdict: number) => void, reject: Failed): void {
     const decided = (verdict: number): void => {
       if (verdict !== VERDICT.late) resolve(verdict);
-      else reject(unavailable('remember', 'the command came too late and was dropped'));
+      else reject(unavailable('put', 'the command came too late and was dropped'));
     };
     this.writes.add(copy, decided, reject);
   }
@@ -84,7 +85,7 @@ export class CacheBatches {
   }
 
   /** What came too late by Redis' clock, although its caller still waits, is sent again: the reply has shown the right time. */
-  private remember(client: RedisClient, copies: readonly Copy[]): Promise<number[]> {
+  private put(client: RedisClient, copies: readonly Copy[]): Promise<number[]> {
     const { clock } = this.connection;
     const keys = copies.map(({ key }) => key);
     const args = copies.flatMap(({ rank, fence, attempt, lease, ttl, rest, notAfter }): Argument[] => [
@@ -96,23 +97,23 @@ export class CacheBatches {
       ttl,
       rest,
     ]);
-    return runScript(client, REMEMBER, keys, args).then((reply) => {
+    return runScript(client, PUT, keys, args).then((reply) => {
       const [verdicts, now] = reply as [number[], Buffer];
       clock.show(Number(now.toString()));
       const inTime = (copy: Copy, index: number): boolean =>
         verdicts[index] === VERDICT.late && performance.now() < copy.notAfter;
       const again = copies.filter(inTime);
-      return again.length === 0 ? verdicts : this.rememberAgain(client, copies, verdicts, again);
+      return again.length === 0 ? verdicts : this.putAgain(client, copies, verdicts, again);
     });
   }
 
-  private async rememberAgain(
+  private async putAgain(
     client: RedisClient,
     copies: readonly Copy[],
     verdicts: readonly number[],
     again: readonly Copy[],
   ): Promise<number[]> {
-    const later = await this.remember(client, again);
+    const later = await this.put(client, again);
     return copies.map((copy, index) => later[again.indexOf(copy)] ?? verdicts[index] ?? VERDICT.late);
   }
 }

@@ -45,7 +45,7 @@ export interface RedisStoreOptions {
 const MARK_TTL = 60_000;
 
 /**
- * Records in Redis, in either of two roles: the cache of what Postgres has decided (`find`, `remember`), or, without
+ * Records in Redis, in either of two roles: the cache of what Postgres has decided (`find`, `put`), or, without
  * Postgres, the arbiter (the store's contract; each verb is one atomic script).
  */
 export class RedisStore implements IdempotencyStore {
@@ -148,7 +148,7 @@ export class RedisStore implements IdempotencyStore {
    * @param notAfter monotonic time (ms) from which on it must not be written any more
    * @throws StoreUnavailableError
    */
-  remember(entry: CacheEntry, notAfter = Infinity): Promise<boolean> {
+  put(entry: CacheEntry, notAfter = Infinity): Promise<boolean> {
     return new Promise((resolve, reject) => {
       const { id, fence, attempt } = entry.claim;
       const { rank, lease, ttl, rest } = written(entry, this.cipher);

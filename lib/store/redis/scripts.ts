@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 
 /**
- * A Lua script over exactly one key (but for REMEMBER, which is given several on a single server), so that it runs on a
+ * A Lua script over exactly one key (but for PUT, which is given several on a single server), so that it runs on a
  * cluster as well. Its first argument is a deadline (ms by Redis' clock; 0: none): a command that arrives later than
  * that, because Redis or the network stood still, has nobody who waits for it any more, and is dropped.
  *
- * Every script but REMEMBER replies `[verdict, Redis' time in ms, value that stands or nil]`.
+ * Every script but PUT replies `[verdict, Redis' time in ms, value that stands or nil]`.
  */
 export interface Script {
   readonly source: string;
@@ -84,9 +84,9 @@ function script(body: string, prelude = HELPERS + ONE_KEY): Script {
  * Replies `[verdicts, Redis' time in ms]`. Verdict: done (also if a later state of this claim stands), displaced,
  * refused or late.
  */
-export const REMEMBER = script(
+export const PUT = script(
   `
-local function remember(deadline, rank, fence, attempt, lease, ttl, rest)
+local function put(deadline, rank, fence, attempt, lease, ttl, rest)
   if late(deadline) then return LATE end
   local old = redis.pcall('GETRANGE', key, 0, 95)
   if type(old) == 'string' then
@@ -105,7 +105,7 @@ for i = 1, #KEYS do
   key = KEYS[i]
   local before = 7 * (i - 1)
   local number = function(n) return tonumber(ARGV[before + n]) end
-  verdicts[i] = remember(number(1), number(2), number(3), number(4), number(5), number(6), ARGV[before + 7])
+  verdicts[i] = put(number(1), number(2), number(3), number(4), number(5), number(6), ARGV[before + 7])
 end
 return { verdicts, digits(now) }
 `,

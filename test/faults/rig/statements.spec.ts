@@ -1,5 +1,5 @@
 import * as statements from '../../../lib/store/postgres/schema/statements';
-import { COMPLETE, INSPECT, REMEMBER } from '../../../lib/store/redis/scripts';
+import { COMPLETE, INSPECT, PUT } from '../../../lib/store/redis/scripts';
 import { PostgresReader, postgresStatement, RedisReader } from './statements';
 
 const TABLE = '"idempotency_cache"';
@@ -70,8 +70,8 @@ describe('the links know what passes', () => {
       [
         command('EVALSHA', INSPECT.sha, '1', 'key', '0'),
         command('EVAL', COMPLETE.source, '1', 'key', '0'),
-        ...['0', '1', '2', '3'].map((rank) => command('evalsha', REMEMBER.sha, '1', 'key', '0', rank, '7')),
-        command('evalsha', REMEMBER.sha, '2', 'a', 'b', '0', '0', ...rest, '0', '2', ...rest),
+        ...['0', '1', '2', '3'].map((rank) => command('evalsha', PUT.sha, '1', 'key', '0', rank, '7')),
+        command('evalsha', PUT.sha, '2', 'a', 'b', '0', '0', ...rest, '0', '2', ...rest),
         command('PING'),
       ].join(''),
     );

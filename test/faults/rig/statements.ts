@@ -74,7 +74,7 @@ const SCRIPTS = Object.entries(scripts).flatMap(([name, script]) =>
   'sha' in script ? [{ name: name.toLowerCase(), ...script }] : [],
 );
 /** By rank. */
-const REMEMBERED = ['hint', 'pending', 'outcome', 'removed'];
+const PUT_STEPS = ['hint', 'pending', 'outcome', 'removed'];
 
 /** Reads the commands of Redis' protocol. The script that writes is called by what it writes. */
 export class RedisReader implements StatementReader {
@@ -118,10 +118,10 @@ export class RedisReader implements StatementReader {
 /** A script's arguments are `sha, how many keys, keys, …`; of the one that writes, some for each key, the rank second. */
 function redisStatements([verb = '', what = '', keys = '', ...args]: readonly string[]): string[] {
   const script = SCRIPTS.find(({ sha, source }) => what === (verb === 'eval' ? source : sha));
-  if (script?.name !== 'remember') return [script?.name ?? verb];
+  if (script?.name !== 'put') return [script?.name ?? verb];
   return Array.from({ length: Number(keys) }, (_, index) => {
     const rank = args[Number(keys) + index * COPY_ARGUMENTS + 1];
-    return REMEMBERED[Number(rank)] ?? script.name;
+    return PUT_STEPS[Number(rank)] ?? script.name;
   });
 }
 

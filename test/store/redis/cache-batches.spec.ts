@@ -40,9 +40,9 @@ describe('copies that meet', () => {
 
   it('are written by one command, and read by one: only the first read does not wait for others', async () => {
     const entries = Array.from({ length: 10 }, () => copy());
-    await store.remember(copy()); // by now the script is known
+    await store.put(copy()); // by now the script is known
     const before = await calls();
-    expect(await Promise.all(entries.map((entry) => store.remember(entry)))).toEqual(Array(10).fill(true));
+    expect(await Promise.all(entries.map((entry) => store.put(entry)))).toEqual(Array(10).fill(true));
     const found = await Promise.all(entries.map(({ claim }) => store.find(claim.id)));
     expect(found.map((record) => record?.token)).toEqual(entries.map(({ claim }) => claim.token));
     const after = await calls();
@@ -52,7 +52,7 @@ describe('copies that meet', () => {
 
   it('are read together also where they are of one key, as those of duplicates are', async () => {
     const entry = copy();
-    await store.remember(entry);
+    await store.put(entry);
     await store.find(entry.claim.id); // the last read was alone, so the next goes at once
     const before = await calls();
     const found = await Promise.all(Array.from({ length: 10 }, () => store.find(entry.claim.id)));
@@ -63,7 +63,7 @@ describe('copies that meet', () => {
   it('are not lost for one of them that Redis refuses', async () => {
     const refused = copy({ ttl: Number.MAX_VALUE });
     const entries = [copy(), refused, copy()];
-    const results = await Promise.allSettled(entries.map((entry) => store.remember(entry)));
+    const results = await Promise.allSettled(entries.map((entry) => store.put(entry)));
     expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
     for (const { claim } of entries)
       expect((await store.find(claim.id)) !== undefined).toBe(claim !== refused.claim);
@@ -71,10 +71,7 @@ describe('copies that meet', () => {
 
   it('are not lost for one of them that comes too late', async () => {
     const [early, late] = [copy(), copy()];
-    const results = await Promise.allSettled([
-      store.remember(late, performance.now() - 1),
-      store.remember(early),
-    ]);
+    const results = await Promise.allSettled([store.put(late, performance.now() - 1), store.put(early)]);
     expect(results).toMatchObject([{ status: 'rejected' }, { status: 'fulfilled', value: true }]);
     expect(await store.find(early.claim.id)).toBeDefined();
     expect(await store.find(late.claim.id)).toBeUndefined();
@@ -82,7 +79,7 @@ describe('copies that meet', () => {
 
   it('are found beside a value of another type', async () => {
     const [first, own, other] = [copy(), copy(), newClaim()];
-    await store.remember(own);
+    await store.put(own);
     await application.rpush(`idempotency:${other.id.hash}`, 'foreign');
     const ids = [first.claim.id, other.id, own.claim.id];
     const found = await Promise.all(ids.map((id) => store.find(id)));
@@ -92,7 +89,7 @@ describe('copies that meet', () => {
   it('of one key end with the greatest fence', async () => {
     const claim = newClaim();
     const at = (fence: number): CacheEntry => copy({ claim: { ...claim, fence } });
-    const results = await Promise.all([at(2), at(3), at(1)].map((entry) => store.remember(entry)));
+    const results = await Promise.all([at(2), at(3), at(1)].map((entry) => store.put(entry)));
     expect(results).toEqual([true, true, false]);
     expect(await store.find(claim.id)).toMatchObject({ fence: 3 });
   });

@@ -67,7 +67,7 @@ describe('tracing of ioredis with its defaults', () => {
     if (!result.claimed) throw new Error('not claimed');
     await store.complete(result.claim, outcome);
     const copy = newClaim();
-    await store.remember({ claim: copy, state: 'completed', outcome, pending: false, ttl: 60_000 });
+    await store.put({ claim: copy, state: 'completed', outcome, pending: false, ttl: 60_000 });
     expect(exported.filter((line) => /^eval(sha)? .*\[\d+ bytes\]/.test(line)).length).toBeGreaterThan(1);
     expect(exported.join()).not.toMatch(SECRETS);
     for (const { id } of [result.claim, copy]) expect(await store.find(id)).toMatchObject({ outcome });
@@ -81,7 +81,7 @@ describe('tracing of ioredis with its defaults', () => {
     };
     const started = 'tracing:ioredis:command:start';
     subscribe(started, listen);
-    await store.remember({ claim: newClaim(), state: 'completed', outcome, pending: false, ttl: 60_000 });
+    await store.put({ claim: newClaim(), state: 'completed', outcome, pending: false, ttl: 60_000 });
     unsubscribe(started, listen);
     expect(published.join()).toContain('evalsha');
     expect(published.join()).not.toMatch(SECRETS);

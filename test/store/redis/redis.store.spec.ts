@@ -68,7 +68,7 @@ async function seen(claim: Claim): Promise<Write | undefined> {
   return { fence: record.fence, state: record.pending ? 'pending' : 'completed' };
 }
 
-describe('remember', () => {
+describe('put', () => {
   const writes = fc.record({ fence: fc.integer({ min: 1, max: 4 }), state: fc.constantFrom(...STATES) });
 
   it('ends with the greatest fence and its latest state, in whatever order and however often writes arrive', async () => {
@@ -78,7 +78,7 @@ describe('remember', () => {
     await fc.assert(
       fc.asyncProperty(shuffledWithDuplicates, async (list) => {
         const claim = newClaim();
-        for (const write of list) await store.remember(entryOf(claim, write));
+        for (const write of list) await store.put(entryOf(claim, write));
         const rank = ({ fence, state }: Write): number => fence * STATES.length + STATES.indexOf(state);
         const greatest = list.reduce((a, b) => (rank(a) >= rank(b) ? a : b));
         expect(await seen(claim)).toEqual(greatest.state === 'removed' ? undefined : greatest);
@@ -91,7 +91,7 @@ describe('remember', () => {
     await fc.assert(
       fc.asyncProperty(fc.array(writes, { minLength: 2, maxLength: 12 }), async (list) => {
         const claim = newClaim();
-        await Promise.all(list.map((write) => store.remember(entryOf(claim, write))));
+        await Promise.all(list.map((write) => store.put(entryOf(claim, write))));
         const fence = Math.max(...list.map((write) => write.fence));
         const states = list
           .filter((write) => write.fence === fence)
@@ -104,18 +104,18 @@ describe('remember', () => {
 
   it('compares fences as numbers, up to the greatest that one can hold', async () => {
     const claim = newClaim();
-    await store.remember(entryOf(claim, { fence: 9, state: 'completed' }));
-    await store.remember(entryOf(claim, { fence: 10, state: 'in_progress' }));
+    await store.put(entryOf(claim, { fence: 9, state: 'completed' }));
+    await store.put(entryOf(claim, { fence: 10, state: 'in_progress' }));
     expect(await seen(claim)).toEqual({ fence: 10, state: 'in_progress' });
     const fence = Number.MAX_SAFE_INTEGER;
-    await store.remember(entryOf(claim, { fence: fence - 1, state: 'completed' }));
-    await store.remember(entryOf(claim, { fence, state: 'in_progress' }));
+    await store.put(entryOf(claim, { fence: fence - 1, state: 'completed' }));
+    await store.put(entryOf(claim, { fence, state: 'in_progress' }));
     expect(await seen(claim)).toEqual({ fence, state: 'in_progress' });
   });
 
   it('keeps a hint for its lease, and shows what remains of it', async () => {
     const claim = newClaim();
-    await store.remember({ claim, state: 'in_progress', lease: 20_000 });
+    await store.put({ claim, state: 'in_progress', lease: 20_000 });
     const record = await store.find(claim.id);
     expect(record).toMatchObject({ ...claim, state: 'in_progress', tier: 'redis' });
     const remaining = record?.state === 'in_progress' ? record.leaseRemaining : 0;
@@ -123,22 +123,22 @@ describe('remember', () => {
     expect(remaining).toBeLessThanOrEqual(20_000);
 
     const brief = newClaim();
-    await store.remember({ claim: brief, state: 'in_progress', lease: 50 });
+    await store.put({ claim: brief, state: 'in_progress', lease: 50 });
     await until(async () => (await store.find(brief.id)) === undefined, 'the hint is gone');
   });
 
   it('is not made once its time has passed, even where the caller would still wait', async () => {
     const claim = newClaim();
     const entry = entryOf(claim, { fence: 1, state: 'pending' });
-    await rejection(store.remember(entry, performance.now() - 1));
+    await rejection(store.put(entry, performance.now() - 1));
     expect(await seen(claim)).toBeUndefined();
-    expect(await store.remember(entry, performance.now() + 5_000)).toBe(true);
+    expect(await store.put(entry, performance.now() + 5_000)).toBe(true);
     expect(await seen(claim)).toEqual({ fence: 1, state: 'pending' });
   });
 
   it('keeps an outcome for the time it is given, and says how much of it is left', async () => {
     const claim = newClaim();
-    await store.remember({ claim, state: 'completed', outcome: response(), pending: false, ttl: 100_000.7 });
+    await store.put({ claim, state: 'completed', outcome: response(), pending: false, ttl: 100_000.7 });
     const record = await store.find(claim.id);
     const expiresIn = record?.state === 'completed' ? record.expiresIn : 0;
     expect(expiresIn).toBeGreaterThan(90_000);
@@ -148,7 +148,7 @@ describe('remember', () => {
 
   it('files everything under the prefix and the hash, and nothing of key or scope', async () => {
     const claim = newClaim();
-    await store.remember({ claim, state: 'in_progress', lease: 30_000 });
+    await store.put({ claim, state: 'in_progress', lease: 30_000 });
     const keys = await application.keys(`*${claim.id.hash}*`);
     expect(keys).toEqual([`idempotency:${claim.id.hash}`]);
     const value = await application.get(keys[0]!);
@@ -195,7 +195,7 @@ describe('a value that this module did not write', () => {
     const claim = newClaim({ fence: 9 });
     await write(`idempotency:${claim.id.hash}`, claim);
     expect(await store.find(claim.id)).toBeUndefined();
-    await store.remember({ claim, state: 'completed', outcome: response(), pending: false, ttl: 60_000 });
+    await store.put({ claim, state: 'completed', outcome: response(), pending: false, ttl: 60_000 });
     expect(await store.find(claim.id)).toMatchObject({ state: 'completed', fence: 9 });
   });
 
@@ -223,9 +223,9 @@ describe('a value that this module did not write', () => {
     await application.set(`idempotency:${claim.id.hash}`, later(claim));
     expect(await store.find(claim.id)).toBeUndefined();
     await expect(store.claim(claimRequest({ id: claim.id }))).rejects.toThrow(StoreUnavailableError);
-    await store.remember({ claim, state: 'in_progress', lease: 30_000 });
+    await store.put({ claim, state: 'in_progress', lease: 30_000 });
     expect(await store.find(claim.id)).toBeUndefined();
-    await store.remember({ claim: { ...claim, fence: 6 }, state: 'in_progress', lease: 30_000 });
+    await store.put({ claim: { ...claim, fence: 6 }, state: 'in_progress', lease: 30_000 });
     expect(await store.find(claim.id)).toMatchObject({ fence: 6 });
   });
 

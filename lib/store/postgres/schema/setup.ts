@@ -3,8 +3,7 @@ import type { DataSource } from 'typeorm';
 import { IdempotencySetupError, StoreUnavailableError } from '../../../core/errors';
 import { CreateIdempotencyCache1764000000015 } from './migration';
 import type { PostgresConnection } from '../connection/postgres.connection';
-import type { TableNames } from './statements';
-import { remedy } from './table-name';
+import { remedy, type TableNames } from './table-name';
 
 /**
  * Whether this DataSource can hold the records at all.

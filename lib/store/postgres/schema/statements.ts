@@ -1,20 +1,4 @@
 import type { Durability } from '../../../core/policy';
-import type { TablePlace } from './table-name';
-
-/** The table, quoted and with its schema for use in SQL, and where it is. */
-export interface TableNames extends TablePlace {
-  readonly table: string;
-}
-
-/** Without a schema the connection's search_path finds it. */
-export function tableNames({ schema, tableName }: TablePlace): TableNames {
-  const table = schema ? `${quoted(schema)}.${quoted(tableName)}` : quoted(tableName);
-  return { table, schema, tableName };
-}
-
-function quoted(identifier: string): string {
-  return `"${identifier.replaceAll('"', '""')}"`;
-}
 
 export function literal(text: string): string {
   return `'${text.replaceAll("'", "''")}'`;

@@ -44,3 +44,18 @@ export function remedy({ schema, tableName }: TablePlace): string {
   const typable = isPlain(tableName) && (!schema || /^\w+$/.test(schema));
   return typable ? `Run \`${command}\`, or ${migration}.` : `To make it, ${migration}.`;
 }
+
+/** The table, quoted and with its schema for use in SQL, and where it is. */
+export interface TableNames extends TablePlace {
+  readonly table: string;
+}
+
+/** Without a schema the connection's search_path finds it. */
+export function tableNames({ schema, tableName }: TablePlace): TableNames {
+  const table = schema ? `${quoted(schema)}.${quoted(tableName)}` : quoted(tableName);
+  return { table, schema, tableName };
+}
+
+function quoted(identifier: string): string {
+  return `"${identifier.replaceAll('"', '""')}"`;
+}

@@ -15,7 +15,7 @@ import { News } from '../../../observability/news';
 import { Answer } from './answer';
 import { Backoff } from './backoff';
 import { DISCONNECT_TIMEOUT, failFastDuplicate, isCluster, type RedisClient } from './fail-fast.client';
-import { refusalOf } from './refusals';
+import { isFailureOfRedis, refusalOf } from './refusals';
 import { WriteCoalescer } from './write-coalescer';
 import { RedisClock } from './redis.clock';
 
@@ -29,9 +29,6 @@ export interface RedisConnectionOptions {
 const DEFAULT_TIMEOUT = 250;
 const FAILURES_TO_OPEN = 3;
 const START_TIMEOUT = 1_000;
-
-/** Answers of a server that is there but serves nobody. Any other error reply is about one command only. */
-const UNUSABLE = /^(READONLY|LOADING|MASTERDOWN|CLUSTERDOWN)\b/;
 
 /**
  * A dedicated connection that fails fast, duplicated from the application's own, behind a circuit breaker: Redis is
@@ -294,11 +291,6 @@ async function settled(promise: Promise<unknown>, timeout: number): Promise<void
   const pause = delay(timeout, undefined, { signal: timer.signal });
   await Promise.race([promise, pause]).catch(() => undefined);
   timer.abort();
-}
-
-/** False for an error reply that is about one command only. */
-export function isFailureOfRedis(error: unknown): error is Error {
-  return error instanceof Error && (error.name !== 'ReplyError' || UNUSABLE.test(error.message));
 }
 
 /** ioredis hangs the command's arguments on its errors, and with them keys and bodies, which do not belong in logs. */

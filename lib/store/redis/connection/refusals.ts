@@ -6,6 +6,9 @@ const CERTIFICATE =
 const REPLY = /^[A-Z]{2,}\b/;
 const LONGEST = 200;
 
+/** Answers of a server that is there but serves nobody. Any other error reply is about one command only. */
+const UNUSABLE = /^(READONLY|LOADING|MASTERDOWN|CLUSTERDOWN)\b/;
+
 /**
  * Why Redis refused, in its own words but without what was sent; undefined if it was not Redis that said no, as when
  * the network is gone.
@@ -21,6 +24,11 @@ export function refusalOf(error: unknown): string | undefined {
   return REPLY.test(message) && (error.name === 'ReplyError' || message !== error.message)
     ? withoutArguments(firstLine(message))
     : undefined;
+}
+
+/** False for an error reply that is about one command only. */
+export function isFailureOfRedis(error: unknown): error is Error {
+  return error instanceof Error && (error.name !== 'ReplyError' || UNUSABLE.test(error.message));
 }
 
 /** Redis quotes the arguments of a command that it does not know, and those are keys and bodies. */

@@ -4,7 +4,7 @@ import { IdempotencySetupError } from '../../../../lib/core/errors';
 import { IdempotencyCache } from '../../../../lib/store/postgres/schema/idempotency-cache.entity';
 import { PostgresConnection } from '../../../../lib/store/postgres/connection/postgres.connection';
 import { assertMigrated, assertUsable } from '../../../../lib/store/postgres/schema/setup';
-import { tableNames } from '../../../../lib/store/postgres/schema/statements';
+import { tableNames } from '../../../../lib/store/postgres/schema/table-name';
 import { startPostgres, type RunningPostgres } from '../../../../servers';
 import { migrate, openDataSource, openInstance, sql, type Instance } from '../../../support/postgres-store';
 

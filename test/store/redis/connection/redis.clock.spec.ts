@@ -31,7 +31,7 @@ describe('a clock that is set', () => {
     const wrong = (): void => connection.clock.show(Date.now() - by);
     const claim = newClaim();
     wrong();
-    await store.remember({ claim, state: 'completed', outcome: response(), pending: false, ttl: 60_000 });
+    await store.put({ claim, state: 'completed', outcome: response(), pending: false, ttl: 60_000 });
     expect(await store.find(claim.id)).toMatchObject({ state: 'completed' });
     wrong();
     const request = claimRequest();

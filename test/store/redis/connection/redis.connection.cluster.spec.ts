@@ -61,7 +61,7 @@ describe('a Redis Cluster', () => {
     const claims = Array.from({ length: 200 }, () => newClaim());
     await Promise.all(
       claims.map((claim) =>
-        store.remember({ claim, state: 'completed', outcome: response(), pending: false, ttl: 60_000 }),
+        store.put({ claim, state: 'completed', outcome: response(), pending: false, ttl: 60_000 }),
       ),
     );
     const found = await Promise.all(claims.map((claim) => store.find(claim.id)));

@@ -64,7 +64,7 @@ function everyVerb(): Promise<unknown>[] {
     store.release(newClaim()),
     store.renew([newClaim(), newClaim()], 30_000),
     store.forget(newClaim()),
-    store.remember({ claim: newClaim(), state: 'in_progress', lease: 30_000 }),
+    store.put({ claim: newClaim(), state: 'in_progress', lease: 30_000 }),
     connection.ping(),
   ];
 }
@@ -173,8 +173,8 @@ describe('commands that a frozen Redis executes late', () => {
 
   it('leave no copy behind', async () => {
     await executedLate(() => [
-      store.remember({ claim, state: 'in_progress', lease: 30_000 }),
-      store.remember({ claim, state: 'completed', outcome: response(), pending: false, ttl: 30_000 }),
+      store.put({ claim, state: 'in_progress', lease: 30_000 }),
+      store.put({ claim, state: 'completed', outcome: response(), pending: false, ttl: 30_000 }),
     ]);
     expect(await store.find(claim.id)).toBeUndefined();
   });
@@ -182,11 +182,11 @@ describe('commands that a frozen Redis executes late', () => {
   it('bury no newer record', async () => {
     const { id } = claim;
     await executedLate(() => [
-      store.remember({ claim, state: 'in_progress', lease: 30_000 }),
-      store.remember({ claim, state: 'removed' }),
+      store.put({ claim, state: 'in_progress', lease: 30_000 }),
+      store.put({ claim, state: 'removed' }),
       store.forget(claim),
     ]);
-    await store.remember({ claim, state: 'completed', outcome: response(), pending: false, ttl: 30_000 });
+    await store.put({ claim, state: 'completed', outcome: response(), pending: false, ttl: 30_000 });
     expect(await store.find(id)).toMatchObject({ state: 'completed', fence: 7 });
   });
 
@@ -195,8 +195,8 @@ describe('commands that a frozen Redis executes late', () => {
     await store.complete(done, response());
     await executedLate(() => [
       store.forget(done),
-      store.remember({ claim: done, state: 'removed' }),
-      store.remember({ claim: { ...done, fence: 9 }, state: 'in_progress', lease: 30_000 }),
+      store.put({ claim: done, state: 'removed' }),
+      store.put({ claim: { ...done, fence: 9 }, state: 'in_progress', lease: 30_000 }),
     ]);
     expect(await store.find(done.id)).toMatchObject({ state: 'completed', token: done.token });
   });

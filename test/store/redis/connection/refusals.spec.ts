@@ -73,7 +73,7 @@ async function everyVerb(store: RedisStore, connection: RedisConnection): Promis
       { state: 'completed', outcome: response(), pending: true, ttl: 30_000 },
       { state: 'removed' },
     ] as const)
-      await store.remember({ claim: newClaim(), ...entry });
+      await store.put({ claim: newClaim(), ...entry });
     await connection.ping();
   }
 }
@@ -98,7 +98,7 @@ describe('a Redis that refuses', () => {
     const claim = newClaim();
     for (let round = 0; round < 20; round++) {
       await rejection(
-        store.remember({
+        store.put({
           claim,
           state: 'completed',
           outcome: response('secret'),
@@ -107,7 +107,7 @@ describe('a Redis that refuses', () => {
         }),
       );
     }
-    expect(refusals()).toEqual([expect.stringMatching(/^Redis refused remember: OOM command not allowed/)]);
+    expect(refusals()).toEqual([expect.stringMatching(/^Redis refused put: OOM command not allowed/)]);
     expect(lines.join()).not.toMatch(new RegExp(`secret|${claim.id.hash}|${claim.token}`));
     expect(store.available).toBe(true);
   });
