@@ -666,7 +666,7 @@ class Stepper implements Steps {
         draft.start();
       }, p, r); // prettier-ignore
     }
-    if (this.c.redis && !this.s.processes[p]!.requests[r]!.transaction) {
+    if (this.c.redis) {
       this.add(`${who} does not ask Redis first`, false, (draft) => draft.go('ask'), p, r);
     }
     const ask = (draft: Draft): void => {
@@ -750,7 +750,7 @@ class Stepper implements Steps {
     const { row } = this.s;
     const leased = request.token > 0 || (row !== null && (row.expired || (!row.outcome && row.lapsed)));
     if (request.transaction && !leased)
-      return this.transactions.begin(request, who, p, r, this.refused.bind(this));
+      return this.transactions.begin(request, who, p, r, this.known.bind(this));
     if (this.s.processes[p]!.outcome) {
       this.settle(who, p, r, (draft) => draft.go('fall back'));
       return;
