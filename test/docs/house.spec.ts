@@ -25,7 +25,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   'http/handler': ['core', 'outcome', 'options', 'observability', 'http/platform.ts', 'http/response'],
   'http/routes': ['core', 'options', 'http/platform.ts', 'http/handler', 'http/request', 'http/response'],
   http: ['core', 'outcome', 'options', 'observability'],
-  testing: ['core'],
+  testing: ['core', 'options', 'store'],
   '.': ['core', 'outcome', 'options', 'observability', 'store', 'transaction', 'http'],
 };
 

@@ -38,6 +38,7 @@ const ELSEWHERE: Readonly<Record<string, readonly [spec: string, reason: string]
   'store/tiered-store.service.ts': ['contract/tiered.store.spec.ts', 'it is a store, as the contract says'],
   'protocol.service.ts': ['idempotency.service.spec.ts', 'it is the service that applications inject'],
   'options/own-store.ts': ['options/resolve.spec.ts', 'it says what one option takes'],
+  'testing/faulty-store.ts': ['testing/idempotency-testing.spec.ts', 'tests reach it by the testing face'],
   'testing/contract': ['contract/memory.store.spec.ts', 'it is a suite, for stores'],
   'store/tiers.ts': ['contract/tiered.store.spec.ts', 'the tiered store opens them'],
   'store/memory/memory.store.ts': ['contract/memory.store.spec.ts', 'it is a store, as the contract says'],
