@@ -18,7 +18,7 @@ export interface SharedConnection {
    * Waits for a turn on the connection, and counts what is done with it as under way.
    * @throws TransactionEndedError if the transaction ends before that
    */
-  turn(level: Level, occupied?: Partial<Occupied>): Promise<Turn>;
+  turn(place: Place, occupied?: Partial<Occupied>): Promise<Turn>;
   /** The same for a savepoint, which holds its turn until it is closed. */
   hold(level: Level): Promise<Turn>;
 }
@@ -26,6 +26,8 @@ export interface SharedConnection {
 /** Where a statement goes, and what to do once it has succeeded. */
 export interface Place {
   readonly level: Level;
+  /** Whether it belongs to the opening or closing of that level. */
+  readonly isCommand?: boolean;
   readonly succeeded?: (text: unknown) => void;
 }
 
@@ -48,11 +50,11 @@ export function joinedClient(
   const send = client.query.bind(client) as (...args: unknown[]) => unknown;
 
   const statement = async (args: readonly unknown[]): Promise<unknown> => {
-    const { level, succeeded } = place();
-    const turn = await connection.turn(level);
+    const here = place();
+    const turn = await connection.turn(here);
     try {
       const result = await send(...args);
-      succeeded?.(args[0]);
+      here.succeeded?.(args[0]);
       return result;
     } finally {
       turn.done();
@@ -65,7 +67,7 @@ export function joinedClient(
         ? new ReadAhead(submittable)
         : undefined;
     const occupied = stream ?? { stop: () => void submittable.close?.() };
-    connection.turn(place().level, occupied).then(
+    connection.turn(place(), occupied).then(
       (turn) => {
         whenReady(submittable, () => turn.done());
         send(submittable);

@@ -58,7 +58,7 @@ export class JoinedRunner {
     const frame = this.frame();
     if (frame?.command) {
       const { level, command } = frame;
-      return { level, succeeded: (text) => text === command.text && command.done() };
+      return { level, isCommand: true, succeeded: (text) => text === command.text && command.done() };
     }
     const last = this.opened.at(-1)?.level;
     if (last && (!frame || (!last.strict && !frame.level.isWithin(last)))) return { level: last };
@@ -79,7 +79,7 @@ export class JoinedRunner {
     try {
       turn = await this.shared.hold(above);
       level.openIn(turn.level);
-      await this.command('Start', level, `SAVEPOINT ${level.savepoint}`, true);
+      await this.command('Start', level, [`SAVEPOINT ${level.savepoint}`], () => (level.begun = true));
       level.opened();
       this.opened.push({ level, turn });
     } catch (error) {
@@ -92,33 +92,40 @@ export class JoinedRunner {
   private async commit(): Promise<void> {
     const ending = this.ending();
     const { level } = ending;
-    await this.command('Commit', level, `RELEASE SAVEPOINT ${level.savepoint}`, false);
-    this.ended(ending, 'committed');
+    await this.command('Commit', level, [`RELEASE SAVEPOINT ${level.savepoint}`], () =>
+      level.close('committed'),
+    );
+    this.ended(ending);
   }
 
   private async rollBack(): Promise<void> {
     const ending = this.ending();
     const { level } = ending;
+    const { savepoint } = level;
+    // Savepoints that pile up slow the server down.
+    const texts = [`ROLLBACK TO SAVEPOINT ${savepoint}`, `RELEASE SAVEPOINT ${savepoint}`];
     try {
-      await this.command('Rollback', level, `ROLLBACK TO SAVEPOINT ${level.savepoint}`, false);
-      await this.runner.query(`RELEASE SAVEPOINT ${level.savepoint}`); // those that pile up slow the server down
+      await this.command('Rollback', level, texts, () => level.close('rolled back'));
     } finally {
-      this.ended(ending, 'rolled back');
+      level.close('rolled back');
+      this.ended(ending);
     }
   }
 
-  /** What TypeORM does, at a level that it leaves to us. */
+  /**
+   * What TypeORM does, at a level that it leaves to us.
+   * @param done called as soon as the first of the texts is executed
+   */
   private command(
     what: 'Start' | 'Commit' | 'Rollback',
     level: Level,
-    text: string,
-    begins: boolean,
+    [text = '', ...more]: readonly string[],
+    done: () => void,
   ): Promise<void> {
-    const done = (): void => void (level.begun = begins);
     return within({ transaction: this.shared, level }, { command: { text, done } }, async () => {
       const { broadcaster } = this.runner;
       await broadcaster.broadcast(`BeforeTransaction${what}`);
-      await this.runner.query(text);
+      for (const each of [text, ...more]) await this.runner.query(each);
       await broadcaster.broadcast(`AfterTransaction${what}`);
     });
   }
@@ -131,9 +138,8 @@ export class JoinedRunner {
     return ending;
   }
 
-  private ended(ending: Opened, how: 'committed' | 'rolled back'): void {
+  private ended(ending: Opened): void {
     this.opened.splice(this.opened.indexOf(ending), 1);
-    ending.level.close(how);
     ending.turn.done();
   }
 

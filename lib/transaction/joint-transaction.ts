@@ -3,8 +3,8 @@ import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
 import { TransactionEndedError } from '../core/errors';
 import { News } from '../observability/news';
 import { SafeLogger } from '../observability/safe-logger';
-import { outside, within, type Joinable } from './frames';
-import type { Occupied, SharedConnection } from './joined-client';
+import { within, type Joinable } from './frames';
+import type { Occupied, Place, SharedConnection } from './joined-client';
 import { JoinedRunner } from './joined-runner';
 import { Level, type Turn } from './level';
 
@@ -67,8 +67,8 @@ export class JointTransaction implements AmbientTransaction, Joinable, SharedCon
     return this.runner.connect() as Promise<PoolClient>;
   }
 
-  async turn(level: Level, occupied: Partial<Occupied> = {}): Promise<Turn> {
-    const turn = await this.hold(level, () => occupied.needed?.());
+  async turn({ level, isCommand }: Place, occupied: Partial<Occupied> = {}): Promise<Turn> {
+    const turn = await this.hold(level, () => occupied.needed?.(), isCommand);
     try {
       this.refuseAfterEnd(); // it may have ended since the turn was given
     } catch (error) {
@@ -84,9 +84,9 @@ export class JointTransaction implements AmbientTransaction, Joinable, SharedCon
     return { level: turn.level, done };
   }
 
-  async hold(level: Level, needed?: () => void): Promise<Turn> {
+  async hold(level: Level, needed?: () => void, isCommand?: boolean): Promise<Turn> {
     this.refuseAfterEnd();
-    const turn = await level.take(needed);
+    const turn = await level.take(needed, isCommand);
     if (typeof turn === 'string') throw new TransactionEndedError(turn); // made here, it names the caller's line
     return turn;
   }
@@ -122,7 +122,7 @@ export class JointTransaction implements AmbientTransaction, Joinable, SharedCon
     }
     const runner = this.another();
     try {
-      await outside(() => runner.broadcaster.broadcast(event));
+      await runner.broadcaster.broadcast(event);
     } catch (error) {
       if (news.isNew(event)) logger.error(`A subscriber of TypeORM has failed (${event}).`, stackOf(error));
     } finally {

@@ -57,9 +57,15 @@ export class Level {
     return this === other || (this.above?.isWithin(other) ?? false);
   }
 
-  /** @param needed called while the turn is held, once another waits for it */
-  take(needed?: () => void): Promise<Turn | Ended> {
-    return new Promise((resolve) => this.request({ resolve, needed }));
+  /**
+   * @param needed called while the turn is held, once another waits for it
+   * @param closes whether it belongs to the closing of this level, and so is here also once that is done
+   */
+  take(needed?: () => void, closes = false): Promise<Turn | Ended> {
+    return new Promise((resolve) => {
+      if (closes) this.await({ resolve, needed });
+      else this.request({ resolve, needed });
+    });
   }
 
   /** @param above where the turn was given */
@@ -72,8 +78,12 @@ export class Level {
     this.state = 'open';
   }
 
-  /** What waits here goes on at the level above, or is refused. */
+  /**
+   * What waits here, or comes later, goes on at the level above, or is refused. To be called before the turn after that of
+   * the statement which closes it: a savepoint that is opened here then would overlap with others above.
+   */
   close(state: 'committed' | 'rolled back'): void {
+    if (this.isClosed) return;
     this.state = state;
     if (this.above?.child === this) this.above.child = undefined;
     for (const each of this.waiting.splice(0)) this.request(each);
@@ -90,11 +100,18 @@ export class Level {
     this.child?.refuseWaiting();
   }
 
+  private get isClosed(): boolean {
+    return this.state === 'committed' || this.state === 'rolled back';
+  }
+
   private request(turn: Waiting): void {
-    if (this.above && (this.state === 'committed' || this.state === 'rolled back')) {
-      if (this.state === 'rolled back' && this.strict) turn.resolve('nested');
-      else this.above.request(turn);
-    } else if (this.holder) {
+    if (!this.above || !this.isClosed) this.await(turn);
+    else if (this.state === 'rolled back' && this.strict) turn.resolve('nested');
+    else this.above.request(turn);
+  }
+
+  private await(turn: Waiting): void {
+    if (this.holder) {
       this.waiting.push(turn);
       this.holder.needed?.();
     } else {

@@ -158,7 +158,8 @@ describe.each(VERSIONS)('the end of a transaction over %s', (version) => {
 
   it('refuses what has its turn, but has not been sent', async () => {
     const refused = await database.transact((transaction) => {
-      const turn = (transaction as JointTransaction).turn((transaction as JointTransaction).root);
+      const joint = transaction as JointTransaction;
+      const turn = joint.turn({ level: joint.root });
       transaction.end();
       return Promise.resolve({ error: turn.catch((error: unknown) => error) });
     });

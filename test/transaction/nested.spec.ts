@@ -1,6 +1,8 @@
 import { AsyncResource } from 'node:async_hooks';
+import { setImmediate } from 'node:timers/promises';
 import type { DataSource, QueryRunner } from 'typeorm';
 import { startPostgres, type RunningPostgres } from '../../servers';
+import { gate } from '../support/gate';
 import { openDatabase, Row, VERSIONS, type Database } from './harness';
 
 /** Starts a transaction for its caller, after it has waited. */
@@ -21,13 +23,17 @@ describe.each(VERSIONS)('a transaction within a transaction over %s', (version) 
   let database: Database;
   let dataSource: DataSource;
   const statements: string[] = [];
+  let onQuery: (query: string) => void = () => undefined;
   beforeAll(async () => {
     server = await startPostgres();
     database = await openDatabase(server.url, version, {
       poolSize: 1,
       logging: true,
       logger: {
-        logQuery: (query: string) => void statements.push(query),
+        logQuery: (query: string) => {
+          statements.push(query);
+          onQuery(query);
+        },
         ...Object.fromEntries(
           ['logQueryError', 'logQuerySlow', 'logSchemaBuild', 'logMigration', 'log'].map((name) => [
             name,
@@ -45,6 +51,7 @@ describe.each(VERSIONS)('a transaction within a transaction over %s', (version) 
   beforeEach(async () => {
     await dataSource.query('DELETE FROM "row"');
     statements.length = 0;
+    onQuery = () => undefined;
   });
 
   it('lets one go on after a failed statement', async () => {
@@ -82,6 +89,54 @@ describe.each(VERSIONS)('a transaction within a transaction over %s', (version) 
   it('costs no savepoint where TypeORM would start one for a single save', async () => {
     await database.transact(() => dataSource.getRepository(Row).save([{ name: 'a' }, { name: 'b' }]));
     expect(statements.map((text) => text.split(' ')[0])).toEqual(['SELECT', 'INSERT']);
+  });
+
+  it('is not where its siblings are that were started in the same tick', async () => {
+    const { pass, reached, open } = gate();
+    await database.transact(async () => {
+      const failing = dataSource.transaction(async () => {
+        await pass();
+        throw new Error('no');
+      });
+      const sibling = reached().then(() => dataSource.query(`INSERT INTO "row" VALUES ('sibling')`));
+      await reached();
+      await setImmediate(); // where nothing keeps it, the sibling's statement is sent by now
+      open();
+      await expect(failing).rejects.toThrow('no');
+      await sibling;
+    });
+    expect(await database.rows()).toEqual(['sibling']);
+  });
+
+  it('lets what comes while it ends go on in the transaction around it, one after another', async () => {
+    const late: Promise<unknown>[] = [];
+    let sent: Promise<void> | undefined;
+    await database.transact(async () => {
+      const around = AsyncResource.bind((work: () => Promise<unknown>) => late.push(work()));
+      await dataSource.transaction(async (manager) => {
+        await manager.insert(Row, { name: 'within' });
+        const inside = AsyncResource.bind((work: () => Promise<unknown>) => late.push(work()));
+        onQuery = (query) => {
+          if (!query.startsWith('RELEASE')) return;
+          onQuery = () => undefined;
+          const write = (name: string) => () =>
+            dataSource.transaction(async (nested) => {
+              await nested.insert(Row, { name });
+              if (name === 'undone') throw new Error('undone');
+            });
+          // The statement is on its way then, and its answer not yet there.
+          sent = setImmediate().then(() => {
+            inside(write('kept'));
+            around(write('undone'));
+            inside(write('kept too'));
+          });
+        };
+      });
+      await sent;
+      await Promise.allSettled(late);
+    });
+    expect(late).toHaveLength(3);
+    expect(await database.rows()).toEqual(['kept', 'kept too', 'within']);
   });
 
   it('may be started by a helper that has waited before it', async () => {
