@@ -63,6 +63,9 @@ const LAST_WRITES_TIMEOUT = 500;
 export class IdempotencyModule
   implements NestModule, OnModuleInit, BeforeApplicationShutdown, OnApplicationShutdown
 {
+  /** Whether one of the routes is in the transaction mode. */
+  private hasTransactions = false;
+
   /** @internal */
   constructor(
     @Inject(ApplicationConfig) private readonly application: ApplicationConfig,
@@ -74,6 +77,7 @@ export class IdempotencyModule
   ) {
     // Here, as there is no later moment that is early enough: applications make their OpenAPI document before they listen.
     for (const route of routes.explore()) {
+      this.hasTransactions ||= route.options.policy.transaction !== false;
       const handler = observeStart(route.type, route.handler);
       watchHandler(handler);
       dropModuleDemand(route.type);
@@ -108,6 +112,11 @@ export class IdempotencyModule
 
   async onModuleInit(): Promise<void> {
     await this.store.open();
+    if (!this.hasTransactions) return;
+    await this.transactions.open().catch(async (error: unknown) => {
+      await this.store.close(0);
+      throw error;
+    });
   }
 
   beforeApplicationShutdown(): void {
@@ -116,7 +125,7 @@ export class IdempotencyModule
 
   async onApplicationShutdown(): Promise<void> {
     await this.protocol.drain(DRAIN_TIMEOUT);
-    this.transactions.close();
+    await this.transactions.close();
     await this.store.close(LAST_WRITES_TIMEOUT);
   }
 }

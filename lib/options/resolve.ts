@@ -80,6 +80,7 @@ const routeSettings = defaultsOf(routeOptions);
 export function resolveModuleOptions(options: IdempotencyModuleOptions = {}): ModuleSettings {
   const given = validate(moduleSchema, options, 'IdempotencyModule options');
   assertOneStore(given);
+  if (given.transaction) assertTransactional('IdempotencyModule options', [options]);
   const { store, redis, postgres, encryption, namespace, secret } = given;
   return {
     defaults: givenOf(routeOptions, given),
@@ -119,7 +120,7 @@ function assertOneStore({
  * @throws InvalidOptionsError
  */
 export function checkRouteOptions(where: string, options: IdempotencyOptions): void {
-  validate(routeSchema, options, where);
+  if (validate(routeSchema, options, where).transaction) assertTransactional(where, [options]);
 }
 
 /**

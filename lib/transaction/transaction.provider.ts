@@ -7,12 +7,13 @@ import type { ModuleSettings } from '../options/resolve';
 import { outcomeCipherOf } from '../outcome/outcome-cipher';
 import { PostgresProvider } from '../store/postgres/postgres.provider';
 import { TieredStoreService } from '../store/tiered-store.service';
+import { handlersDataSource } from './handlers-data-source';
 import { Transactions } from './transactions';
 
 /** Begins transactions beside the tiers: Redis may answer first, and has a copy of each outcome that is committed. */
 @Injectable()
 export class TransactionProvider implements TransactionStore {
-  private opened: Transactions | undefined;
+  private opening: Promise<Transactions> | undefined;
 
   constructor(
     @Inject(MODULE_SETTINGS) private readonly settings: ModuleSettings,
@@ -20,35 +21,48 @@ export class TransactionProvider implements TransactionStore {
     private readonly store: TieredStoreService,
   ) {}
 
+  /**
+   * At start, where there are routes in this mode. Postgres need not answer yet.
+   * @throws IdempotencySetupError if handlers write to another database than that of the records
+   */
+  async open(): Promise<void> {
+    await this.transactions().catch((error: unknown) => {
+      if (error instanceof IdempotencySetupError) throw error;
+    });
+  }
+
   begin(request: BeginRequest): Promise<BeginResult> {
     return this.store.begin(request.id, async () => {
       const { identity } = this.postgres.records;
       if (!identity.tag) await identity.confirmForRequest();
-      return this.transactions.begin(request);
+      return (await this.transactions()).begin(request);
     });
   }
 
   async look(id: RecordId): Promise<IdempotencyRecord | 'locked' | undefined> {
-    if (await this.transactions.isLocked(id)) return 'locked';
-    return this.store.find(id);
+    const transactions = await this.transactions();
+    return (await transactions.isLocked(id)) ? 'locked' : this.store.find(id);
   }
 
-  close(): void {
-    this.opened?.close();
+  async close(): Promise<void> {
+    (await this.opening?.catch(() => undefined))?.close();
   }
 
-  private get transactions(): Transactions {
-    return (this.opened ??= this.open());
+  private transactions(): Promise<Transactions> {
+    return (this.opening ??= this.make().catch((error: unknown) => {
+      this.opening = undefined;
+      throw error;
+    }));
   }
 
-  /** @throws IdempotencySetupError */
-  private open(): Transactions {
+  private async make(): Promise<Transactions> {
     const { postgres, encryption, bounds } = this.settings;
-    if (!postgres) throw new IdempotencySetupError('Postgres is disabled.');
-    const { dataSource, connection, table } = this.postgres.records;
+    if (!postgres) throw new IdempotencySetupError('option "transaction" needs Postgres, which is disabled.');
+    const { records, defaultDataSource } = this.postgres;
     const { retention, timeout, preparedStatements } = postgres;
-    return new Transactions(dataSource, connection, {
-      table,
+    const dataSource = await handlersDataSource(defaultDataSource, records);
+    return new Transactions(dataSource, records.connection, {
+      table: records.table,
       retention,
       timeout,
       preparedStatements,

@@ -37,6 +37,58 @@ describe('options', () => {
     });
   });
 
+  describe('transaction', () => {
+    const transactionOf = (...layers: Parameters<typeof resolveRouteOptions>[1][]): unknown =>
+      resolveRouteOptions('test', ...layers).policy.transaction;
+    const settings = { isolation: undefined, timeout: 30_000, maxConcurrent: undefined };
+
+    it('is off, and has its defaults once it is on', () => {
+      expect(transactionOf({})).toBe(false);
+      expect(transactionOf({ transaction: true })).toEqual(settings);
+      expect(transactionOf({ transaction: {} })).toEqual(settings);
+    });
+
+    it('is switched on or off by the nearest layer, and takes each setting from the nearest that has it', () => {
+      const outer = { transaction: { timeout: '5s', isolation: 'SERIALIZABLE' } } as const;
+      expect(transactionOf({ transaction: true }, outer)).toEqual({
+        ...settings,
+        timeout: 5_000,
+        isolation: 'SERIALIZABLE',
+      });
+      const inner = { transaction: { timeout: 100, isolation: undefined, maxConcurrent: 2 } };
+      const both = { timeout: 100, isolation: 'SERIALIZABLE', maxConcurrent: 2 };
+      expect(transactionOf(inner, {}, outer)).toEqual(both);
+      expect(transactionOf({ transaction: false }, outer)).toBe(false);
+      expect(transactionOf({ transaction: true }, { transaction: false })).toEqual(settings);
+      expect(transactionOf(inner, resolveModuleOptions(outer).defaults)).toEqual(both);
+    });
+
+    it.each([
+      { lease: '5s' },
+      { onOrphan: 'retry' },
+      { durability: 'fast' },
+      { onOutage: 'execute' },
+    ] as const)(
+      'is contradicted by %j beside it, and by no option that an outer layer has for others',
+      (other) => {
+        const [name] = Object.keys(other);
+        const message = `option "${name}" contradicts "transaction"`;
+        const on = { transaction: true };
+        expect(() => transactionOf({ ...on, ...other })).toThrow(message);
+        expect(() => transactionOf(other, on)).toThrow(message);
+        expect(() => Idempotent({ ...on, ...other })).toThrow(message);
+        expect(() => resolveModuleOptions({ ...on, ...other })).toThrow(message);
+        expect(transactionOf(on, other)).toEqual(settings);
+        expect(transactionOf({ transaction: false, ...other }, on)).toBe(false);
+      },
+    );
+
+    it('goes with what changes nothing for it', () => {
+      const options = { transaction: true, durability: 'durable', onOutage: 'reject' } as const;
+      expect(transactionOf(options)).toEqual(settings);
+    });
+  });
+
   it('record all statuses below 500 but those that README lists', () => {
     const [, listed = ''] = /^Recorded are all responses below 500 except ([\d, and]+):/m.exec(README) ?? [];
     const { records } = resolveRouteOptions('test', {});
