@@ -69,7 +69,7 @@ export class Beginning {
     const [, lock, found] = await session.send([
       [begin(policy.isolation ?? this.isolation)],
       [TRY_LOCK, lockOf(id)],
-      [read(this.places), byteaOf(id.hash)],
+      [read(this.places), byteaOf(id.hash), String(policy.timeout)],
     ]);
     if (lock?.rows[0]?.[0] !== 't') return 'locked';
     const [start, role, fence, token] = found?.rows[0] ?? [];

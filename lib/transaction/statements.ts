@@ -21,6 +21,15 @@ export const ROLLBACK = 'ROLLBACK';
 /** Whether the lock of the key could be had. It is held until the transaction ends. Parameters: lock. */
 export const TRY_LOCK = 'SELECT pg_try_advisory_xact_lock($1::bigint)';
 
+/**
+ * Ends the session of an application that has vanished without a word, and with it the lock of its key: TCP alone would
+ * find that out after hours. A bound of the application's own is left alone.
+ */
+const boundIdle = (milliseconds: string): string => `
+    CASE current_setting('idle_in_transaction_session_timeout')
+      WHEN '0' THEN set_config('idle_in_transaction_session_timeout', ${milliseconds}, true)
+    END`;
+
 /** Tells this transaction from one that the handler has begun in its place. */
 const START = 'extract(epoch FROM now())';
 
@@ -29,10 +38,11 @@ const START = 'extract(epoch FROM now())';
  * fence of its claim where the key is free. As a statement of its own its snapshot is taken when the lock is held: one that
  * does both could get the lock and yet miss the row.
  *
- * Parameters: id.
+ * Parameters: id, timeout of the handler.
  */
 export const read = ({ table, sequence }: Places): string => `
-  SELECT ${START}, current_setting('role'), CASE WHEN record.token IS NULL THEN nextval(${literal(sequence)}) END, record.token
+  SELECT ${START}, current_setting('role'), CASE WHEN record.token IS NULL THEN nextval(${literal(sequence)}) END, record.token,
+    ${boundIdle('$2')}
   FROM (SELECT) AS one LEFT JOIN (SELECT token FROM ${table} WHERE id = $1::bytea) AS record ON true`;
 
 /** The handler may have taken another role, to which the table is closed. Parameters: role. */
