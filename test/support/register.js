@@ -1,7 +1,7 @@
 /**
  * Lets a child process of a test run TypeScript as it lies there, with the package's name for `lib`, or for what was
- * built from it where PACKAGE is `dist`. MUTATION (`{ file, from, to }` as JSON) changes one file on its way, for tests
- * that have to see broken code found out.
+ * built from it where PACKAGE is `dist`. MUTATION (a list of `{ file, from, to }` as JSON) changes files on their way, for
+ * tests that have to see broken code found out.
  */
 const { readFileSync } = require('node:fs');
 const Module = require('node:module');
@@ -10,14 +10,17 @@ const { transformSync } = require('@swc/core');
 
 const root = join(__dirname, '../..');
 const index = join(root, process.env.PACKAGE === 'dist' ? 'dist/index.js' : 'lib/index.ts');
-const mutation = process.env.MUTATION ? JSON.parse(process.env.MUTATION) : undefined;
+const mutations = JSON.parse(process.env.MUTATION ?? '[]');
 
 function sourceOf(filename) {
   const source = readFileSync(filename, 'utf8');
-  if (!mutation || filename !== join(root, mutation.file)) return source;
-  const parts = source.split(mutation.from);
-  if (parts.length !== 2) throw new Error(`${mutation.file} has ${parts.length - 1} times: ${mutation.from}`);
-  return parts.join(mutation.to);
+  return mutations
+    .filter(({ file }) => filename === join(root, file))
+    .reduce((mutated, { file, from, to }) => {
+      const parts = mutated.split(from);
+      if (parts.length !== 2) throw new Error(`${file} has ${parts.length - 1} times: ${from}`);
+      return parts.join(to);
+    }, source);
 }
 
 const resolve = Module._resolveFilename;

@@ -1,5 +1,5 @@
 import { RedisModule, type RedisModuleOptions } from '@nestjs-modules/ioredis';
-import { Controller, Get, Headers, Module, Post } from '@nestjs/common';
+import { Controller, Get, Headers, Module, Post, UseInterceptors } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import type { Cluster, Redis } from 'ioredis';
@@ -13,6 +13,7 @@ import {
   type IdempotencyContext,
   type IdempotencyModuleOptions,
 } from 'nestjs-idempotency';
+import { RecordFirstInterceptor, RecordLastInterceptor } from '../../fixtures/marks';
 import type { FromApp } from '../../support/processes';
 import { Effect } from './effect';
 import { Worker } from './worker';
@@ -21,9 +22,12 @@ import { Worker } from './worker';
  * One of the rig's application processes. DATABASE_URL, REDIS_URL (none: without Redis; `cluster://…,…` and
  * `sentinel://…,…/name` have any number of addresses), OPTIONS (the module's, as JSON) and LEDGER (the file that
  * executions are written to). It tells its parent over IPC when it listens and when a handler runs; a handler that is
- * told to `hold` goes on when the parent says so.
+ * told to `hold` goes on when the parent says so. CHANGED is the mode of one route.
  */
-const { DATABASE_URL = '', REDIS_URL = '', OPTIONS = '{}' } = process.env;
+const { DATABASE_URL = '', REDIS_URL = '', OPTIONS = '{}', CHANGED = 'lease' } = process.env;
+
+/** Less than a client waits for, and more than any handler takes. */
+const TRANSACTION_TIMEOUT = '6s';
 
 @Controller()
 class WorkController {
@@ -48,6 +52,49 @@ class WorkController {
   @Idempotent({ required: true, durability: 'fast' })
   fast(@Headers('x-work') work: string, @IdempotencyClaim() claim: IdempotencyContext): Promise<unknown> {
     return this.worker.work('fast', work, claim);
+  }
+
+  @Post('transaction')
+  @Idempotent({ required: true, transaction: { timeout: TRANSACTION_TIMEOUT } })
+  transaction(
+    @Headers('x-work') work: string,
+    @IdempotencyClaim() claim: IdempotencyContext,
+  ): Promise<unknown> {
+    return this.worker.work('transaction', work, claim, 'transaction');
+  }
+
+  @Post('serializable')
+  @Idempotent({ required: true, transaction: { timeout: TRANSACTION_TIMEOUT, isolation: 'SERIALIZABLE' } })
+  serializable(
+    @Headers('x-work') work: string,
+    @IdempotencyClaim() claim: IdempotencyContext,
+  ): Promise<unknown> {
+    return this.worker.work('serializable', work, claim, 'transaction');
+  }
+
+  /** A route that is changed from one mode to the other, one process after the other. */
+  @Post('changing')
+  @Idempotent({ required: true, transaction: CHANGED === 'transaction' })
+  changing(@Headers('x-work') work: string, @IdempotencyClaim() claim: IdempotencyContext): Promise<unknown> {
+    return this.worker.work('changing', work, claim, CHANGED === 'transaction' ? 'transaction' : 'other');
+  }
+
+  /** A route without protection that needs a connection of the application's pool. */
+  @Get('query')
+  query(): Promise<unknown> {
+    return this.worker.query();
+  }
+
+  @Post('record-first')
+  @UseInterceptors(RecordFirstInterceptor)
+  recordFirst(@Headers('x-work') work: string, @Headers('idempotency-key') key: string): Promise<unknown> {
+    return this.worker.work('record-first', work, { key, attempt: 1, fence: 0 }, 'other');
+  }
+
+  @Post('record-last')
+  @UseInterceptors(RecordLastInterceptor)
+  recordLast(@Headers('x-work') work: string, @Headers('idempotency-key') key: string): Promise<unknown> {
+    return this.worker.work('record-last', work, { key, attempt: 1, fence: 0 }, 'other');
   }
 
   @Get('health')

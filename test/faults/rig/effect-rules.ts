@@ -53,7 +53,27 @@ export function judgeEffects(report: Report, evidence: Evidence): EffectCounts {
     if (run?.transactional && leaves(run) && !rows.has(nonce))
       report('a record is committed with its effect', keyOf(run), run);
   }
+  for (const seen of evidence.sightings) {
+    const run = toldToBeRolledBack(seen, evidence);
+    if (run && rows.has(run.nonce)) report('what is told to be rolled back is not there', keyOf(run), seen);
+  }
   return judgeKeys(report, evidence, runs, rows);
+}
+
+/** By what a client was told: nothing of its request is left. */
+const ROLLED_BACK = new Set(['store-unavailable', 'transaction-conflict', 'transaction-timeout']);
+
+/** The execution in a transaction that this client was told of, where it can have been no other. */
+function toldToBeRolledBack(seen: Sighting, { executions, sightings }: Evidence): Execution | undefined {
+  if (!seen.problem || !ROLLED_BACK.has(seen.problem)) return undefined;
+  const { key, instance, from, to } = seen;
+  const alike = sightings.filter(
+    (one) => one.key === key && one.instance === instance && one.from <= to && one.to >= from,
+  );
+  const [run, ...more] = executions.filter(
+    (one) => one.key === key && one.instance === instance && one.at >= from && one.at <= to,
+  );
+  return run?.transactional && alike.length === 1 && more.length === 0 ? run : undefined;
 }
 
 function judgeKeys(

@@ -25,8 +25,8 @@ export interface InstanceOptions {
   readonly options: IdempotencyModuleOptions;
   /** How far this process' wall clock is ahead, in ms. */
   readonly clockSkew: number;
-  /** A change of the module under which this process runs. */
-  readonly mutation: Mutation | undefined;
+  /** Changes of the module under which this process runs. */
+  readonly mutations: readonly Mutation[];
   readonly faults: Faults;
 }
 
@@ -38,6 +38,8 @@ export class Instance {
   private address = '';
   private frozen = false;
   private toldToEnd = false;
+  /** Of the route `changing`, from its next start. */
+  changed: 'lease' | 'transaction' = 'lease';
 
   constructor(private readonly settings: InstanceOptions) {}
 
@@ -77,7 +79,7 @@ export class Instance {
       redisUrl = '',
       options,
       clockSkew,
-      mutation,
+      mutations,
       name,
     } = this.settings;
     const env = {
@@ -87,7 +89,8 @@ export class Instance {
       REDIS_URL: redis ? `redis://127.0.0.1:${redis.port}` : redisUrl,
       OPTIONS: JSON.stringify(options),
       CLOCK_SKEW_MS: String(clockSkew),
-      ...(mutation && { MUTATION: JSON.stringify(mutation), PACKAGE: 'lib' }),
+      CHANGED: this.changed,
+      ...(mutations.length > 0 ? { MUTATION: JSON.stringify(mutations), PACKAGE: 'lib' } : {}),
     };
     const app = forkApp(join(__dirname, 'app.ts'), env, [join(__dirname, 'clock.js')]);
     this.app = app;

@@ -16,7 +16,7 @@ export interface Execution {
   readonly failed: boolean;
   /** It runs in a transaction with its record, which is rolled back if anything happens to it. @default false */
   readonly transactional?: boolean;
-  /** When it leaves its row, if it does. @default 'first' */
+  /** When it leaves its row; `none` also where it fails. @default 'first' */
   readonly effect?: 'first' | 'last' | 'none';
   /** Milliseconds that the handler takes at least. @default 0 */
   readonly takes?: number;

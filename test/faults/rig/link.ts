@@ -25,6 +25,8 @@ export type Ruling =
   | 'reset'
   /** Half of it arrives, then its connection is reset. */
   | 'cut'
+  /** What was sent together with it, but before it, arrives; then its connection is reset. Of requests. */
+  | 'cut-before'
   /** Arrives when the watch is resumed, with what follows it on its connection behind it. */
   | 'hold';
 
@@ -253,6 +255,9 @@ class Pair {
       case 'cut':
         this.cut(target, chunk);
         return;
+      case 'cut-before':
+        this.cut(target, chunk, this.reader.startOf?.(rule.statement));
+        return;
       case 'hold':
         this.holdings[side] ??= rule.held;
         this.hold(side, onward);
@@ -279,10 +284,11 @@ class Pair {
       this.holding--;
       this.holdings[side] = undefined;
       onward();
+      if (this.holding === 0 && this.client.destroyed) this.server.end(); // that its sender has gone arrives behind it
     });
   }
 
-  private cut(target: Socket, chunk: Buffer): void {
-    target.write(chunk.subarray(0, Math.floor(chunk.length / 2)), () => this.reset());
+  private cut(target: Socket, chunk: Buffer, at = Math.floor(chunk.length / 2)): void {
+    target.write(chunk.subarray(0, at), () => this.reset());
   }
 }

@@ -261,16 +261,34 @@ describe('the oracle', () => {
       expect(broken({ ...whole, sightings })).toEqual(['an effect is answered']);
     });
 
+    it('that nothing is left of what its client was told is rolled back, where it was alone', () => {
+      const told = seen(undefined, { status: 503, problem: 'store-unavailable', from: 900, to: 2_000 });
+      const later = seen('n1000', { from: 3_000, to: 3_001 });
+      const beside = seen(undefined, { status: undefined, from: 950, to: 1_500 });
+      expect(broken({ ...whole, sightings: [told, later] })).toEqual([
+        'what is told to be rolled back is not there',
+      ]);
+      expect(broken({ ...whole, sightings: [told, beside, later] })).toEqual([]);
+      expect(broken({ ...whole, sightings: [{ ...told, problem: 'outcome-not-recorded' }, later] })).toEqual(
+        [],
+      );
+    });
+
     it('that a row of no execution is found', () => {
       expect(broken({ effects: [row('invented')] })).toEqual(['an effect implies an execution']);
     });
 
-    it('that one under a lease may come first, whose record is then the answer', () => {
-      const executions = [begun(1_000), execution(1_100, { scope, instance: 'B' })];
+    it.each([
+      ['later', 1_000],
+      ['before', 1_200],
+    ])('that one under a lease which is begun %s may overtake it, and has the answer then', (_, at) => {
+      const executions = [begun(at), execution(1_100, { scope, instance: 'B' })].sort((a, b) => a.at - b.at);
       const sightings = [seen('n1100'), seen('n1100')];
       const own = { executions, sightings, postgres: [record('n1100')] };
       expect(broken({ ...own, effects: [row('n1100')] })).toEqual([]);
-      expect(broken({ ...own, effects: [row('n1100'), row('n1000')] })).toEqual([
+      expect(broken({ ...own, effects: [row('n1100'), row(`n${at}`)] })).toEqual([
+        ...(at > 1_100 ? ['fences rise'] : []),
+        'a handler runs once',
         'an effect is committed with its record',
         'an effect happens once',
         'an effect is answered',

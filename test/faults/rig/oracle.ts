@@ -93,8 +93,9 @@ class Verdict {
 
 function judgeExecutions(verdict: Verdict, key: string, own: readonly Execution[], evidence: Evidence): void {
   const { faults, lease, forgets = 1_000, retention = Infinity } = evidence;
-  for (const [i, next] of own.entries()) {
-    const before = own[i - 1];
+  const standing = withoutOvertaken(own, evidence);
+  for (const [i, next] of standing.entries()) {
+    const before = standing[i - 1];
     if (!before) continue;
     const detail = { before, next };
     if (wasForgotten(before, next, faults, forgets)) {
@@ -102,7 +103,7 @@ function judgeExecutions(verdict: Verdict, key: string, own: readonly Execution[
       continue;
     }
     if (before.transactional) {
-      if (!mayHaveBeenRolledBack(before, next, faults, lease))
+      if (!hasFailed(before, next.at) && disturbances(before, next.at, faults, lease).length === 0)
         verdict.report('a handler runs once', key, detail);
       continue;
     }
@@ -113,6 +114,16 @@ function judgeExecutions(verdict: Verdict, key: string, own: readonly Execution[
       verdict.report('a handler runs once', key, detail);
     }
   }
+}
+
+/**
+ * Where a route has both modes, as while it is changed from one to the other, a transaction may begin while a claim is on
+ * its way to Postgres. It finds the key claimed at its end, and is rolled back: nothing of it stands.
+ */
+function withoutOvertaken(own: readonly Execution[], { effects }: Evidence): readonly Execution[] {
+  if (!own.some(({ transactional }) => !transactional)) return own;
+  const rows = new Set(effects.map(({ nonce }) => nonce));
+  return own.filter(({ transactional, nonce }) => !transactional || rows.has(nonce));
 }
 
 function judgeAnswers(
@@ -189,18 +200,6 @@ function hasExpired({ at, takes = 0 }: Execution, now: number, retention: number
 /** A handler that fails gives its key back when it has failed, not before. */
 function hasFailed({ failed, at, takes = 0 }: Execution, now: number): boolean {
   return failed && now >= at + takes;
-}
-
-/**
- * Whether something happened to the transaction of the one before, or the next one has a lease: the transaction is then
- * rolled back at its end, as it finds the key claimed.
- */
-function mayHaveBeenRolledBack(before: Execution, next: Execution, faults: Faults, lease: number): boolean {
-  return (
-    hasFailed(before, next.at) ||
-    !next.transactional ||
-    disturbances(before, next.at, faults, lease).length > 0
-  );
 }
 
 /** What one statement that gets lost costs an instance at most: the time-out after which it is sent again. */

@@ -24,7 +24,11 @@ import { PostgresReader, RedisReader, type StatementReader } from './statements'
 import { nonceOf, recordsInPostgres, recordsInRedis, withRedis } from './stores';
 import type { Work } from './worker';
 
-export type Route = 'retry' | 'reject' | 'fast';
+export type Route =
+  | ('retry' | 'reject' | 'fast')
+  | ('transaction' | 'serializable')
+  | 'changing'
+  | ('record-first' | 'record-last');
 
 /** The servers of a Redis, beyond a single one. */
 export interface RedisTopology {
@@ -47,7 +51,7 @@ export interface RigOptions {
   /** In place of one Redis with a replica, whom each instance reaches over a link. The rig stops its servers. */
   readonly redisTopology?: RedisTopology;
   readonly postgresSettings?: Readonly<Record<string, string>>;
-  readonly mutation?: Mutation;
+  readonly mutations?: readonly Mutation[];
   /** See the oracle. */
   readonly forgets?: number;
   /** See the oracle. */
@@ -372,7 +376,7 @@ export class Rig {
     instances = ['both', 'both', 'both'],
     clockSkew = [],
     redisTopology,
-    mutation,
+    mutations = [],
   }: RigOptions): Promise<Instance[]> {
     return Promise.all(
       instances.map(async (stores, index) => {
@@ -394,7 +398,7 @@ export class Rig {
             postgres: { ...OPTIONS.postgres, ...options.postgres },
           },
           clockSkew: clockSkew[index] ?? 0,
-          mutation,
+          mutations,
           faults: this.faults,
         });
       }),

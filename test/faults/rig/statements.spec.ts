@@ -1,8 +1,10 @@
 import * as statements from '../../../lib/store/postgres/schema/statements';
+import * as transaction from '../../../lib/transaction/statements';
 import { COMPLETE, INSPECT, PUT } from '../../../lib/store/redis/scripts';
 import { PostgresReader, postgresStatement, RedisReader } from './statements';
 
 const TABLE = '"idempotency_cache"';
+const PLACES = { table: TABLE, sequence: 'fences' };
 
 /** Every statement that the Postgres store can send, and the name that the rig knows it by. */
 const NAMES: readonly (readonly [name: string, text: string])[] = [
@@ -29,6 +31,19 @@ const NAMES: readonly (readonly [name: string, text: string])[] = [
 /** What makes a part of a statement only. */
 const PARTS: readonly string[] = ['commits', 'literal', 'milliseconds'] satisfies (keyof typeof statements)[];
 
+/** What a transaction sends beside those of the handler. */
+const IN_TRANSACTION: readonly (readonly [name: string, text: string])[] = [
+  ['begin', transaction.begin(undefined)],
+  ['begin', transaction.begin('SERIALIZABLE')],
+  ['lock', transaction.TRY_LOCK],
+  ['look', transaction.read(PLACES)],
+  ['insert-completed', transaction.insertCompleted(PLACES)],
+  ['complete', transaction.completeClaim(PLACES)],
+  ['commit', transaction.COMMIT],
+  ['rollback', transaction.ROLLBACK],
+  ['is-free', transaction.IS_FREE],
+];
+
 function message(type: string, body: string): Buffer {
   const bytes = Buffer.from(body);
   const head = Buffer.alloc(5);
@@ -45,7 +60,8 @@ describe('the links know what passes', () => {
   it('in Postgres: every statement of the store by the name of what it does', () => {
     const makers = Object.keys(statements).filter((name) => !PARTS.includes(name));
     expect(NAMES).toHaveLength(makers.length + 2); // two make two each
-    for (const [name, text] of NAMES) expect([name, postgresStatement(text)]).toEqual([name, name]);
+    for (const [name, text] of [...NAMES, ...IN_TRANSACTION])
+      expect([name, postgresStatement(text)]).toEqual([name, name]);
   });
 
   it('in Postgres: each time a statement is bound, also one that was prepared before, however the bytes come', () => {
@@ -65,6 +81,19 @@ describe('the links know what passes', () => {
         seen.push(...reader.read(stream.subarray(at, at + size)));
       expect(seen).toEqual(['claim', 'release', 'claim']);
     }
+  });
+
+  it('in Postgres: where in a chunk a statement begins', () => {
+    const reader = new PostgresReader();
+    const startup = message('', '\0\0\0\0user\0x\0\0');
+    const before = Buffer.concat([message('P', `a\0${statements.read(TABLE)}\0`), message('B', '\0a\0')]);
+    const bound = message('B', '\0c\0');
+    const commit = Buffer.concat([message('P', 'c\0COMMIT\0'), bound]);
+    expect(reader.read(Buffer.concat([startup, before, commit]))).toEqual(['read', 'commit']);
+    expect(reader.startOf('commit')).toBe(startup.length + before.length + commit.length - bound.length);
+    expect(reader.read(bound.subarray(0, 4))).toEqual([]);
+    expect(reader.read(bound.subarray(4))).toEqual(['commit']);
+    expect([reader.startOf('commit'), reader.startOf('read')]).toEqual([0, 0]);
   });
 
   it('in Redis: scripts by their names, and writes by what they write', () => {

@@ -6,6 +6,8 @@ const COPY_ARGUMENTS = 7;
 /** Turns the bytes that a client sends into the names of what it asks for, as they become complete. */
 export interface StatementReader {
   read(chunk: Buffer): string[];
+  /** Where in the chunk that was read last a statement begins; 0 where it began in one before. */
+  startOf?(statement: string): number;
 }
 
 /**
@@ -13,10 +15,10 @@ export interface StatementReader {
  * each has the right one.
  */
 const POSTGRES_STATEMENTS: readonly (readonly [name: string, pattern: RegExp])[] = [
-  ['cleanup', /pg_try_advisory_xact_lock/],
+  ['cleanup', /pg_try_advisory_xact_lock[^;]*DELETE/],
   ['claim', /INSERT INTO[^;]*'in_progress'/],
   ['insert-completed', /INSERT INTO[^;]*'completed'/],
-  ['complete', /SET\s+state = 'completed'/],
+  ['complete', /UPDATE[^;]*state = 'completed'/],
   ['confirm', /pg_logical_emit_message/],
   ['renew', /FOR NO KEY UPDATE/],
   ['abandon', /attempt > 1/],
@@ -26,6 +28,17 @@ const POSTGRES_STATEMENTS: readonly (readonly [name: string, pattern: RegExp])[]
   ['forget', /AS existed/],
   ['release', /AS released|FOR UPDATE OF record SKIP LOCKED/],
   ['read', /SELECT[^;]*encode\(body, 'base64'\)/],
+  // Of transactions.
+  ['begin', /^BEGIN/],
+  ['lock', /pg_try_advisory_xact_lock\(/],
+  ['is-free', /pg_try_advisory_xact_lock_shared/],
+  ['look', /current_setting\('role'\)/],
+  ['commit', /^COMMIT/],
+  ['rollback', /^ROLLBACK$/],
+  // Of the applications.
+  ['effect', /INSERT INTO "effect"/],
+  ['mark', /INSERT INTO mark /],
+  ['find-mark', /SELECT response FROM mark /],
 ];
 
 export function postgresStatement(text: string): string | undefined {
@@ -37,9 +50,16 @@ export class PostgresReader implements StatementReader {
   private rest: Buffer = Buffer.alloc(0);
   private started = false;
   private readonly prepared = new Map<string, string>();
+  private readonly starts = new Map<string, number>();
+
+  startOf(statement: string): number {
+    return this.starts.get(statement) ?? 0;
+  }
 
   read(chunk: Buffer): string[] {
+    let at = -this.rest.length;
     this.rest = Buffer.concat([this.rest, chunk]);
+    this.starts.clear();
     const names: string[] = [];
     for (;;) {
       const head = this.started ? 1 : 0; // the startup message alone has no type
@@ -48,8 +68,12 @@ export class PostgresReader implements StatementReader {
       if (this.rest.length < length) return names;
       const message = this.rest.subarray(0, length);
       this.rest = this.rest.subarray(length);
-      if (this.started) names.push(...this.statementOf(message));
+      for (const name of this.started ? this.statementOf(message) : []) {
+        names.push(name);
+        this.starts.set(name, Math.max(0, at));
+      }
       this.started = true;
+      at += length;
     }
   }
 

@@ -21,6 +21,11 @@ export interface Work {
   readonly holdsConnection?: boolean;
   /** When the handler writes its row, beside taking its time: before, after, or never. @default 'first' */
   readonly effect?: 'first' | 'last' | 'none';
+  /** Statements that the handler sends over its repository before it takes its time, and after it. */
+  readonly sql?: readonly string[];
+  readonly then?: readonly string[];
+  /** The handler goes on where one of them fails. */
+  readonly swallows?: boolean;
   /** The ledger is not flushed, which takes many handlers at once seconds: for scenarios that kill no process. */
   readonly unsynced?: boolean;
   /** Length of the response's filling. */
@@ -34,8 +39,14 @@ export interface ToInstance {
 /** The claim of a request, as far as the ledger has it. */
 export type Claim = Pick<IdempotencyContext, 'key' | 'attempt' | 'fence'>;
 
+/** What the handler's row is committed with: by itself beside a lease or other records, or with the record. */
+export type Protection = 'lease' | 'transaction' | 'other';
+
 /** A handler under a lease goes on without its row after so many ms, as these routes are judged by their executions. */
 const EFFECT_WITHIN = 500;
+
+/** By default; of those that a handler may be told to fail with. */
+const isRecorded = (status: number): boolean => status < 500 && status !== 429;
 
 /** On disk before the handler goes on, so that no fault can make an execution unseen. */
 function write(execution: Execution, unsynced: boolean): void {
@@ -58,25 +69,47 @@ export class Worker {
     });
   }
 
-  async work(scope: string, told: string, { key, attempt, fence }: Claim): Promise<unknown> {
+  async work(
+    scope: string,
+    told: string,
+    { key, attempt, fence }: Claim,
+    protection: Protection = 'lease',
+  ): Promise<unknown> {
     const work = JSON.parse(told) as Work;
     const { takes = 0, fails, effect = 'first', unsynced = false, size = 0 } = work;
     const nonce = randomUUID();
     const { INSTANCE: instance = '' } = process.env;
     const at = monotonicNow();
-    const failed = fails !== undefined && fails >= 500;
-    write({ scope, key, instance, pid: process.pid, attempt, fence, nonce, at, failed, takes, effect }, unsynced); // prettier-ignore
+    const failed = fails !== undefined && !isRecorded(fails);
+    const transactional = protection === 'transaction';
+    const leaves = fails === undefined ? effect : 'none';
+    write({ scope, key, instance, pid: process.pid, attempt, fence, nonce, at, failed, takes, effect: leaves, transactional }, unsynced); // prettier-ignore
     process.send?.({ handling: key } satisfies FromApp);
-    if (effect === 'first') await this.leave({ scope, key, nonce });
+    if (effect === 'first') await this.leave({ scope, key, nonce }, protection);
+    await this.send(work.sql, work);
     await this.takeTime(key, work);
-    if (effect === 'last') await this.leave({ scope, key, nonce });
+    await this.send(work.then, work);
+    if (effect === 'last') await this.leave({ scope, key, nonce }, protection);
     if (fails) throw new HttpException({ message: 'told to fail', nonce }, fails);
     return { nonce, filling: 'x'.repeat(size) };
   }
 
-  private async leave(effect: Omit<Effect, 'id'>): Promise<void> {
-    const written = this.effects.insert(effect).catch(() => undefined);
-    await Promise.race([written, delay(EFFECT_WITHIN, undefined, { ref: false })]);
+  query(): Promise<unknown> {
+    return this.effects.query('SELECT 1');
+  }
+
+  private async leave(effect: Omit<Effect, 'id'>, protection: Protection): Promise<void> {
+    const written = this.effects.insert(effect);
+    if (protection !== 'lease') await written;
+    else
+      await Promise.race([written.catch(() => undefined), delay(EFFECT_WITHIN, undefined, { ref: false })]);
+  }
+
+  private async send(statements: readonly string[] = [], { swallows }: Work): Promise<void> {
+    for (const statement of statements) {
+      const sent = this.effects.query(statement);
+      await (swallows ? sent.catch(() => undefined) : sent);
+    }
   }
 
   private async takeTime(key: string, { takes = 0, hold, holdsConnection }: Work): Promise<void> {

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { eventually } from '../../support/eventually';
-import type { Rig } from '../rig/rig';
+import type { Rig, Send } from '../rig/rig';
 
 const CLIENTS = 6;
 
@@ -9,7 +9,10 @@ export class Traffic {
   private stopped = false;
   private readonly clients: Promise<unknown>;
 
-  constructor(private readonly rig: Rig) {
+  constructor(
+    private readonly rig: Rig,
+    private readonly send: Send = {},
+  ) {
     this.clients = Promise.all(Array.from({ length: CLIENTS }, (_, index) => this.client(index)));
   }
 
@@ -31,10 +34,10 @@ export class Traffic {
     for (let round = index; !this.stopped; round++) {
       const key = randomUUID();
       await Promise.all([
-        rig.send(rig.instance(round % 3), key, { takes: 20 }),
-        rig.send(rig.instance((round + 1) % 3), key, { takes: 20 }),
+        rig.send(rig.instance(round % 3), key, { ...this.send, takes: 20 }),
+        rig.send(rig.instance((round + 1) % 3), key, { ...this.send, takes: 20 }),
       ]);
-      await rig.send(rig.instance((round + 2) % 3), key);
+      await rig.send(rig.instance((round + 2) % 3), key, this.send);
     }
   }
 }
