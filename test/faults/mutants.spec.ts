@@ -1,18 +1,20 @@
 import { randomUUID } from 'node:crypto';
+import { sql } from '../support/database';
+import { eventually } from '../support/eventually';
 import type { Mutation } from './rig/instance';
 import type { Sighting } from './rig/oracle';
 import { Rig, type RigOptions } from './rig/rig';
 
 /*
- * Positive controls: what this module is not, and what becomes of it. The sixth one, a write to Redis without rank,
+ * Positive controls: what this module is not, and what becomes of it. One more, a write to Redis without rank,
  * needs more requests than a scenario shows: the model finds it (`npm run test:model`).
  */
 describe('the rig finds out', () => {
   let rig: Rig | undefined;
   afterEach(() => rig?.stop());
 
-  const start = async (mutation: Mutation, options: RigOptions = {}): Promise<Rig> => {
-    rig = await Rig.start({ ...options, mutation });
+  const start = async (mutations: Mutation | readonly Mutation[], options: RigOptions = {}): Promise<Rig> => {
+    rig = await Rig.start({ ...options, mutations: [mutations].flat() });
     return rig;
   };
   const broken = async (): Promise<string[]> => [
@@ -113,4 +115,113 @@ describe('the rig finds out', () => {
       expect(await broken()).toContain(promise);
     },
   );
+
+  describe('of transactions', () => {
+    const ROUTE = { route: 'transaction' } as const;
+    const OPEN = 'lib/transaction/open-transaction.ts';
+    const BEGIN = 'lib/transaction/beginning.ts';
+    const COMMIT = 'lib/transaction/commit.ts';
+
+    it('effects outside of it: a process that is killed before its commit leaves one, and the retry another', async () => {
+      await start({
+        file: OPEN,
+        from: 'return joined.hasSubscribers ? this.runAfterStart(joined, work) : work();',
+        to: 'return outside(work);',
+      });
+      const key = randomUUID();
+      const owner = rig!.instance(0);
+      const killed = owner.postgres.watch('commit', 'request', 'reset', { act: () => owner.kill() });
+      const lost = rig!.send(owner, key, ROUTE);
+      await killed.reached;
+      await lost;
+      expect(await broken()).toContain('an effect happens once');
+    });
+
+    it('the commit before the outcome: a process that is killed between them leaves an effect, and the retry another', async () => {
+      await start([
+        {
+          file: COMMIT,
+          from: '        this.completion(begun, outcome),\n        [COMMIT],\n',
+          to: '        [COMMIT],\n        this.completion(begun, outcome),\n',
+        },
+        { file: COMMIT, from: 'const [, completed, end] =', to: 'const [, end, completed] =' },
+        {
+          file: 'lib/transaction/statements.ts',
+          from: '`CASE WHEN ${START} = $1::numeric THEN ${value} END`',
+          to: '`CASE WHEN $1::numeric > 0 THEN ${value} END`',
+        },
+      ]);
+      const [key, whole] = [randomUUID(), randomUUID()];
+      const owner = rig!.instance(0);
+      expect(await rig!.send(owner, whole, ROUTE)).toMatchObject({ status: 201 });
+      const killed = owner.postgres.watch('insert-completed', 'request', 'cut-before', {
+        act: () => owner.kill(),
+      });
+      const lost = rig!.send(owner, key, ROUTE);
+      await killed.reached;
+      await lost;
+      expect(await broken()).toContain('an effect happens once');
+    });
+
+    it('lock and look in one statement, and a key that is there taken for success: two answers, one without effect', async () => {
+      await start(
+        [
+          {
+            file: BEGIN,
+            from: `      [TRY_LOCK, lockOf(id)],
+      [read(this.places), byteaOf(id.hash), String(policy.timeout)],
+    ]);`,
+            // Its window is made as wide as two seconds.
+            to: `      [
+        read(this.places).replace(
+          'SELECT extract',
+          'SELECT pg_sleep(2)::text IS NOT NULL AND pg_try_advisory_xact_lock($3::bigint), extract',
+        ),
+        byteaOf(id.hash),
+        String(policy.timeout),
+        lockOf(id),
+      ],
+    ]);`,
+          },
+          {
+            file: BEGIN,
+            from: 'const [start, role, fence, token] = found?.rows[0] ?? [];',
+            to: 'const [, start, role, fence, token] = lock?.rows[0] ?? [];',
+          },
+          {
+            file: COMMIT,
+            from: "    if (state === '25P02') throw swallowedError(cause);\n",
+            to: "    if (state === '23505') return { recorded: true };\n",
+          },
+        ],
+        { options: { postgres: { timeout: '10s' } } },
+      );
+      const key = randomUUID();
+      const [one, other] = [rig!.instance(0), rig!.instance(1)];
+      const first = rig!.send(one, key, { ...ROUTE, hold: true });
+      await one.handling(key);
+      const second = rig!.send(other, key, ROUTE);
+      await eventually(async () =>
+        expect(
+          await sql(rig!.databaseUrl, `SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'`),
+        ).toHaveLength(1),
+      );
+      one.finish(key);
+      expect([(await first).status, (await second).status]).toEqual([201, 201]);
+      expect(await broken()).toEqual(
+        expect.arrayContaining(['every answer is the same', 'a handler runs once']),
+      );
+    });
+
+    it('a lost commit resolved without the lock: a client is told that nothing is left, and then it is there', async () => {
+      await start({ file: COMMIT, from: 'if (!(await isLocked(claim.id))) {', to: 'if (isLocked) {' });
+      const key = randomUUID();
+      const owner = rig!.instance(0);
+      const late = owner.postgres.watch('commit', 'request', 'hold');
+      const seen = await rig!.send(owner, key, ROUTE);
+      expect(seen.problem).toBe('store-unavailable');
+      late.resume();
+      expect(await broken()).toContain('what is told to be rolled back is not there');
+    });
+  });
 });
