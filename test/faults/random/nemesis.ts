@@ -86,17 +86,25 @@ function harmServers(chance: Chance): Omit<Step, 'at'> {
 }
 
 const STATEMENTS = {
-  postgres: ['claim', 'complete', 'release', 'renew', 'take-over', 'read'],
+  postgres: [
+    ...(['claim', 'complete', 'release', 'renew', 'take-over', 'read'] as const),
+    ...(['begin', 'effect', 'commit'] as const),
+  ],
   redis: ['mget', 'hint', 'outcome', 'pending', 'removed'],
 } as const;
-const RULINGS: readonly [Ruling, ...Ruling[]] = ['lose', 'reset', 'cut', 'hold'];
+const RULINGS: readonly [Ruling, ...Ruling[]] = ['lose', 'reset', 'cut', 'cut-before', 'hold'];
 const MODES: readonly [Mode, ...Mode[]] = ['refuse', 'reset', 'black-hole', 'drop-replies', 'delay', 'cut'];
 
 function harmOne(chance: Chance): Omit<Step, 'at'> {
   const index = chance.whole(0, 2);
   const lasts = chance.whole(50, 4_000);
   const store = chance.one(['postgres', 'redis']);
-  switch (chance.one(['link', 'statement', 'statement', 'freeze', 'kill', 'kill at', 'shut down'])) {
+  switch (
+    chance.one([
+      ...(['link', 'statement', 'statement', 'freeze', 'shut down'] as const),
+      ...(['kill', 'kill', 'kill at', 'kill at', 'kill at'] as const),
+    ])
+  ) {
     case 'link': {
       const mode = chance.one(MODES);
       const delayMs = chance.whole(5, 400);
@@ -124,6 +132,7 @@ function harmOne(chance: Chance): Omit<Step, 'at'> {
           await delay(lasts);
           watch.resume();
           link.unwatch();
+          await link.set('pass'); // connections that have lost something are of no more use
         },
       };
     }

@@ -41,7 +41,8 @@ function newIntent(chance: Chance, key: string): Intent {
   return {
     key,
     send: {
-      route: chance.one(['retry', 'reject']),
+      route: chance.one(['retry', 'reject', 'transaction', 'transaction']),
+      effect: chance.one(['first', 'last']),
       takes: chance.happens(90) ? chance.whole(0, 150) : chance.whole(150, 4_000),
       size: chance.happens(90) ? chance.whole(0, 500) : chance.whole(500, 100_000),
       ...(chance.happens(8) ? { fails: 500 } : {}),
