@@ -11,6 +11,11 @@ import { dataSourceOptions } from './rows';
 /** This module, or with MODE=bare the same application without it. Also from the environment: PLATFORM and the stores. */
 const { MODE = 'bare', PLATFORM = 'express', DATABASE_URL = '', REDIS_URL = '' } = process.env;
 
+const POLICY =
+  MODE === 'transaction'
+    ? { transaction: true }
+    : ({ durability: MODE === 'fast' ? 'fast' : 'durable' } as const);
+
 @Controller()
 class BareController {
   constructor(private readonly dataSource: DataSource) {}
@@ -26,7 +31,7 @@ class ProtectedController {
   constructor(private readonly dataSource: DataSource) {}
 
   @Post('orders')
-  @Idempotent({ required: true, durability: MODE === 'fast' ? 'fast' : 'durable' })
+  @Idempotent({ required: true, ...POLICY })
   place(@Body() order: Order): Answer | Promise<Answer> {
     return place(order, this.dataSource);
   }

@@ -22,6 +22,12 @@ const ALONE = (['first requests', 'replays'] as const).map((workload): LoadAt =>
   connections: 1,
 }));
 
+const WITH_ROW = [1, 32].map((connections): LoadAt => ({
+  workload: 'first requests',
+  effect: 'row',
+  connections,
+}));
+
 /** SVG by file name. */
 export function chartsOf(results: Results): Readonly<Record<string, string>> {
   return {
@@ -42,7 +48,29 @@ export function chartsOf(results: Results): Readonly<Record<string, string>> {
       digits: 2,
       stacked: false,
     }),
+    ...(hasRowChart(results) ? { [ROW_CHART]: rowChart(results) } : {}),
   };
+}
+
+export const ROW_CHART = 'performance-row.svg';
+export const ROW_TITLE =
+  'Milliseconds that protection adds to the median latency of a handler that writes a row';
+
+/** Older results, and some plans, have no such handler. */
+export function hasRowChart(results: Results): boolean {
+  return WITH_ROW.some((load) => figuresAt(results, load, 'durable'));
+}
+
+function rowChart(results: Results): string {
+  return draw({
+    title: ROW_TITLE,
+    series: WITH_ROW.map(({ connections }) => `${connections} connection${connections > 1 ? 's' : ''}`),
+    bars: barsOf(results, WITH_ROW, (name) =>
+      WITH_ROW.map((load) => counted(results, load, name)?.added('p50')),
+    ),
+    digits: 2,
+    stacked: false,
+  });
 }
 
 /** One for each product that had one of these loads. */

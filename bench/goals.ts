@@ -27,6 +27,7 @@ export function goalsOf(results: Results): readonly Goal[] {
     ...costGoals(results),
     ...throughputGoals(results),
     ...latencyGoals(results),
+    ...transactionGoals(results),
     ...stormGoals(results),
   ];
   return questions.flatMap(({ goal, digits, reaches, value, floor }) =>
@@ -150,6 +151,57 @@ function latencyGoals(results: Results): Question[] {
       floor: ratio(added(least), added(NODE_IDEMPOTENCY)),
     };
   });
+}
+
+/** What the mode is held against whose record shares the handler's transaction, beside the same handler. */
+function transactionGoals(results: Results): Question[] {
+  const at = (connections: number, name: string): Figures | undefined =>
+    figuresAt(results, { workload: 'first requests', effect: 'row', connections }, name);
+  const alone = (name: string): Value => at(1, name)?.added('p50').median;
+  const share = (name: string): Value => at(32, name)?.ratio.median;
+  const handler = 'handler that writes a row, `transaction`';
+  return [
+    ...(
+      [
+        [NODE_IDEMPOTENCY, 0.6],
+        ['durable', 0.35],
+      ] as const
+    ).map(([other, most]): Question => ({
+      goal: `Added median latency, 1 connection, ${handler}: at most ${most.toFixed(2)} of what \`${other}\` adds`,
+      digits: 2,
+      reaches: atMost(most),
+      value: ratio(alone('transaction'), alone(other)),
+    })),
+    {
+      goal: `First requests, 32 connections, ${handler}: share of bare at least that of \`${NODE_IDEMPOTENCY}\` (as a ratio)`,
+      digits: 2,
+      reaches: atLeast(1),
+      value: ratio(share('transaction'), share(NODE_IDEMPOTENCY)),
+    },
+    ...[1, 32].flatMap((connections) =>
+      (
+        [
+          ['postgresCpu', 'CPU of Postgres'],
+          ['walBytes', 'WAL'],
+        ] as const
+      ).map(([what, name]): Question => {
+        const added = (subject: string): Value => at(connections, subject)?.addedUse(what).median;
+        return {
+          goal: `${name} added, ${connections} connection${connections > 1 ? 's' : ''}, ${handler}: at most 0.50 of what \`durable\` adds`,
+          digits: 2,
+          reaches: atMost(0.5),
+          value: ratio(added('transaction'), added('durable')),
+        };
+      }),
+    ),
+    {
+      goal: `Commits per first request, 1 connection, ${handler}: none beyond bare's, so no flush either`,
+      digits: 2,
+      // Some requests are under way when a turn ends.
+      reaches: atMost(0.02),
+      value: at(1, 'transaction')?.addedUse('commits').median,
+    },
+  ];
 }
 
 function stormGoals({ storms }: Results): Question[] {

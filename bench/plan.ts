@@ -1,4 +1,4 @@
-import { isBare, isFloor, NODE_IDEMPOTENCY, SUBJECTS, type Subject } from './subjects';
+import { isBare, isFloor, isInTransaction, NODE_IDEMPOTENCY, SUBJECTS, type Subject } from './subjects';
 
 export type Workload = 'first requests' | 'replays';
 
@@ -33,6 +33,8 @@ export const LARGE = 65_536;
 export const DUPLICATES = 200;
 
 const WORKLOADS: readonly Workload[] = ['first requests', 'replays'];
+/** A replay is the same whatever its handler writes, as no handler runs. */
+const FIRST_ONLY: readonly Workload[] = ['first requests'];
 const express = SUBJECTS.filter(({ platform }) => platform === 'express');
 
 /** Two identical processes differ by up to 25 µs of CPU per request if they were warmed for less. */
@@ -40,7 +42,8 @@ const WARM = { responses: 12_000, seconds: 3 };
 
 /** With a row the products that are asked about most, the least that a machine allows, and the rivals. */
 const WITH_ROW = [
-  ...['bare', 'durable', 'fast', 'redis only', 'floor', 'bare, Fastify', 'durable, Fastify'],
+  ...['bare', 'transaction', 'durable', 'fast', 'redis only', 'floor'],
+  ...['bare, Fastify', 'transaction, Fastify', 'durable, Fastify'],
   ...['bare, Nest 10', NODE_IDEMPOTENCY, 'bare, Express 4', 'express-idempotency', 'Powertools'],
 ];
 const ON_FASTIFY = ['bare, Fastify', 'durable, Fastify', 'fast, Fastify', 'redis only, Fastify'];
@@ -51,21 +54,21 @@ export function planOf(extent: Extent): Plan {
     case 'quick':
       return {
         ...planned(1, 0.3, { responses: 0, seconds: 0.3 }, [
-          ...cells('none', [32], SMALL, [...express, ...named(ON_FASTIFY)]),
-          ...cells('row', [32], SMALL, named(WITH_ROW)),
+          ...cells('none', [32], SMALL, withoutRow([...express, ...named(ON_FASTIFY)])),
+          ...cells('row', [1, 32], SMALL, named(WITH_ROW), FIRST_ONLY),
         ]),
-        storms: named(['bare', 'durable']),
+        storms: named(['bare', 'transaction', 'durable']),
         inFlight: named(['bare', 'durable']),
       };
     case 'default':
       return planned(5, 1, WARM, [
-        ...cells('none', [1, 32], SMALL, [...express, ...named(ON_FASTIFY)]),
-        ...cells('row', [1, 32], SMALL, named(WITH_ROW)),
+        ...cells('none', [1, 32], SMALL, withoutRow([...express, ...named(ON_FASTIFY)])),
+        ...cells('row', [1, 32], SMALL, named(WITH_ROW), FIRST_ONLY),
         ...cells('none', [32], LARGE, named(WITH_LARGE)),
       ]);
     case 'full':
       return planned(7, 2, WARM, [
-        ...[SMALL, LARGE].flatMap((bytes) => cells('none', [1, 8, 32, 128], bytes, SUBJECTS)),
+        ...[SMALL, LARGE].flatMap((bytes) => cells('none', [1, 8, 32, 128], bytes, withoutRow(SUBJECTS))),
         ...cells('row', [1, 8, 32, 128], SMALL, SUBJECTS),
       ]);
   }
@@ -85,7 +88,8 @@ function planned(rounds: number, seconds: number, warmUp: Plan['warmUp'], all: r
     warmUp,
     cells: all,
     storms,
-    inFlight: storms.filter((subject) => isBare(subject) || subject.mode !== 'powertools'),
+    // In a transaction there are no more at a time than connections.
+    inFlight: withoutRow(storms).filter((subject) => isBare(subject) || subject.mode !== 'powertools'),
   };
 }
 
@@ -94,10 +98,16 @@ function cells(
   connections: readonly number[],
   bytes: number,
   subjects: readonly Subject[],
+  workloads = WORKLOADS,
 ): Cell[] {
-  return WORKLOADS.flatMap((workload) =>
+  return workloads.flatMap((workload) =>
     connections.map((count) => ({ workload, effect, connections: count, bytes, subjects })),
   );
+}
+
+/** Those that a handler without an effect says something about. */
+function withoutRow(subjects: readonly Subject[]): readonly Subject[] {
+  return subjects.filter((subject) => !isInTransaction(subject));
 }
 
 function named(names: readonly string[]): readonly Subject[] {

@@ -1,3 +1,4 @@
+import { hasRowChart, ROW_CHART, ROW_TITLE } from './chart';
 import { goalsOf } from './goals';
 import { DUPLICATES } from './plan';
 import { pairs } from './pairs';
@@ -10,6 +11,7 @@ export function markdown(results: Results): string {
     `Measured on ${results.measured}: ${results.machine}${results.pinned ? '' : '; nothing was pinned to a core'}. ` +
       `Medians of ${results.rounds} rounds of ${results.seconds} s, in brackets the least and the most.`,
     goals(results),
+    hasRowChart(results) ? `![${ROW_TITLE}](${ROW_CHART})` : '',
     pairs(results),
     ...results.cells.map((cell) => `### ${titleOf(cell)}\n\n${cellTables(results, cell)}`),
     ...results.storms.map((storm) => `### ${stormTitle(storm)}\n\n${stormTable(storm)}`),

@@ -34,9 +34,7 @@ export function openDataSource(url: string): Promise<DataSource> {
   return new DataSource(dataSourceOptions(url)).initialize();
 }
 
-/** As most handlers do it: three statements, none of them prepared. */
+/** As most handlers do it, through a repository: a transaction of three statements, none of them prepared. */
 export async function writeRow(dataSource: DataSource, { user_id, filling = '' }: Order): Promise<void> {
-  await dataSource.transaction((manager) =>
-    manager.insert(PlacedOrder, { customer: user_id, note: filling.slice(0, 100) }),
-  );
+  await dataSource.getRepository(PlacedOrder).save({ customer: user_id, note: filling.slice(0, 100) });
 }

@@ -19,7 +19,7 @@ import { write } from './write';
 /*
  * What protection costs, beside the same handler without it, and beside the same of others (docs/performance.md).
  *
- *   npm run bench                              the default set, in about 25 minutes
+ *   npm run bench                              the default set, in about 20 minutes
  *   npm run bench -- --quick | --full          a smoke test; everything
  *   npm run bench -- --write                   puts figures and charts into the documentation
  *   npm run bench -- --against <commit>        `lib` as it is beside `lib` as it was, in pairs

@@ -15,7 +15,7 @@ export interface Subject {
   readonly lib?: string;
 }
 
-const OURS = ['durable', 'fast', 'redis only', 'postgres only', 'redis down'] as const;
+const OURS = ['durable', 'fast', 'transaction', 'redis only', 'postgres only', 'redis down'] as const;
 
 function ours(mode: string, platform: Platform, lib?: string): Subject {
   const bare = platform === 'express' ? 'bare' : 'bare, Fastify';
@@ -80,6 +80,11 @@ export function nameBefore(name: string): string {
 
 export function isBare({ name, bare }: Subject): boolean {
   return name === bare;
+}
+
+/** The mode whose records share the handler's transaction: nothing to measure where the handler writes nothing. */
+export function isInTransaction({ mode }: Subject): boolean {
+  return mode === 'transaction';
 }
 
 export function isFloor({ name }: Pick<Subject, 'name'>): boolean {

@@ -29,6 +29,7 @@ export function summary(results: Results): string {
       of(at('first requests', 32), both),
       of(at('replays', 32), cpu),
       of(at('replays', 1), median),
+      of(at('first requests', 1, 'row'), median),
       of(at('first requests', 32, 'row'), (own) => ranged(own.ratio, 2)),
     ];
   });
@@ -39,7 +40,8 @@ export function summary(results: Results): string {
     'ms at 32, p50 / p99',
     'replay: CPU µs',
     'ms alone',
-    'of bare, handler that writes a row',
+    'handler that writes a row: ms alone',
+    'of bare',
   ];
   const empty = headings.map((_, column) => rows.every((row) => row[column] === ''));
   const kept = (row: readonly string[]): string[] =>

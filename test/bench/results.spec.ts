@@ -1,3 +1,4 @@
+import { goalsOf } from '../../bench/goals';
 import { pairs } from '../../bench/pairs';
 import type { Effect } from '../../bench/plan';
 import { figuresAt, type CellResult, type Results, type Turn } from '../../bench/results';
@@ -77,5 +78,29 @@ describe("a benchmark's figures", () => {
     expect(
       figuresAt(resultsOf({ bare: [older], durable: [older] }), LOAD, 'durable')?.used('allocated').median,
     ).toBeNaN();
+  });
+
+  it('hold the transaction mode against its rival, against durable, and against bare', () => {
+    const row = (p50: number, used: { postgresCpu: number; walBytes: number; commits: number }): Turn =>
+      turn({ p50, ...used });
+    const turns = {
+      bare: [row(1, { postgresCpu: 100, walBytes: 1_000, commits: 1_000 })],
+      durable: [row(3, { postgresCpu: 500, walBytes: 3_000, commits: 3_000 })],
+      transaction: [row(1.5, { postgresCpu: 200, walBytes: 2_200, commits: 1_001 })],
+      '@node-idempotency/nestjs': [row(2, { postgresCpu: 110, walBytes: 1_000, commits: 1_000 })],
+    };
+    const results = resultsOf(turns, 'row');
+    const cells = [1, 32].map((connections) => ({ ...results.cells[0]!, connections }));
+    const found = goalsOf({ ...results, cells }).filter(({ goal }) => goal.includes('`transaction`'));
+    expect(found.map(({ figure, reached }) => [figure, reached])).toEqual([
+      ['0.50', true],
+      ['0.25', true],
+      ['1.00', true],
+      ...[0, 1].flatMap(() => [
+        ['0.25', true],
+        ['0.60', false],
+      ]),
+      ['0.00', true],
+    ]);
   });
 });
