@@ -52,10 +52,6 @@ const ELSEWHERE: Readonly<Record<string, readonly [spec: string, reason: string]
     'store/postgres/connection/postgres.connection.spec.ts',
     'the connection is asked for what the pool has',
   ],
-  'store/postgres/schema/statements.ts': [
-    'store/postgres/postgres.store.spec.ts',
-    'only Postgres reads them',
-  ],
   'store/redis/redis.provider.ts': ['idempotency.module.spec.ts', 'it is wiring'],
   'store/redis/connection/fail-fast.client.ts': [
     'store/redis/connection/redis.connection.spec.ts',

@@ -1,29 +1,7 @@
-import type { ExecutionContext } from '@nestjs/common';
 import fc from 'fast-check';
-import { isIdempotencyError } from '../../../lib/core/errors';
 import { keyOf } from '../../../lib/http/request/key';
-import type { IdempotencyOptions } from '../../../lib/options/idempotency.options';
-import { resolveRouteOptions } from '../../../lib/options/resolve';
 import { runs, text } from '../../support/arbitraries';
-
-const contextOf = (request: object): ExecutionContext =>
-  ({
-    switchToHttp: () => ({ getRequest: () => request }),
-    getClass: () => Object,
-    getHandler: () => contextOf,
-  }) as unknown as ExecutionContext;
-
-const route = (options: IdempotencyOptions = {}) => resolveRouteOptions('a route under test', options);
-
-/** The value, or what it failed with. */
-const settled = <T>(work: Promise<T>): Promise<{ value: T } | { code: string } | { message: string }> =>
-  work.then(
-    (value) => ({ value }),
-    (error: unknown) =>
-      isIdempotencyError(error)
-        ? { code: error.code }
-        : { message: error instanceof Error ? error.message : String(error) },
-  );
+import { contextOf, route, settled } from '../../support/request-context';
 
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
 

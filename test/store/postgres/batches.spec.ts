@@ -2,42 +2,24 @@ import { Client } from 'pg';
 import { StoreUnavailableError } from '../../../lib/core/errors';
 import type { Claim, Outcome } from '../../../lib/core/record';
 import { Batches } from '../../../lib/store/postgres/batches';
-import { startPostgres, type RunningPostgres } from '../../../servers';
+import { type RunningPostgres } from '../../../servers';
 import {
   claimed,
   claimRequest,
-  migrate,
-  openInstance,
   response,
   sql,
   until,
   whileFrozen,
   type Instance,
-  type InstanceOptions,
 } from '../../support/postgres-store';
+import { freshDatabases } from '../../support/fresh-databases';
 
 describe('batches of claims, completions and releases', () => {
+  const databases = freshDatabases({ instance: { timeout: 20_000 } });
+  const instance = databases.open;
   let server: RunningPostgres;
   let url: string;
-  const instances: Instance[] = [];
-
-  beforeAll(async () => {
-    server = await startPostgres();
-  });
-  afterAll(() => server.stop());
-  beforeEach(async () => {
-    url = await server.createDatabase();
-    await migrate(url);
-  });
-  afterEach(async () => {
-    await Promise.all(instances.splice(0).map((instance) => instance.close()));
-  });
-
-  async function instance(options: InstanceOptions = {}): Promise<Instance> {
-    const opened = await openInstance(url, { timeout: 20_000, ...options });
-    instances.push(opened);
-    return opened;
-  }
+  beforeEach(() => ({ server, url } = databases));
 
   const keys = (count: number): string[] => Array.from({ length: count }, (_, n) => `key-${n}`);
   const claimAll = async ({ store }: Instance, names: readonly string[]): Promise<Claim[]> =>
@@ -46,7 +28,7 @@ describe('batches of claims, completions and releases', () => {
 
   /** What Postgres has counted for this database, once all instances are closed: a backend tells when it ends. */
   async function counted<Row>(what: string): Promise<Row[]> {
-    await Promise.all(instances.splice(0).map((each) => each.close()));
+    await databases.closeAll();
     const others = `SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`;
     await until(async () => (await sql(url, others)).length === 0);
     return sql<Row>(url, `SELECT ${what} FROM pg_stat_database WHERE datname = current_database()`);

@@ -2,44 +2,27 @@ import { Logger } from '@nestjs/common';
 import { Client } from 'pg';
 import { StoreUnavailableError } from '../../../lib/core/errors';
 import { ExpiredRecordCleanup } from '../../../lib/store/postgres/cleanup';
-import { startPostgres, type RunningPostgres } from '../../../servers';
 import {
   claimed,
   claimRequest,
   expire,
   migrate,
-  openInstance,
   response,
   sql,
   until,
   type Instance,
 } from '../../support/postgres-store';
+import { freshDatabases } from '../../support/fresh-databases';
 
 describe('ExpiredRecordCleanup', () => {
-  let server: RunningPostgres;
-  let url: string;
-  const instances: Instance[] = [];
   const cleanups: ExpiredRecordCleanup[] = [];
-
-  beforeAll(async () => {
-    server = await startPostgres();
+  const databases = freshDatabases({
+    instance: { timeout: 5_000 },
+    onEnd: () => Promise.all(cleanups.splice(0).map((cleanup) => cleanup.stop())),
   });
-  afterAll(() => server.stop());
-  beforeEach(async () => {
-    url = await server.createDatabase();
-    await migrate(url);
-  });
-  afterEach(async () => {
-    jest.restoreAllMocks();
-    await Promise.all(cleanups.splice(0).map((cleanup) => cleanup.stop()));
-    await Promise.all(instances.splice(0).map((instance) => instance.close()));
-  });
-
-  async function instance(): Promise<Instance> {
-    const opened = await openInstance(url, { timeout: 5_000 });
-    instances.push(opened);
-    return opened;
-  }
+  const instance = databases.open;
+  let url: string;
+  beforeEach(() => ({ url } = databases));
 
   function cleanupOf(
     { connection, names }: Instance,
@@ -136,8 +119,7 @@ describe('ExpiredRecordCleanup', () => {
 
   it('works also in the schema of the DataSource, and holds up no other table of the database', async () => {
     await sql(url, 'CREATE SCHEMA other');
-    const other = await openInstance(url, { dataSource: { schema: 'other', synchronize: true } });
-    instances.push(other);
+    const other = await instance({ dataSource: { schema: 'other', synchronize: true } });
     await migrateInto('other');
     const holder = new Client({ connectionString: url });
     await holder.connect();

@@ -1,46 +1,33 @@
 import { Logger } from '@nestjs/common';
 import { recordId } from '../../../lib/core/record';
 import { OrphanWatch, type OrphanReport } from '../../../lib/store/postgres/orphans';
-import { startPostgres, type RunningPostgres } from '../../../servers';
 import {
   claimed,
   claimRequest,
   expire,
   lapse,
-  migrate,
-  openInstance,
   response,
   sql,
   until,
   type Instance,
 } from '../../support/postgres-store';
+import { freshDatabases } from '../../support/fresh-databases';
 
 describe('OrphanWatch', () => {
-  let server: RunningPostgres;
   let url: string;
   let instance: Instance;
   let watch: OrphanWatch | undefined;
   let lines: string[];
   let reports: OrphanReport[];
-
-  beforeAll(async () => {
-    server = await startPostgres();
-  });
-  afterAll(() => server.stop());
+  const databases = freshDatabases({ onEnd: () => watch?.stop() });
   beforeEach(async () => {
-    url = await server.createDatabase();
-    await migrate(url);
-    instance = await openInstance(url);
+    ({ url } = databases);
+    instance = await databases.open();
     lines = [];
     reports = [];
     jest
       .spyOn(Logger.prototype, 'warn')
       .mockImplementation((...said: unknown[]) => void lines.push(String(said[0])));
-  });
-  afterEach(async () => {
-    watch?.stop();
-    await instance.close();
-    jest.restoreAllMocks();
   });
 
   const watching = (interval?: number): OrphanWatch =>

@@ -1,6 +1,6 @@
 import { Logger } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
-import { startPostgres, type RunningPostgres } from '../../../servers';
+import { type RunningPostgres } from '../../../servers';
 import { recordId, type Claim } from '../../../lib/core/record';
 import type { ClaimResult } from '../../../lib/core/store';
 import {
@@ -9,39 +9,22 @@ import {
   expire,
   lapse,
   migrate,
-  openInstance,
   response,
   sha256,
   sql,
   until,
-  type Instance,
-  type InstanceOptions,
 } from '../../support/postgres-store';
+import { freshDatabases } from '../../support/fresh-databases';
 
 describe('PostgresStore', () => {
+  // A slow walwriter, so that what is not flushed by its own commit stays unflushed long enough to be seen.
+  const databases = freshDatabases({
+    server: { settings: { wal_writer_delay: '10s', bgwriter_delay: '10s' } },
+  });
+  const instance = databases.open;
   let server: RunningPostgres;
   let url: string;
-  const instances: Instance[] = [];
-
-  beforeAll(async () => {
-    // A slow walwriter, so that what is not flushed by its own commit stays unflushed long enough to be seen.
-    server = await startPostgres({ settings: { wal_writer_delay: '10s', bgwriter_delay: '10s' } });
-  });
-  afterAll(() => server.stop());
-  beforeEach(async () => {
-    url = await server.createDatabase();
-    await migrate(url);
-  });
-  afterEach(async () => {
-    jest.restoreAllMocks();
-    await Promise.all(instances.splice(0).map((instance) => instance.close()));
-  });
-
-  async function instance(options: InstanceOptions = {}): Promise<Instance> {
-    const opened = await openInstance(url, options);
-    instances.push(opened);
-    return opened;
-  }
+  beforeEach(() => ({ server, url } = databases));
 
   const winners = (results: readonly ClaimResult[]): Claim[] =>
     results.flatMap((result) => (result.claimed ? [result.claim] : []));

@@ -1,26 +1,13 @@
-import Redis from 'ioredis';
-import { RedisConnection } from '../../../lib/store/redis/connection/redis.connection';
-import { RedisStore, type CacheEntry } from '../../../lib/store/redis/redis.store';
-import { startRedis, type RunningRedis } from '../../../servers';
+import type Redis from 'ioredis';
+import type { RedisStore } from '../../../lib/store/redis/redis.store';
+import { type CacheEntry } from '../../../lib/store/redis/redis.store';
 import { newClaim, response } from '../../support/redis-store';
+import { openRedisStore } from '../../support/open-redis-store';
 
-let redis: RunningRedis;
+const open = openRedisStore();
 let application: Redis;
-let connection: RedisConnection;
 let store: RedisStore;
-
-beforeAll(async () => {
-  redis = await startRedis();
-  application = new Redis(redis.url);
-  connection = new RedisConnection(application, { timeout: 5_000 });
-  await connection.open();
-  store = new RedisStore({ connection, keyPrefix: 'idempotency:', ttl: 60_000 });
-});
-afterAll(async () => {
-  await connection.close();
-  await application.quit();
-  await redis.stop();
-});
+beforeAll(() => ({ application, store } = open));
 
 describe('copies that meet', () => {
   const copy = (given: Partial<CacheEntry> = {}): CacheEntry =>

@@ -7,26 +7,14 @@ import type { Claim } from '../../../lib/core/record';
 import { ForeignValueError } from '../../../lib/store/redis/codec';
 import { RedisConnection } from '../../../lib/store/redis/connection/redis.connection';
 import { RedisStore, type CacheEntry } from '../../../lib/store/redis/redis.store';
-import { startRedis, type RunningRedis } from '../../../servers';
 import { claimRequest, newClaim, response, rejection, until } from '../../support/redis-store';
+import { openRedisStore } from '../../support/open-redis-store';
 
-let redis: RunningRedis;
+const open = openRedisStore();
 let application: Redis;
 let connection: RedisConnection;
 let store: RedisStore;
-
-beforeAll(async () => {
-  redis = await startRedis();
-  application = new Redis(redis.url);
-  connection = new RedisConnection(application, { timeout: 5_000 });
-  await connection.open();
-  store = new RedisStore({ connection, keyPrefix: 'idempotency:', ttl: 60_000 });
-});
-afterAll(async () => {
-  await connection.close();
-  await application.quit();
-  await redis.stop();
-});
+beforeAll(() => ({ application, connection, store } = open));
 
 const STATES = ['in_progress', 'pending', 'completed', 'removed'] as const;
 
@@ -157,7 +145,7 @@ describe('put', () => {
   });
 
   it('keeps the prefix that the application’s client puts before every key', async () => {
-    const prefixed = new Redis(redis.url, { keyPrefix: 'app:', lazyConnect: true });
+    const prefixed = new Redis(open.url, { keyPrefix: 'app:', lazyConnect: true });
     const own = new RedisConnection(prefixed, { timeout: 5_000 });
     await own.open();
     const prefixedStore = new RedisStore({ connection: own, keyPrefix: 'idempotency:', ttl: 60_000 });

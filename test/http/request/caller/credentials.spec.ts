@@ -1,31 +1,9 @@
 import fc from 'fast-check';
 import { plainDigest } from '../../../../lib/core/digest';
-import {
-  credentialsOf,
-  digestOf as keyedDigestOf,
-  type CredentialRules,
-} from '../../../../lib/http/request/caller/credentials';
+import { credentialsOf, digestOf as keyedDigestOf } from '../../../../lib/http/request/caller/credentials';
 import { runs } from '../../../support/arbitraries';
+import { found, headOf, RULES, type Lines } from '../../../support/header-lines';
 
-type Lines = readonly (readonly [name: string, value: string])[];
-
-/** As Node makes it of header lines: most of the repeated ones are joined, of some the first is kept. */
-function request(lines: Lines): { headers: Record<string, string>; rawHeaders: string[] } {
-  const headers: Record<string, string> = {};
-  for (const [sent, value] of lines) {
-    const name = sent.toLowerCase();
-    const before = headers[name];
-    if (before === undefined) headers[name] = value;
-    else if (name !== 'authorization') headers[name] = [before, value].join(name === 'cookie' ? '; ' : ', ');
-  }
-  return { headers, rawHeaders: lines.flat() };
-}
-
-const RULES: CredentialRules = {
-  headers: ['Idempotency-Key', 'X-Request-Ticket'],
-  credentialHeaders: undefined,
-};
-const found = (lines: Lines, rules = RULES) => credentialsOf(request(lines), rules);
 const digestOf = (lines: Lines): string => keyedDigestOf(found(lines).lasting, plainDigest);
 
 describe('credentials', () => {
@@ -71,7 +49,7 @@ describe('credentials', () => {
   });
 
   it('are what middleware has made of them', () => {
-    const sent = request([['Authorization', 'Bearer a']]);
+    const sent = headOf([['Authorization', 'Bearer a']]);
     const changed = { ...sent, headers: { authorization: 'Bearer b', 'x-user-id': '7' } };
     expect(credentialsOf(changed, RULES).lasting).toEqual([
       ['authorization', 'Bearer b'],

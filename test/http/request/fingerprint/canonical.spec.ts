@@ -1,29 +1,8 @@
-import type { ExecutionContext } from '@nestjs/common';
 import fc from 'fast-check';
-import { isIdempotencyError } from '../../../../lib/core/errors';
 import { fingerprintOf } from '../../../../lib/http/request/fingerprint/fingerprint';
 import type { IdempotencyOptions } from '../../../../lib/options/idempotency.options';
-import { resolveRouteOptions } from '../../../../lib/options/resolve';
 import { changed, json, reordered, runs, sameValue, text } from '../../../support/arbitraries';
-
-const contextOf = (request: object): ExecutionContext =>
-  ({
-    switchToHttp: () => ({ getRequest: () => request }),
-    getClass: () => Object,
-    getHandler: () => contextOf,
-  }) as unknown as ExecutionContext;
-
-const route = (options: IdempotencyOptions = {}) => resolveRouteOptions('a route under test', options);
-
-/** The value, or what it failed with. */
-const settled = <T>(work: Promise<T>): Promise<{ value: T } | { code: string } | { message: string }> =>
-  work.then(
-    (value) => ({ value }),
-    (error: unknown) =>
-      isIdempotencyError(error)
-        ? { code: error.code }
-        : { message: error instanceof Error ? error.message : String(error) },
-  );
+import { contextOf, route, settled } from '../../../support/request-context';
 
 const fingerprint = (body: unknown, options?: IdempotencyOptions): Promise<string> =>
   fingerprintOf(

@@ -1,15 +1,7 @@
 import { Logger } from '@nestjs/common';
 import { setTimeout as delay } from 'node:timers/promises';
-import { startPostgres, type RunningPostgres } from '../../../../servers';
-import {
-  claimed,
-  claimRequest,
-  migrate,
-  openInstance,
-  response,
-  sql,
-  type Instance,
-} from '../../../support/postgres-store';
+import { claimed, claimRequest, response, sql, type Instance } from '../../../support/postgres-store';
+import { freshDatabases } from '../../../support/fresh-databases';
 
 /** Those of the module, in the session that they are looked for in. */
 const PREPARED = `
@@ -23,22 +15,10 @@ interface Prepared {
 }
 
 describe('prepared statements', () => {
-  let server: RunningPostgres;
+  const databases = freshDatabases({ instance: { poolSize: 1 } });
   let url: string;
   let instance: Instance;
-
-  beforeAll(async () => {
-    server = await startPostgres();
-  });
-  afterAll(() => server.stop());
-  beforeEach(async () => {
-    url = await server.createDatabase();
-    await migrate(url);
-  });
-  afterEach(async () => {
-    jest.restoreAllMocks();
-    await instance.close();
-  });
+  beforeEach(() => ({ url } = databases));
 
   const asked = <Row>(text: string, values: readonly unknown[] = []): Promise<Row[]> =>
     instance.connection.operation('look')<Row>(text, values);
@@ -48,19 +28,19 @@ describe('prepared statements', () => {
   }
 
   it('are parsed once per connection', async () => {
-    instance = await openInstance(url, { poolSize: 1 });
+    instance = await databases.open();
     await claims(1, 10);
     expect(await asked<Prepared>(PREPARED, [CLAIM])).toMatchObject([{ runs: 10 }]);
   });
 
   it('can be switched off', async () => {
-    instance = await openInstance(url, { poolSize: 1, preparedStatements: false });
+    instance = await databases.open({ preparedStatements: false });
     await claims(1, 3);
     expect(await asked<Prepared>(PREPARED, ['%'])).toEqual([]);
   });
 
   it('are planned anew every second, so that no plan for a small table stays while it grows', async () => {
-    instance = await openInstance(url, { poolSize: 1 });
+    instance = await databases.open();
     await claims(1, 5);
     await sql(url, 'ANALYZE idempotency_cache');
     await claims(6, 20);
@@ -84,7 +64,7 @@ describe('prepared statements', () => {
 
   it('are given up, once and for all, where a session loses them, as behind a pooler', async () => {
     const log = jest.spyOn(Logger.prototype, 'log').mockImplementation();
-    instance = await openInstance(url, { poolSize: 1 });
+    instance = await databases.open();
     await claims(1, 1);
     await asked('DEALLOCATE ALL');
     await claims(2, 3);
@@ -94,20 +74,16 @@ describe('prepared statements', () => {
 
   it('are given up where another client of the pooler has prepared the same in the session', async () => {
     jest.spyOn(Logger.prototype, 'log').mockImplementation();
-    instance = await openInstance(url, { poolSize: 1 });
+    instance = await databases.open();
     await claims(1, 1);
     const [{ name }] = (await asked<Prepared>(PREPARED, [CLAIM])) as [Prepared];
-    const other = await openInstance(url, { poolSize: 1 });
-    try {
-      await other.connection.operation('prepare')(`PREPARE ${name} AS SELECT 1`, []);
-      expect(await other.store.claim(claimRequest('key-2'))).toMatchObject({ claimed: true });
-    } finally {
-      await other.close();
-    }
+    const other = await databases.open();
+    await other.connection.operation('prepare')(`PREPARE ${name} AS SELECT 1`, []);
+    expect(await other.store.claim(claimRequest('key-2'))).toMatchObject({ claimed: true });
   });
 
   it('survive a change of the table’s columns', async () => {
-    instance = await openInstance(url, { poolSize: 1 });
+    instance = await databases.open();
     await claims(1, 7);
     const claim = claimed(await instance.store.claim(claimRequest('before')));
     await instance.store.complete(claim, response('done'));
@@ -117,7 +93,7 @@ describe('prepared statements', () => {
   });
 
   it('fail alone with what the database does not support, as with any other refusal', async () => {
-    instance = await openInstance(url);
+    instance = await databases.open();
     await sql(
       url,
       `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN

@@ -6,43 +6,24 @@ import { DataSource } from 'typeorm';
 import { IdempotencySetupError, StoreUnavailableError } from '../../../../lib/core/errors';
 import { IdempotencyCache } from '../../../../lib/store/postgres/schema/idempotency-cache.entity';
 import { PostgresConnection } from '../../../../lib/store/postgres/connection/postgres.connection';
-import { startPostgres, type RunningPostgres } from '../../../../servers';
+import { type RunningPostgres } from '../../../../servers';
 import {
   claimed,
   claimRequest,
-  migrate,
   openInstance,
   response,
   sql,
   until,
   whileFrozen,
-  type Instance,
-  type InstanceOptions,
 } from '../../../support/postgres-store';
+import { freshDatabases } from '../../../support/fresh-databases';
 
 describe('PostgresConnection', () => {
+  const databases = freshDatabases();
+  const instance = databases.open;
   let server: RunningPostgres;
   let url: string;
-  const instances: Instance[] = [];
-
-  beforeAll(async () => {
-    server = await startPostgres();
-  });
-  afterAll(() => server.stop());
-  beforeEach(async () => {
-    url = await server.createDatabase();
-    await migrate(url);
-  });
-  afterEach(async () => {
-    jest.restoreAllMocks();
-    await Promise.all(instances.splice(0).map((instance) => instance.close()));
-  });
-
-  async function instance(options: InstanceOptions = {}, at = url): Promise<Instance> {
-    const opened = await openInstance(at, options);
-    instances.push(opened);
-    return opened;
-  }
+  beforeEach(() => ({ server, url } = databases));
 
   const frozen = <T>(work: () => Promise<T>): Promise<T> => whileFrozen(server, url, work);
 

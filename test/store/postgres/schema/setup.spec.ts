@@ -5,34 +5,22 @@ import { IdempotencyCache } from '../../../../lib/store/postgres/schema/idempote
 import { PostgresConnection } from '../../../../lib/store/postgres/connection/postgres.connection';
 import { assertMigrated, assertUsable } from '../../../../lib/store/postgres/schema/setup';
 import { tableNames } from '../../../../lib/store/postgres/schema/table-name';
-import { startPostgres, type RunningPostgres } from '../../../../servers';
-import { migrate, openDataSource, openInstance, sql, type Instance } from '../../../support/postgres-store';
+import { startPostgres } from '../../../../servers';
+import { migrate, openDataSource, sql, type InstanceOptions } from '../../../support/postgres-store';
+import { freshDatabases } from '../../../support/fresh-databases';
 
 describe('The check of the set-up', () => {
-  let server: RunningPostgres;
+  const databases = freshDatabases({ migrated: false });
   let url: string;
-  const instances: Instance[] = [];
+  beforeEach(() => ({ url } = databases));
 
-  beforeAll(async () => {
-    server = await startPostgres();
-  });
-  afterAll(() => server.stop());
-  beforeEach(async () => {
-    url = await server.createDatabase();
-  });
-  afterEach(async () => {
-    jest.restoreAllMocks();
-    await Promise.all(instances.splice(0).map((instance) => instance.close()));
-  });
-
-  async function check(options: Parameters<typeof openInstance>[1] = {}): Promise<void> {
-    const opened = await openInstance(url, options);
-    instances.push(opened);
+  async function check(options: InstanceOptions = {}): Promise<void> {
+    const opened = await databases.open(options);
     assertUsable(opened.dataSource);
     await assertMigrated(opened.connection, opened.names);
   }
 
-  async function refusal(options: Parameters<typeof openInstance>[1] = {}): Promise<string> {
+  async function refusal(options: InstanceOptions = {}): Promise<string> {
     const error: unknown = await check(options).then(
       () => undefined,
       (reason: unknown) => reason,
@@ -129,8 +117,7 @@ describe('The check of the set-up', () => {
 
   it('answers at once although the table is locked', async () => {
     await migrate(url);
-    const opened = await openInstance(url, { timeout: 60_000 });
-    instances.push(opened);
+    const opened = await databases.open({ timeout: 60_000 });
     const holder = opened.dataSource.createQueryRunner();
     await holder.startTransaction();
     await holder.query('LOCK TABLE idempotency_cache');

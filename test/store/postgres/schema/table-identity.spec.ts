@@ -9,11 +9,11 @@ import {
   claimed,
   claimRequest,
   migrate,
-  openInstance,
   sql,
   type Instance,
   type MigrationFile,
 } from '../../../support/postgres-store';
+import { freshDatabases } from '../../../support/fresh-databases';
 
 const FILES = ['015_idempotency_cache.sql', '015_idempotency_cache_partitioned.sql'] as const;
 const MARKS = `SELECT encode(id, 'hex') AS id, key, xmin::text, token FROM idempotency_cache WHERE NOT ${IS_RECORD}`;
@@ -21,28 +21,14 @@ const secret = createSecretKey(randomBytes(32));
 const other = createSecretKey(randomBytes(32));
 
 describe('The identity of a table', () => {
+  const databases = freshDatabases({
+    instance: { timeout: 2_000 },
+    onEnd: () => databases.server.kill('SIGCONT'),
+  });
   let server: RunningPostgres;
   let url: string;
-  const instances: Instance[] = [];
-
-  beforeAll(async () => {
-    server = await startPostgres();
-  });
-  afterAll(() => server.stop());
-  beforeEach(async () => {
-    url = await server.createDatabase();
-    await migrate(url);
-  });
-  afterEach(async () => {
-    server.kill('SIGCONT');
-    await Promise.all(instances.splice(0).map((instance) => instance.close()));
-  });
-
-  const open = async (at = url): Promise<Instance> => {
-    const instance = await openInstance(at, { timeout: 2_000 });
-    instances.push(instance);
-    return instance;
-  };
+  beforeEach(() => ({ server, url } = databases));
+  const open = (at = url): Promise<Instance> => databases.open({}, at);
   const identityOf = ({ connection, names }: Instance, options: DigestOptions = {}): TableIdentity =>
     new TableIdentity(connection, names.table, new Digest(options));
   const confirmed = async (options: DigestOptions = {}, at = url): Promise<string> => {
@@ -104,7 +90,7 @@ describe('The identity of a table', () => {
 
   it('is another one in a copy of the database, and where the table was emptied or made anew', async () => {
     const original = await confirmed();
-    await Promise.all(instances.splice(0).map((instance) => instance.close()));
+    await databases.closeAll();
     const copy = await server.createDatabase(undefined, new URL(url).pathname.slice(1));
     const tags = [original, await confirmed({}, copy)];
     await sql(url, 'TRUNCATE idempotency_cache');
@@ -130,7 +116,7 @@ describe('The identity of a table', () => {
         const NUMBERS = `SELECT 'idempotency_cache'::regclass::oid::int AS "table", oid::int AS database FROM pg_database WHERE datname = current_database()`;
         expect(await sql(twin, NUMBERS)).toEqual(await sql(first, NUMBERS));
         await work(twin);
-        await Promise.all(instances.splice(0).map((instance) => instance.close()));
+        await databases.closeAll();
       } finally {
         await Promise.all(servers.map((each) => each.stop()));
       }
@@ -189,7 +175,7 @@ describe('The identity of a table', () => {
         for (const result of results)
           if (result.status === 'rejected') expect(result.reason).toBeInstanceOf(IdempotencySetupError);
         expect(await sql(at, MARKS)).toHaveLength(1);
-        await Promise.all(instances.splice(0).map((instance) => instance.close()));
+        await databases.closeAll();
       }
     },
   );

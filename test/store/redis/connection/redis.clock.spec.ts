@@ -1,26 +1,12 @@
-import Redis from 'ioredis';
-import { RedisConnection } from '../../../../lib/store/redis/connection/redis.connection';
-import { RedisStore } from '../../../../lib/store/redis/redis.store';
-import { startRedis, type RunningRedis } from '../../../../servers';
+import type { RedisConnection } from '../../../../lib/store/redis/connection/redis.connection';
+import type { RedisStore } from '../../../../lib/store/redis/redis.store';
 import { claimRequest, newClaim, response } from '../../../support/redis-store';
+import { openRedisStore } from '../../../support/open-redis-store';
 
-let redis: RunningRedis;
-let application: Redis;
+const open = openRedisStore();
 let connection: RedisConnection;
 let store: RedisStore;
-
-beforeAll(async () => {
-  redis = await startRedis();
-  application = new Redis(redis.url);
-  connection = new RedisConnection(application, { timeout: 5_000 });
-  await connection.open();
-  store = new RedisStore({ connection, keyPrefix: 'idempotency:', ttl: 60_000 });
-});
-afterAll(async () => {
-  await connection.close();
-  await application.quit();
-  await redis.stop();
-});
+beforeAll(() => ({ connection, store } = open));
 
 describe('a clock that is set', () => {
   const hour = 3_600_000;
