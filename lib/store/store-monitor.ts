@@ -14,6 +14,9 @@ import type { Metrics } from '../core/ports';
 import { News } from '../observability/news';
 import { Backoff } from './redis/connection/backoff';
 
+/** Milliseconds after an outage for which Postgres may lack commits that a crash or a failover has lost. */
+const DOUBTED_FOR = 5 * 60_000;
+
 /**
  * Through here goes every operation on a tier: it is timed and its failure counted. Postgres is taken for down as
  * soon as it cannot be asked, and from then on it is probed until it answers; a change is logged once. A single
@@ -25,6 +28,8 @@ export class StoreMonitor {
   private readonly news = new News();
   private readonly pause = new Backoff();
   private up = true;
+  /** Monotonic time (ms) at which the last outage ended. */
+  private upSince = -Infinity;
   /** What took it down, as long as that is not logged. */
   private unsaid: StoreUnavailableError | undefined;
   private said = false;
@@ -40,9 +45,12 @@ export class StoreMonitor {
     if (name !== 'redis') metrics.tierUp(name, true);
   }
 
-  /** False from when the tier could not be asked until it answers. Of Redis its connection tells. */
-  get isUp(): boolean {
-    return this.up;
+  /**
+   * True from when the tier could not be asked until it has answered for a while: before that it may lack outcomes of
+   * which Redis has copies. Of Redis its connection tells.
+   */
+  get isDoubted(): boolean {
+    return !this.up || performance.now() - this.upSince < DOUBTED_FOR;
   }
 
   /** Observes one operation. Where each request would pay for the promises of this, `answered` and `failed` do as well. */
@@ -109,6 +117,7 @@ export class StoreMonitor {
     this.up = up;
     this.metrics.tierUp(this.name, up);
     if (up) {
+      this.upSince = performance.now();
       if (this.said) this.logger.log(`${labelOf(this.name)} answers again`);
       this.said = false;
       return;

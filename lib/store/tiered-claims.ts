@@ -21,14 +21,14 @@ export class TieredClaims {
   claim(request: ClaimRequest): Promise<ClaimResult> {
     const { cache, monitor } = this.tiers;
     if (!cache) return this.claimInArbiter(request);
-    const readsFirst = !monitor.isUp || this.order.readsFirst(request.id);
+    const readsFirst = monitor.isDoubted || this.order.readsFirst(request.id);
     return readsFirst ? this.readThenClaim(request, cache) : this.claimThenRead(request, cache);
   }
 
   /** As {@link claim}, where a transaction is to have the key. Redis holds no hint of one, so only outcomes count. */
   async begin(id: RecordId, begin: () => Promise<BeginResult>): Promise<BeginResult> {
     const { cache, monitor } = this.tiers;
-    const readsFirst = !monitor.isUp || this.order.readsFirst(id);
+    const readsFirst = monitor.isDoubted || this.order.readsFirst(id);
     const cached = readsFirst ? cache?.read(id) : undefined;
     const early = cached && (await this.cacheDeadline.hedged(cached));
     if (early?.state === 'completed' && !early.pending) {
@@ -47,7 +47,7 @@ export class TieredClaims {
     }
   }
 
-  /** A retry is likely, or Postgres does not answer: Redis may spare it the claim. */
+  /** A retry is likely, or Postgres does not answer or may have lost commits: Redis may know the outcome. */
   private async readThenClaim(request: ClaimRequest, cache: RecordCache): Promise<ClaimResult> {
     const cached = cache.read(request.id);
     const early = cached && (await this.cacheDeadline.hedged(cached));
@@ -70,8 +70,11 @@ export class TieredClaims {
     if (result.claimed) return result;
     const cached = result.record.tier === 'redis' ? undefined : cache.read(request.id);
     const late = cached && (await this.cacheDeadline.hedged(cached));
-    if (late?.state === 'completed')
-      return late.pending ? this.claimInArbiter(request, cached) : fromCache(late);
+    if (late?.state === 'completed') {
+      if (late.pending) return this.claimInArbiter(request, cached);
+      // A copy of a claim before the one that stands is out of date: Redis has failed over to an old state.
+      if (late.fence >= result.record.fence) return fromCache(late);
+    }
     cache.fill(result.record);
     return result;
   }

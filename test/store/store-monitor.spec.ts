@@ -1,4 +1,5 @@
 import { Logger } from '@nestjs/common';
+import { performance } from 'node:perf_hooks';
 import { IdempotencySetupError, OverloadedError, StoreUnavailableError } from '../../lib/core/errors';
 import type { Metrics } from '../../lib/core/ports';
 import { healthOf, StoreMonitor } from '../../lib/store/store-monitor';
@@ -47,6 +48,22 @@ describe('the monitor of a store', () => {
       expect.stringContaining('warn: Postgres is unavailable (claim): gone'),
       'log: Postgres answers again',
     ]);
+  });
+
+  it('doubts that Postgres has all that it had, while it is down and for five minutes after that', async () => {
+    const made = monitor('postgres');
+    expect(made.isDoubted).toBe(false);
+    await fails(made, outage);
+    expect(made.isDoubted).toBe(true);
+    const now = performance.now();
+    const clock = jest.spyOn(performance, 'now').mockReturnValue(now + 3_600_000);
+    expect(made.isDoubted).toBe(true);
+    await made.ask('claim', () => Promise.resolve());
+    expect(made.isDoubted).toBe(true);
+    clock.mockReturnValue(now + 3_600_000 + 5 * 60_000 - 1);
+    expect(made.isDoubted).toBe(true);
+    clock.mockReturnValue(now + 3_600_000 + 5 * 60_000);
+    expect(made.isDoubted).toBe(false);
   });
 
   it('takes our own full queue for no failure of the store', async () => {

@@ -196,6 +196,40 @@ describe('a claim over both tiers', () => {
     },
   );
 
+  it('goes by Postgres where what Redis has is of an earlier claim of the key, and Redis then has the later one', async () => {
+    const [one, other] = processes;
+    const [id] = await recorded(one!, 1);
+    const later: Outcome = { ...OUTCOME, body: Buffer.from('later') };
+    const alone = await openProcess(dataSource, redis.url, { redis: false });
+    processes.push(alone);
+    const standing = await alone.store.find(id!);
+    expect(await alone.store.forget(standing!)).toBe(true);
+    await alone.store.complete(await claimed(alone, id!), later);
+
+    const record = { state: 'completed', outcome: later };
+    expect(await other!.store.claim(requestOf(id!))).toMatchObject({ claimed: false, record });
+    await eventually(async () =>
+      expect(await other!.store.find(id!)).toMatchObject({ ...record, tier: 'redis' }),
+    );
+  });
+
+  it.each(['pending', 'completed'])(
+    'is answered with an outcome that Redis has as %s where a crash of Postgres has lost the row',
+    async (state) => {
+      const [one, other] = processes;
+      const id = state === 'pending' ? newId() : (await recorded(one!, 1))[0]!;
+      if (state === 'pending') await leftInRedis(id);
+      other!.postgres.off = true;
+      await expect(other!.store.claim(requestOf(newId()))).rejects.toThrow(StoreUnavailableError);
+      await dataSource.query(`DELETE FROM idempotency_cache WHERE id = '\\x${id.hash}'`);
+      other!.postgres.off = false;
+      await claimed(other!, newId());
+
+      const result = await other!.store.claim(requestOf(id));
+      expect(result).toMatchObject({ claimed: false, record: { state: 'completed', outcome: OUTCOME } });
+    },
+  );
+
   it('waits for no Redis that is slow where the key is new', async () => {
     const [one] = processes;
     one!.redis.slowBy = 60_000;
