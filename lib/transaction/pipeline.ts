@@ -17,6 +17,22 @@ export interface StatementResult {
   readonly rows: (readonly (string | null)[])[];
 }
 
+interface Notice {
+  /** The place in the server's source, which no language changes. */
+  readonly routine?: string;
+}
+
+/**
+ * A commit was cancelled while it waited for a synchronous standby, by a statement_timeout for example. Postgres says that
+ * it succeeded, and warns that the standby may not have it.
+ */
+export class UnconfirmedCommitError extends Error {
+  constructor() {
+    super('the commit was not confirmed by the synchronous standby');
+    this.name = 'UnconfirmedCommitError';
+  }
+}
+
 /** What pg's connection can send. Its types know none of it. */
 interface Wire {
   readonly stream: { cork?(): void; uncork?(): void };
@@ -24,6 +40,8 @@ interface Wire {
   parse(statement: { name: string; text: string; types: readonly number[] }): void;
   bind(portal: { portal: string; statement: string; values: readonly Value[]; binary: boolean }): void;
   execute(portal: { portal: string; rows: number }): void;
+  on(event: 'notice', listener: (notice: Notice) => void): void;
+  removeListener(event: 'notice', listener: (notice: Notice) => void): void;
   sync(): void;
 }
 
@@ -47,7 +65,9 @@ export class Pipeline {
   private readonly results: StatementResult[] = [];
   private rows: (readonly (string | null)[])[] = [];
   private readonly known: Set<string>;
+  private wire: Wire | undefined;
   private sent = false;
+  private unconfirmed = false;
 
   constructor(
     client: Client,
@@ -60,12 +80,15 @@ export class Pipeline {
     this.callback = (error) => {
       if (ended) return;
       ended = true;
+      this.wire?.removeListener('notice', this.noticed);
       onEnd(error, this.results, this.sent);
     };
   }
 
   submit(wire: Wire): void {
     this.sent = true;
+    this.wire = wire;
+    wire.on('notice', this.noticed);
     wire.stream.cork?.();
     for (const { name = '', text, values } of this.statements) {
       if (!this.known.has(name)) {
@@ -96,8 +119,13 @@ export class Pipeline {
   }
 
   handleReadyForQuery(): void {
-    this.callback();
+    if (this.unconfirmed) this.callback(new UnconfirmedCommitError());
+    else this.callback();
   }
+
+  private readonly noticed = ({ routine }: Notice): void => {
+    this.unconfirmed ||= routine === 'SyncRepWaitForLSN';
+  };
 
   // pg calls these, too. The columns are known, no portal is left open, and nothing is copied.
   readonly handleRowDescription = ignore;

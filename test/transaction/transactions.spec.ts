@@ -20,8 +20,10 @@ const OUTCOME: Outcome = { kind: 'response', status: 201, headers: [['X', 'y']],
 
 /** Tells the last round trip of a transaction from the first. */
 const reader = {
-  read: (chunk: Buffer): string[] =>
-    ['BEGIN', 'COMMIT'].filter((text) => chunk.includes(nameOf(text))).map((text) => text.toLowerCase()),
+  read: (chunk: Buffer): string[] => [
+    'bytes',
+    ...['BEGIN', 'COMMIT'].filter((text) => chunk.includes(nameOf(text))).map((text) => text.toLowerCase()),
+  ],
 };
 
 describe('Transactions', () => {
@@ -147,6 +149,15 @@ describe('Transactions', () => {
       attempt: 1,
     });
     await nothingIsHeld();
+  });
+
+  it('adds two round trips to those of the handler', async () => {
+    await (await begin({ id: recordId('scope', randomUUID()) })).rollBack();
+    const before = link.seen.get('bytes') ?? 0;
+    const transaction = await begin();
+    await write(transaction);
+    await transaction.complete(OUTCOME);
+    expect((link.seen.get('bytes') ?? 0) - before).toBe(3);
   });
 
   it('rolls the effects back together with the claim', async () => {
@@ -396,6 +407,14 @@ describe('Transactions', () => {
       record: { token: claim.token },
     });
     expect(await effects()).toBe(0);
+  });
+
+  it('needs a client that can send several statements at once', async () => {
+    const native = Object.assign(await dataSource.createQueryRunner().connect(), { pipeline: true }) as {
+      release(): void;
+    };
+    native.release();
+    await expect(transactions.begin(request())).rejects.toThrow(/needs pg's own client/);
   });
 
   it('prepares its statements once for each connection', async () => {

@@ -1,0 +1,80 @@
+import { randomUUID } from 'node:crypto';
+import type { DataSource } from 'typeorm';
+import { recordId } from '../../lib/core/record';
+import { noEncryption } from '../../lib/outcome/outcome-cipher';
+import { PostgresConnection } from '../../lib/store/postgres/connection/postgres.connection';
+import { PostgresStore } from '../../lib/store/postgres/postgres.store';
+import { Transactions } from '../../lib/transaction/transactions';
+import {
+  startPostgres,
+  startSynchronousStandby,
+  type RunningPostgres,
+  type RunningStandby,
+} from '../../servers';
+import { migrated, sql } from '../support/database';
+import { eventually } from '../support/eventually';
+
+const TABLE = 'idempotency_cache';
+const TIMEOUT = 1_500;
+
+describe('a transaction whose synchronous standby is away', () => {
+  let primary: RunningPostgres;
+  let standby: RunningStandby;
+  let dataSource: DataSource;
+  let connection: PostgresConnection;
+
+  beforeAll(async () => {
+    primary = await startPostgres();
+    dataSource = await migrated(primary.url);
+    standby = await startSynchronousStandby(primary);
+    connection = new PostgresConnection(dataSource, { timeout: TIMEOUT, poolSize: 4 });
+  });
+  afterAll(async () => {
+    await connection.close();
+    await dataSource.destroy();
+    await Promise.all([primary.stop(), standby.stop()]);
+  });
+
+  it('is not taken for committed when its wait for the standby is cancelled', async () => {
+    const store = new PostgresStore(connection, { table: TABLE, tableName: TABLE }, { retention: 60_000 });
+    const find = store.find.bind(store);
+    const transactions = new Transactions(dataSource, connection, {
+      table: TABLE,
+      cipher: noEncryption,
+      retention: 60_000,
+      timeout: TIMEOUT,
+      preparedStatements: true,
+      maxQueued: 1,
+      find,
+      findInPostgres: find,
+      completed: () => undefined,
+    });
+    const id = recordId('scope', randomUUID());
+    const begun = await transactions.begin({
+      id,
+      fingerprint: 'ab'.repeat(32),
+      policy: { isolation: undefined, timeout: 30_000, maxConcurrent: undefined },
+      name: 'Route.handler',
+      deadline: performance.now() + 5_000,
+    });
+    if (begun.kind !== 'begun') throw new Error(begun.kind);
+    const { transaction } = begun;
+    await transaction.run(() => Promise.resolve());
+    standby.kill('SIGSTOP');
+    const committing = transaction.complete({
+      kind: 'response',
+      status: 201,
+      headers: [],
+      body: Buffer.from('x'),
+    });
+    const refused = expect(committing).rejects.toMatchObject({ code: 'outcome_not_recorded' });
+    await eventually(async () => {
+      const waiting = `SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query = 'COMMIT'`;
+      expect(await sql(primary.url, waiting)).toHaveLength(1);
+    });
+    await refused;
+    standby.kill('SIGCONT');
+    await eventually(async () => expect(await find(id)).toMatchObject({ token: transaction.claim.token }));
+    transactions.close();
+  });
+});
