@@ -37,14 +37,14 @@ describe('the hint that a request is in flight', () => {
     later(10_000);
     later(10_000);
     hints.drop('token');
-    await delay(100);
+    await delay(100); // nothing has to happen meanwhile
     expect(written).toEqual([]);
   });
 
   it('is dropped with all others when the application ends', async () => {
     later(10_000);
     hints.dropAll();
-    await delay(100);
+    await delay(100); // nothing has to happen meanwhile
     expect(written).toEqual([]);
   });
 });

@@ -183,7 +183,7 @@ describe('Batcher', () => {
     const { add, flushes, sent } = byHand({}, 300, true);
     const first = add('x');
     const early = add('a');
-    await new Promise((resolve) => setTimeout(resolve, 150));
+    await new Promise((resolve) => setTimeout(resolve, 150)); // half of the deadline, which the second has to itself
     const late = add('b');
     flushes[0]?.answer();
     await first;
@@ -197,7 +197,7 @@ describe('Batcher', () => {
   it('gives a batch that begins late as long as one that begins at once', async () => {
     const { add, flushes } = byHand({}, 100);
     const added = add('a');
-    await new Promise((resolve) => setTimeout(resolve, 60));
+    await new Promise((resolve) => setTimeout(resolve, 60)); // more than half of the time, twice
     flushes[0]?.onStart();
     await new Promise((resolve) => setTimeout(resolve, 60));
     flushes[0]?.answer();
@@ -219,7 +219,7 @@ describe('Batcher', () => {
     const queued = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'].map((key) => add(key));
     const all = Promise.allSettled(queued);
     const last = expect(queued.at(-1)).rejects.toThrow('expired, not sent');
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await new Promise((resolve) => setTimeout(resolve, 100)); // what the batch takes
     flushes[0]?.answer(); // so each takes 100 ms at least, and the last of eight cannot begin within 400 ms
     await first;
     await last;

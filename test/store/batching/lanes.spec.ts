@@ -56,6 +56,15 @@ describe('the lanes to Postgres', () => {
     expect(lanes.enter(LANE.renewals)).toBeUndefined();
   });
 
+  it('get back the place of one that gave up as it was let in', () => {
+    const lanes = new Lanes([1]);
+    expect(lanes.enter(0)).toBeUndefined();
+    const queued = lanes.enter(0);
+    lanes.leave(0); // lets it in, of which it has not heard yet
+    queued!.giveUp();
+    expect(lanes.enter(0)).toBeUndefined();
+  });
+
   it('never hold more than there is, lose no place, and let in all that can be', async () => {
     const acts = fc.array(fc.record({ lane: fc.nat(3), act: fc.constantFrom('enter', 'leave', 'give up') }), {
       maxLength: 80,

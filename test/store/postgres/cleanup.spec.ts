@@ -186,7 +186,7 @@ describe('ExpiredRecordCleanup', () => {
     await until(() => run.mock.calls.length > 0);
     let stopped = false;
     const stopping = cleanup.stop().then(() => (stopped = true));
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await new Promise((resolve) => setTimeout(resolve, 20)); // nothing has to happen meanwhile
     expect(stopped).toBe(false);
     finish();
     await stopping;

@@ -57,7 +57,7 @@ describe('prepared statements', () => {
        SELECT gen_random_uuid(), sha256(n::text::bytea), sha256(''), 'in_progress', 1, now(), now(), now(), '', ''
        FROM generate_series(1, 20000) AS n`,
     );
-    await delay(1_000);
+    await delay(1_000); // a plan's age is all that is asked
     await claims(21, 21);
     expect(await plan()).toContain('Index Scan using idempotency_cache_pkey');
   });
