@@ -20,6 +20,14 @@ function noPipeline(): IdempotencySetupError {
   );
 }
 
+/**
+ * A connection that Postgres ends as soon as it is there has no listener yet: pg has taken its own off, and TypeORM adds
+ * its one later. Its error would end the process. The query that comes next is told as well.
+ */
+function survive(client: PoolClient): void {
+  client.on('error', () => undefined);
+}
+
 /** Takes connections from the application's pool. */
 export class Connections {
   private readonly pool: Pool;
@@ -30,6 +38,7 @@ export class Connections {
     private readonly settings: SessionSettings,
   ) {
     this.pool = applicationPool(dataSource) as unknown as Pool;
+    if (!this.pool.listeners('connect').includes(survive)) this.pool.on('connect', survive);
   }
 
   /** How many there can be. */

@@ -92,7 +92,10 @@ const STATEMENTS = {
   ],
   redis: ['mget', 'hint', 'outcome', 'pending', 'removed'],
 } as const;
-const RULINGS: readonly [Ruling, ...Ruling[]] = ['lose', 'reset', 'cut', 'cut-before', 'hold'];
+const RULINGS: Readonly<Record<'request' | 'reply', readonly [Ruling, ...Ruling[]]>> = {
+  request: ['lose', 'reset', 'cut', 'cut-before', 'hold'],
+  reply: ['lose', 'reset', 'cut', 'hold'],
+};
 const MODES: readonly [Mode, ...Mode[]] = ['refuse', 'reset', 'black-hole', 'drop-replies', 'delay', 'cut'];
 
 function harmOne(chance: Chance): Omit<Step, 'at'> {
@@ -122,7 +125,7 @@ function harmOne(chance: Chance): Omit<Step, 'at'> {
     case 'statement': {
       const statement = chance.one(STATEMENTS[store]);
       const side = chance.one(['request', 'reply']);
-      const ruling = chance.one(RULINGS);
+      const ruling = chance.one(RULINGS[side]);
       return {
         fault: `${store} link of ${index}: ${ruling} ${side} of ${statement}`,
         lasts,
