@@ -42,7 +42,7 @@ export class Digest {
 
   /** The id of a record. The scope's length is digested too, so that no two pairs run together. */
   idOf(scope: string, key: string): string {
-    // One call for all is a third of the work, where no part needs an encoding of its own.
+    // One call for all is a third of the work, where no part needs another encoding.
     if (scope.isWellFormed() && key.isWellFormed())
       return this.of('id', `${this.idPrefix}${Buffer.byteLength(scope)}:${scope}${key}`);
     const scopeBytes = bytesOf(scope);

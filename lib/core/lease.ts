@@ -152,7 +152,7 @@ export class LeaseManager {
   }
 
   /**
-   * One row that is locked by somebody else fails the statement of its whole group: the next beat goes in halves,
+   * One row that another transaction has locked fails the statement of its whole group: the next beat goes in halves,
    * until the others are rid of it. If every group fails, it is the store, and halves would not help.
    */
   private regroup(failedSizes: readonly number[]): void {

@@ -105,7 +105,7 @@ export interface CompletedRecord extends Claim {
 /** A key without a record is absent; there is no third state. */
 export type IdempotencyRecord = InProgressRecord | CompletedRecord;
 
-/** The owner of this claim is gone: its lease lapsed without an outcome. */
+/** The owner of this claim is lost: its lease lapsed without an outcome. */
 export function isOrphaned(record: IdempotencyRecord): boolean {
   return record.state === 'in_progress' && record.leaseRemaining <= 0;
 }

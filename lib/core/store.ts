@@ -46,7 +46,7 @@ export interface IdempotencyStore {
   claim(request: ClaimRequest): Promise<ClaimResult>;
 
   /**
-   * Records the outcome if the claim still stands, even past its lease as long as nobody took it over, and also
+   * Records the outcome if the claim still stands, even past its lease as long as no other took it over, and also
    * if no record stands at all (the store lost it): the handler did run, and its retries must be told.
    * @param heldUntil monotonic time (ms) until which the lease certainly holds; a store that keeps outcomes elsewhere
    * while its arbiter is away may do so only until then, as another request may own the key afterwards

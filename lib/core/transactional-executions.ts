@@ -151,7 +151,7 @@ export class TransactionalExecutions {
   /** The lock is free before the outcome is there: a duplicate that begins meanwhile is rolled back by it. */
   private async completeAlone(transaction: Transaction, outcome: Outcome): Promise<CompleteResult> {
     await transaction.rollBack();
-    // No claim keeps others out, so Redis must not vouch for an outcome that Postgres may still refuse.
+    // No claim keeps others out, so Redis must not answer with an outcome that Postgres may still refuse.
     return this.store
       .complete(transaction.claim, outcome, () => -Infinity)
       .catch((error: unknown) => {

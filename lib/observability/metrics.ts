@@ -100,7 +100,7 @@ export const metricProviders: Provider[] = [
   gaugeProvider(NAMES.redisUp, '1 while Redis is used, 0 while it is bypassed', 'min'),
   gaugeProvider(NAMES.postgresUp, '1 while Postgres answers, 0 while it does not', 'min'),
   gaugeProvider(NAMES.storeUp, "1 while the application's own store answers, 0 while it does not", 'min'),
-  makeCounterProvider({ name: NAMES.orphans, help: 'Lapsed claims taken over from an owner that is gone' }),
+  makeCounterProvider({ name: NAMES.orphans, help: 'Lapsed claims taken over from an owner that is lost' }),
   makeCounterProvider({
     name: NAMES.leasesLost,
     help: 'Handlers that lost their lease before their outcome was recorded',

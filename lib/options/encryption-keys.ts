@@ -5,7 +5,7 @@ const KEY_BYTES = 32;
 const KEY_FORM =
   'a key of 32 bytes, as a Buffer or as text in base64, base64url or hexadecimal (`openssl rand -base64 32` makes one)';
 
-/** A KeyObject shows its bytes to nobody who prints or serialises it. */
+/** A KeyObject does not show its bytes when it is printed or serialised. */
 const key = z.unknown().transform((given, context): KeyObject => {
   const bytes = keyBytes(given);
   if (bytes) return createSecretKey(bytes);
@@ -27,7 +27,7 @@ function keyBytes(given: unknown): Buffer | undefined {
   return inAlphabet(text, 'base64') ?? inAlphabet(text, 'base64url');
 }
 
-/** Node decodes whatever it is given, so a key with a typing error would pass for another one. */
+/** Node decodes any text, so a key with a typing error would pass for another one. */
 function inAlphabet(text: string, encoding: 'base64' | 'base64url'): Buffer | undefined {
   const bytes = Buffer.from(text, encoding);
   const same = bytes.toString(encoding).replace(/=$/, '') === text.replace(/=$/, '');

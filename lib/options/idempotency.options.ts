@@ -81,9 +81,9 @@ export interface PolicyOptions {
    */
   durability?: Durability;
   /**
-   * Claim, effects and outcome are committed together, in a transaction of the application's own DataSource: whatever
-   * happens, the handler's effects there happen once, together with the response that every retry gets. All that asks
-   * the DataSource for a connection within the handler joins the transaction. It rules out `lease`, `onOrphan`,
+   * Claim, effects and outcome are committed together, in a transaction of the application's own DataSource: the
+   * handler's effects there happen once under every failure, together with the response that every retry gets. All that
+   * asks the DataSource for a connection within the handler joins the transaction. It rules out `lease`, `onOrphan`,
    * `durability: 'fast'` and `onOutage: 'execute'`, and needs Postgres. docs/transactions.md says when to use it.
    * @default false
    */
@@ -203,7 +203,7 @@ export interface PostgresOptions {
   poolSize?: number;
   /**
    * Whether statements are prepared by name, once per connection, which halves what one costs. Through a pooler that
-   * cannot (pgbouncer before 1.21 in transaction mode) the module finds that out by itself, and sends them whole from
+   * cannot (pgbouncer before 1.21 in transaction mode) the module finds that out, and sends them whole from
    * then on. @default true
    */
   preparedStatements?: boolean;
@@ -221,7 +221,7 @@ export interface EncryptionOptions {
   keys: readonly EncryptionKey[];
   /**
    * Whether responses that are stored in the clear, as from before encryption was switched on, are replayed. With
-   * `false`, nobody who can write to a store but has no key can have a response of theirs replayed.
+   * `false`, those who can write to a store but have no key cannot have a response of theirs replayed.
    * @default true
    */
   acceptPlain?: boolean;

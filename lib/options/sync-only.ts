@@ -1,6 +1,6 @@
 import { isPromise } from 'node:util/types';
 
-/** A promise counts as true, whatever it comes to; and if it came to an error, that would end the process. */
+/** A promise counts as true, also if it rejects; and its rejection would end the process. */
 export function syncOnly<A extends unknown[]>(
   option: string,
   decide: (...args: A) => boolean,

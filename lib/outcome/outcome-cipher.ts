@@ -13,7 +13,7 @@ import { outcomeOf } from './stored-outcome';
 /** What an outcome passes on its way into a store and out of it. */
 export interface OutcomeCipher {
   encrypt(claim: Claim, outcome: Outcome): StoredOutcome;
-  /** @throws SealError if the outcome was not stored for this claim by somebody who has one of our keys */
+  /** @throws OutcomeCipherError if the outcome was not stored for this claim under one of our keys */
   decrypt(claim: Claim, stored: StoredOutcome): Outcome;
 }
 
@@ -54,7 +54,7 @@ const KEY_BYTES = 32;
 const NONCE_BYTES = 12;
 
 /**
- * AES-256-GCM over headers and body, bound to their record. Each response has a key and nonce of its own, derived from
+ * AES-256-GCM over headers and body, bound to their record. Each response has its own key and nonce, derived from
  * a random salt (HKDF, RFC 5869): so the 2^32 messages per key that random nonces allow (NIST SP 800-38D, 8.3) are
  * no limit.
  */
@@ -97,7 +97,7 @@ class AesGcmCipher implements OutcomeCipher {
   }
 }
 
-/** Tells keys apart without telling anything about them. */
+/** Names a key without telling anything about it. */
 function keyId(key: KeyObject): string {
   return createHash('sha256').update(`${FORMAT} key id\0`).update(key.export()).digest('hex').slice(0, 16);
 }

@@ -9,7 +9,7 @@ import type {
 } from '../core/record';
 import { FRAMING_HEADERS, isRecorded } from './recorded-headers';
 
-/** Under this name a recorded response keeps a reason phrase of its own; no header can be called so. */
+/** Under this name a recorded response keeps its own reason phrase; no header can be called so. */
 export const REASON = ':reason';
 
 const NOTHING = Buffer.alloc(0);
@@ -121,7 +121,7 @@ export function isBodiless(status: number): boolean {
   return status === 204 || status === 304;
 }
 
-/** A tombstone for whatever status a response was left with: it must be storable where nothing else is. */
+/** A tombstone for any status that a response was left with: it must be storable where nothing else is. */
 export function tombstoneFor(status: unknown, reason: TombstoneReason): TombstoneOutcome {
   return { kind: 'tombstone', status: isStatus(status) ? status : 500, reason };
 }

@@ -11,7 +11,7 @@ export function valueOutcome(value: unknown, maxBodySize: number): Outcome {
 
 function jsonOf(value: unknown): Buffer | undefined {
   try {
-    // Undefined has no JSON form of its own; an empty body stands for it.
+    // Undefined has no JSON form; an empty body stands for it.
     return Buffer.from((JSON.stringify(value) as string | undefined) ?? '');
   } catch {
     return undefined;

@@ -67,7 +67,7 @@ export class PendingWrites {
     this.schedule();
   }
 
-  /** Releases are a courtesy (the lease lapses by itself), so only so many are kept. */
+  /** Releases are a courtesy (the lease lapses anyway), so only so many are kept. */
   release(claim: Claim, ttl: number): void {
     if (this.releases.size >= MAX_RELEASES || this.stopped) return;
     this.releases.set(claim.token, { write: claim, expiresAt: performance.now() + ttl });
@@ -183,7 +183,7 @@ export class PendingWrites {
   }
 }
 
-/** An outage ends, and a missing table or right can be mended while the outcome waits. */
+/** An outage ends, and a missing table or right can be fixed while the outcome waits. */
 function isCurable(error: unknown): boolean {
   return error instanceof StoreError || error instanceof IdempotencySetupError;
 }

@@ -100,7 +100,7 @@ export class TieredClaims {
       }
     } catch (error) {
       if (!(error instanceof StoreUnavailableError)) throw error;
-      // The claim may have landed although its reply was lost: nobody will run under it, so it goes back.
+      // The claim may have landed although its reply was lost: no handler will run under it, so it is released.
       if (error.operation === 'claim' && error.sent) {
         pending.release({ ...request, fence: 0, attempt: 0 }, this.tiers.retention);
       }

@@ -19,9 +19,9 @@ import { TieredClaims } from './tiered-claims';
 import { openTiers, PROBE, type Tiers } from './tiers';
 
 /**
- * The one place that says what happens when a tier fails. Redis answers first if it can; whatever it says or fails
- * to say, only the arbiter lets a handler run. An error is never turned into an absent record: a verb that the
- * arbiter cannot answer rejects with StoreUnavailableError, unless Redis can answer it safely.
+ * The one place that says what happens when a tier fails. Redis answers if it can, but only the arbiter lets a handler
+ * run. An error is never turned into an absent record: a verb that the arbiter cannot answer rejects with
+ * StoreUnavailableError, unless Redis can answer it safely.
  */
 @Injectable()
 export class TieredStoreService implements IdempotencyStore {
@@ -71,8 +71,8 @@ export class TieredStoreService implements IdempotencyStore {
   }
 
   /**
-   * The handler has run: whatever the arbiter fails with, its outcome is kept here and tried again. While the lease
-   * holds, Redis may vouch for it meanwhile; after that, another request may own the key.
+   * The handler has run: if the arbiter fails, the outcome is kept here and tried again. While the lease holds, a copy
+   * in Redis may answer meanwhile; after that, another request may own the key.
    */
   async complete(
     claim: Claim,

@@ -109,7 +109,7 @@ describe('the house', () => {
 
   it('has files that can be read in one go', () => {
     const long = [...imports.keys()].filter(
-      (file) => readFileSync(join(LIB, file), 'utf8').split('\n').length > 320,
+      (file) => readFileSync(join(LIB, file), 'utf8').trimEnd().split('\n').length > 300,
     );
     expect(long.map((file) => relative(LIB, join(LIB, file)))).toEqual([]);
   });

@@ -10,7 +10,7 @@ function parametersOf(context: ExecutionContext): Parameters {
   return (Reflect.getMetadata(ROUTE_ARGS_METADATA, context.getClass(), name) ?? {}) as Parameters;
 }
 
-/** Whether the handler of this request may write its response by itself, so that Nest leaves it alone. */
+/** Whether the handler of this request may write its response directly, so that Nest leaves it alone. */
 export function answersItself(context: ExecutionContext): boolean {
   return Object.entries(parametersOf(context)).some(
     ([kind, { data }]) => isOf(kind, RouteParamtypes.RESPONSE, RouteParamtypes.NEXT) && !data?.passthrough,

@@ -14,13 +14,13 @@ import { assertSeen } from './unprotected';
 const watches = new WeakMap<object, HandlerWatch>();
 
 /**
- * Follows one request's handler, whatever the interceptors around it do: one that answers 408 in the handler's place
+ * Follows one request's handler, as the interceptors around it do not: one that answers 408 in the handler's place
  * does not end the handler, and one that retries runs it more than once.
  */
 export class HandlerWatch {
-  /** Whether nobody listens to the handler any more, so that what it answers is lost. */
+  /** Whether no interceptor listens to the handler any more, so that its answer is lost. */
   abandoned = false;
-  /** Whether it was ended after it had given a value: it has done something, and nobody knows how much. */
+  /** Whether it was ended after it had given a value: it has done something, and it is unknown how much. */
   cutShort = false;
   private runs = 0;
   private started = false;
@@ -159,7 +159,7 @@ function interceptorsOf(decorated: object): readonly unknown[] {
   return (Reflect.getMetadata(INTERCEPTORS_METADATA, decorated) ?? []) as readonly unknown[];
 }
 
-/** A stream that nobody will read holds what it reads from, such as an open file. */
+/** A stream that will not be read holds what it reads from, such as an open file. */
 function discard(value: unknown): void {
   const stream: unknown = value instanceof StreamableFile ? value.getStream() : value;
   if (stream instanceof Stream.Readable) stream.destroy();

@@ -28,7 +28,7 @@ export function isHttp2(response: object): response is Http2Response {
   return 'stream' in response;
 }
 
-/** HTTP/2 has no reason phrases, and Node warns whoever asks for one. */
+/** HTTP/2 has no reason phrases, and Node logs a warning if one is asked for. */
 export function reasonOf(response: ServerResponse): string | undefined {
   return isHttp2(response) ? undefined : response.statusMessage;
 }
@@ -44,7 +44,7 @@ export function cut(response: ServerResponse): void {
   else response.destroy();
 }
 
-/** True once nothing can be written any more, whoever ended it. */
+/** True once nothing can be written any more. */
 export function isClosed(response: ServerResponse): boolean {
   return isHttp2(response) ? response.stream.destroyed : response.closed || response.destroyed;
 }
@@ -54,7 +54,7 @@ export function hasBody({ req }: ServerResponse, status: number): boolean {
   return req.method !== 'HEAD' && !isBodiless(status);
 }
 
-/** Refuses at once, as Node does: once the response is held, nobody could answer in its place. */
+/** Refuses at once, as Node does: once the response is held, no other code can answer in its place. */
 export function assertStatusLine(status: unknown, reason: string | undefined): void {
   if (!isStatus(status)) {
     throw Object.assign(new RangeError(`Invalid status code: ${String(status)}`), {

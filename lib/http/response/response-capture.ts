@@ -22,7 +22,7 @@ const logger = new SafeLogger('Idempotency');
 const NOTHING = Buffer.alloc(0);
 
 /**
- * Holds a response back on the wire, whoever writes it (Nest, a filter, a stream, `@Res()`), until its outcome is
+ * Holds a response back on the wire (Nest, a filter, a stream or `@Res()` may write it) until its outcome is
  * recorded: what a client has seen is what every retry gets. To its writer it looks sent.
  *
  * A response that outgrows `maxBodySize` while it is streamed is let through from there on; only its end is held.
@@ -199,7 +199,7 @@ export class ResponseCapture implements ResponseSink {
     else this.keep(bytes);
     const callback = callbackIn(args);
     if (callback) this.response.once('finish', callback);
-    this.hasEnded = true; // for whatever reads the outcome's headers
+    this.hasEnded = true; // for those that read the outcome's headers
     this.settle(this.outcome());
     return this.response;
   }

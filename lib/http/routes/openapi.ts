@@ -139,7 +139,7 @@ function merged(described: Response, refusal: Response): Response {
 }
 
 /**
- * The response that is documented by itself where no decorator says another: what the compiler plugin knows of it, looked
+ * The response that is documented where no decorator says another: what the compiler plugin knows of it, looked
  * up when the document is made, as that may be loaded as late as that.
  */
 function successOf(type: object, handler: { readonly name: string }): Record<string, Response> {

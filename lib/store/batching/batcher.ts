@@ -88,7 +88,7 @@ export class Batcher<Item, Result> {
   /**
    * By callbacks, of which one is called, once: a promise, if one is needed, is made by the caller.
    * @param resolve told the result of this item
-   * @param reject told by the item's deadline, whatever becomes of its batch
+   * @param reject told by the item's deadline, also if its batch is still under way
    */
   add(item: Item, resolve: (result: Result) => void, reject: (error: unknown) => void): void {
     const { timeout, queue, expired } = this.options;

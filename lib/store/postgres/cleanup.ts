@@ -13,7 +13,7 @@ export interface ExpiredRecordCleanupOptions {
 
 /** The first pass starts within this time, so that instances that restart often get to it as well. */
 const FIRST_PASS_WITHIN = 60_000;
-/** A batch of cold rows may take far longer than a claim, and nobody waits for it. */
+/** A batch of cold rows may take far longer than a claim, and no request waits for it. */
 const BATCH_TIMEOUT = 60_000;
 const STOP_TIMEOUT = 1_000;
 

@@ -133,7 +133,7 @@ export class PostgresStore implements IdempotencyStore {
     });
   }
 
-  /** What stands is not the unfinished claim, or somebody else has locked it. */
+  /** What stands is not the unfinished claim, or another transaction has locked it. */
   private async completeStanding(claim: Claim, values: readonly unknown[]): Promise<CompleteResult> {
     const run = this.connection.operation('complete');
     const id = values[0];
@@ -248,7 +248,7 @@ export class PostgresStore implements IdempotencyStore {
     return new Set(claims.map((claim) => claim.token).filter((token) => held.has(token.toLowerCase())));
   }
 
-  /** An outcome counts for nobody, its owner included, before a failover to the standby would keep it. */
+  /** An outcome does not count, even for its owner, before a failover to the standby would keep it. */
   private async confirmed(run: Run, row: RecordRow, record: IdempotencyRecord): Promise<IdempotencyRecord> {
     if (record.state !== 'completed' || !row.awaits_standby) return record;
     await run(statements.confirm(), []).catch((error: unknown) => {

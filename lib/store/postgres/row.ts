@@ -27,7 +27,7 @@ export interface RecordRow {
 export type Report = (id: RecordId, problem: string) => void;
 
 /**
- * The record that a row stands for. A row that cannot be understood, because somebody changed it by hand, a newer
+ * The record that a row stands for. A row that cannot be understood, because it was changed by hand, a newer
  * version of the module wrote it, or its key is missing here, is reported and reads as a tombstone: what it guards must
  * not run again.
  */

@@ -8,7 +8,7 @@ const LANE_OF: Readonly<Record<string, number>> = {
   claim: LANE.claims,
 };
 
-/** Reads and whatever else can be asked again later go last: a process may wait for many keys of another one. */
+/** Reads and all else that can be asked again later go last: a process may wait for many keys of another one. */
 export function laneOf(operation: string): number {
   return LANE_OF[operation] ?? LANE.reads;
 }

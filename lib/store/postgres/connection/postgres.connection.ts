@@ -43,7 +43,7 @@ const CLOSE_TIMEOUT = 1_000;
  * The module's own small pool of connections, with the settings of the DataSource's. It is apart from the
  * application's, so that handlers that hold every connection of that one starve no claim, completion or heartbeat.
  *
- * Each statement is a transaction by itself and needs nothing of the session but that it knows prepared statements;
+ * Each statement is one transaction and needs nothing of the session but that it knows prepared statements;
  * where a pooler lends another session for each transaction, they are sent whole instead.
  */
 export class PostgresConnection {

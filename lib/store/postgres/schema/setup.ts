@@ -7,7 +7,7 @@ import { remedy, type TableNames } from './table-name';
 
 /**
  * Whether this DataSource can hold the records at all.
- * @throws IdempotencySetupError naming what is wrong and how to mend it
+ * @throws IdempotencySetupError naming what is wrong and how to fix it
  */
 export function assertUsable(dataSource: DataSource): void {
   const { type } = dataSource.options;
@@ -63,7 +63,7 @@ interface Findings {
   readonly schema: boolean;
 }
 
-/** Asks the catalogs only: nothing is locked, whatever else goes on with the table. */
+/** Asks the catalogs only, so it locks nothing beside other uses of the table. */
 const INSPECTION = `
   WITH found AS (
     SELECT oid, CASE WHEN EXISTS (SELECT FROM pg_attribute WHERE attrelid = oid AND attname = 'fence')
@@ -178,9 +178,7 @@ function problemOf(found: Findings, { table, schema, tableName }: TableNames): s
     );
   }
   if (!found.unique || !found.sequence) {
-    const lack = found.unique
-      ? 'the column fence has no sequence of its own'
-      : 'the column id is no primary key';
+    const lack = found.unique ? 'the column fence has no sequence' : 'the column id is no primary key';
     return `in the table ${table}, ${lack}. Rename the table that is there, then make ours. ${make}`;
   }
   if (found.unlogged) {

@@ -38,7 +38,7 @@ export function commits(durability: Durability): string {
   return `set_config('synchronous_commit', ${value}, true) IS NOT NULL`;
 }
 
-/** Locks the rows of unfinished claims that `item` names, but for those that somebody else has locked. */
+/** Locks the rows of unfinished claims that `item` names, except those that another transaction has locked. */
 const heldForUpdate = (table: string, lock: string): string => `
     SELECT record.id
     FROM ${table} AS record
@@ -134,8 +134,8 @@ export const takeOver = (table: string, durability: Durability): string => `
   RETURNING fence, attempt`;
 
 /**
- * The row of an unfinished claim, by id, token and fence ($1 to $3). Where it is not waited for, one that somebody else
- * has locked is as one that is not there: what comes behind in a queue would have to wait as well.
+ * The row of an unfinished claim, by id, token and fence ($1 to $3). Where it is not waited for, one that another
+ * transaction has locked counts as missing: what comes behind in a queue would have to wait as well.
  */
 const unfinished = (table: string, waits: boolean, lock: string): string => {
   const claim = `id = $1::bytea AND token = $2::uuid AND fence = $3::bigint AND state = 'in_progress'`;
@@ -143,7 +143,7 @@ const unfinished = (table: string, waits: boolean, lock: string): string => {
 };
 
 /**
- * Records the outcome of a claim that still stands. Its lease does not matter: as long as nobody took the claim
+ * Records the outcome of a claim that still stands. Its lease does not matter: as long as no other took the claim
  * over, its owner's outcome is the one that counts.
  *
  * Parameters: id, token, fence, retention, status, tombstone, headers, body.
@@ -157,7 +157,7 @@ export const complete = (table: string, { waits }: { waits: boolean }): string =
 
 /**
  * A commit that changes nothing, and waits for the synchronous standby as every commit does: when it is confirmed, so
- * is whatever was read before. What stands in a row may not be: a statement that is cancelled while it waits for the
+ * is all that was read before. What stands in a row may not be: a statement that is cancelled while it waits for the
  * standby is committed here all the same, and reading it waits for nothing.
  */
 export const confirm = (): string => `
@@ -236,7 +236,7 @@ export const abandon = (table: string): string => `
 
 /**
  * Extends the leases of many claims at once. The rows are locked in the order of their ids, so that two of these
- * cannot deadlock, and only as strongly as an update does by itself. expires_at moves only where it must: it is
+ * cannot deadlock, and only as strongly as an update does. expires_at moves only where it must: it is
  * indexed, and a renewal that leaves it alone writes to no index.
  *
  * Parameters: ids, tokens, fences, lease.

@@ -31,7 +31,7 @@ export function isPlain(name: string): boolean {
   return /^[a-z_][a-z0-9_]*$/.test(name);
 }
 
-/** How to make the table, for whoever reads the error. @param schema where it belongs, unless that is `public` */
+/** How to make the table, for those who read the error. @param schema where it belongs, unless that is `public` */
 export function remedy({ schema, tableName }: TablePlace): string {
   const file = 'node_modules/nestjs-idempotency/migrations/015_idempotency_cache.sql';
   const psql = schema

@@ -11,7 +11,7 @@ const NODE_SOCKET_TIMEOUT = 1_000;
 
 /**
  * A connection of our own to where the application's client is connected, that fails fast instead of waiting.
- * It does not connect by itself. What each setting does, and why, is in docs/redis.md.
+ * It connects only when told to. What each setting does, and why, is in docs/redis.md.
  *
  * @param retryDelay milliseconds until the next attempt to connect
  */
@@ -70,7 +70,7 @@ export function failFastDuplicate(
 }
 
 /**
- * While ioredis connects, it asks Redis things of its own. From then on our limit holds, which looks first whether the
+ * While ioredis connects, it asks Redis on its own behalf. From then on our limit holds, which looks first whether the
  * answer is there but unread: ioredis' would fail the commands of a process that was busy for longer than it.
  */
 function limitOnlyUntilReady(client: Redis, commandTimeout: number): void {

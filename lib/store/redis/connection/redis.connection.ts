@@ -53,7 +53,7 @@ export class RedisConnection {
   private probeTimer: NodeJS.Timeout | undefined;
   private underWay = 0;
   private probing: Promise<void> | undefined;
-  /** Whether the breaker has heard of a failure last. */
+  /** Whether what the breaker was told last is a failure. */
   private failing = false;
   /** Whether this connection, since it was made, has answered a probe. */
   private proven = false;
@@ -84,7 +84,7 @@ export class RedisConnection {
   async open(): Promise<void> {
     const connected = this.client.connect().then(
       () => this.probe(),
-      () => undefined, // ioredis goes on trying by itself
+      () => undefined, // ioredis goes on trying
     );
     await settled(connected, START_TIMEOUT);
     if (this.up || this.closed) return;
@@ -103,7 +103,7 @@ export class RedisConnection {
   }
 
   /**
-   * Runs one operation, which settles within the time-out, whatever state Redis is in.
+   * Runs one operation, which settles within the time-out in every state of Redis.
    * @throws StoreUnavailableError, at once while Redis is bypassed; whether the operation took effect is unknown
    */
   run<T>(operation: string, command: (client: RedisClient) => Promise<T>): Promise<T> {

@@ -6,12 +6,12 @@ const CERTIFICATE =
 const REPLY = /^[A-Z]{2,}\b/;
 const LONGEST = 200;
 
-/** Answers of a server that is there but serves nobody. Any other error reply is about one command only. */
+/** Answers of a server that is there but serves no client. Any other error reply is about one command only. */
 const UNUSABLE = /^(READONLY|LOADING|MASTERDOWN|CLUSTERDOWN)\b/;
 
 /**
  * Why Redis refused, in its own words but without what was sent; undefined if it was not Redis that said no, as when
- * the network is gone.
+ * the network is down.
  */
 export function refusalOf(error: unknown): string | undefined {
   if (!types.isNativeError(error)) return undefined; // also one of another realm, as Node's own may be
