@@ -57,7 +57,14 @@ export function releases(test: DefineTest): void {
     const mine = await claim();
     await store.complete(mine, created);
     expect(await store.release(mine)).toBe(false);
+    expect(await store.release({ ...mine, fence: 0, attempt: 0 })).toBe(false);
     expect(await store.find(id)).toMatchObject({ state: 'completed' });
+  });
+
+  test('is refused under another fence than the claim’s', async ({ store, id, claim, expect }) => {
+    const mine = await claim();
+    expect(await store.release({ ...mine, fence: mine.fence + 1 })).toBe(false);
+    expect(await store.find(id)).toMatchObject({ token: mine.token, fence: mine.fence });
   });
 }
 
@@ -89,6 +96,11 @@ export function renewals(test: DefineTest): void {
     const mine = await orphan();
     expect(await store.renew([mine], 60_000)).toEqual(new Set([mine.token]));
     expect((await another.claim(request({ takeOver: true }))).claimed).toBe(false);
+  });
+
+  test('does not name a claim under another fence than its own', async ({ store, claim, expect }) => {
+    const mine = await claim();
+    expect(await store.renew([{ ...mine, fence: mine.fence + 1 }], 60_000)).toEqual(new Set());
   });
 
   test('does not name a completed claim', async ({ store, claim, expect }) => {

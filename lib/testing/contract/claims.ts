@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { plainDigest } from '../../core/digest';
 import { recordId } from '../../core/record';
-import { FINGERPRINT, inProgress, OTHER_FINGERPRINT, won, type DefineTest } from './trial';
+import { created, FINGERPRINT, inProgress, OTHER_FINGERPRINT, won, type DefineTest } from './trial';
 
 export function claims(test: DefineTest): void {
   test('gives an absent key to the first that asks', async ({ id, claim, expect }) => {
@@ -35,6 +35,21 @@ export function claims(test: DefineTest): void {
     const token = randomUUID();
     const mine = await claim({ token });
     expect(await store.claim(request({ token }))).toEqual({ claimed: true, claim: mine });
+  });
+
+  test('answers its own token with the outcome, once that is recorded', async ({
+    store,
+    another,
+    request,
+    claim,
+    expect,
+  }) => {
+    const token = randomUUID();
+    await store.complete(await claim({ token }), created);
+    expect(await another.claim(request({ token, takeOver: true }))).toMatchObject({
+      claimed: false,
+      record: { state: 'completed', outcome: created },
+    });
   });
 
   test('gives one key to exactly one of many, whichever instance they ask', async ({

@@ -27,6 +27,7 @@ export function findAndForget(test: DefineTest): void {
   test('forgets an outcome, and the next fence is higher', async ({ store, another, id, claim, expect }) => {
     const mine = await claim();
     await store.complete(mine, created);
+    expect(await another.forget({ ...mine, fence: mine.fence + 1 })).toBe(false);
     expect(await another.forget(mine)).toBe(true);
     expect(await store.find(id)).toBeUndefined();
     expect((await claim()).fence).toBeGreaterThan(mine.fence);
