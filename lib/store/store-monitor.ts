@@ -12,7 +12,7 @@ import type { Tier as TierName } from '../core/record';
 import type { TierHealth } from '../observability/health';
 import type { Metrics } from '../core/ports';
 import { News } from '../observability/news';
-import { Backoff } from './redis/connection/backoff';
+import { Backoff } from '../core/backoff';
 
 /** Milliseconds after an outage for which Postgres may lack commits that a crash or a failover has lost. */
 const DOUBTED_FOR = 5 * 60_000;

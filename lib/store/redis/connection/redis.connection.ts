@@ -13,7 +13,7 @@ import { Deadlines, type Deadline } from '../../../core/deadlines';
 import { StoreUnavailableError } from '../../../core/errors';
 import { News } from '../../../observability/news';
 import { Answer } from './answer';
-import { Backoff } from './backoff';
+import { Backoff } from '../../../core/backoff';
 import { DISCONNECT_TIMEOUT, failFastDuplicate, isCluster, type RedisClient } from './fail-fast.client';
 import { isFailureOfRedis, refusalOf } from './refusals';
 import { WriteCoalescer } from './write-coalescer';

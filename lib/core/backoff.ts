@@ -6,8 +6,8 @@ const LONGEST = 5_000;
 const FORGOTTEN_AFTER = 15_000;
 
 /**
- * Pauses between tries: from 250 ms doubling to 5 s, with jitter, so that instances which lost Redis together do not
- * come back in step. They start anew once no try was needed for a while, not with the first success: a Redis that
+ * Pauses between tries: from 250 ms doubling to 5 s, with jitter, so that instances which lost a store together do
+ * not come back in step. They start anew once no try was needed for a while, not with the first success: a store that
  * comes and goes is left alone for longer and longer.
  */
 export class Backoff {
