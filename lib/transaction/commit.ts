@@ -10,7 +10,7 @@ import { byteaOf, printable } from '../store/postgres/values';
 import type { Begun } from './beginning';
 import { conflict, endedByHandler, isConflict, lost, swallowedError, unresolved } from './failures';
 import type { OpenTransaction } from './open-transaction';
-import type { Value } from './pipeline';
+import type { Value } from './messages';
 import { RoundTripError } from './round-trip';
 import { COMMIT, completeClaim, insertCompleted, SET_ROLE, type Places } from './statements';
 import type { Statement } from './session';

@@ -1,14 +1,5 @@
 import type { Client } from 'pg';
-
-/** A parameter as the server reads it: text, bytes or NULL. */
-export type Value = string | Buffer | null;
-
-export interface PipelinedStatement {
-  readonly text: string;
-  readonly values: readonly Value[];
-  /** Under which it is prepared, once for each connection. Undefined: it is parsed each time. */
-  readonly name: string | undefined;
-}
+import { messagesOf, type PipelinedStatement } from './messages';
 
 /** What a statement has done; its rows are the texts that the server sent. */
 export interface StatementResult {
@@ -33,16 +24,11 @@ export class UnconfirmedCommitError extends Error {
   }
 }
 
-/** What pg's connection can send. Its types know none of it. */
+/** What is used of pg's connection. Its types know none of it. */
 interface Wire {
-  readonly stream: { cork?(): void; uncork?(): void };
-  close(what: { type: 'S'; name: string }): void;
-  parse(statement: { name: string; text: string; types: readonly number[] }): void;
-  bind(portal: { portal: string; statement: string; values: readonly Value[]; binary: boolean }): void;
-  execute(portal: { portal: string; rows: number }): void;
+  readonly stream: { write(bytes: Buffer): unknown };
   on(event: 'notice', listener: (notice: Notice) => void): void;
   removeListener(event: 'notice', listener: (notice: Notice) => void): void;
-  sync(): void;
 }
 
 /** By client, the names of what is prepared in its session, and was executed since. */
@@ -89,18 +75,7 @@ export class Pipeline {
     this.sent = true;
     this.wire = wire;
     wire.on('notice', this.noticed);
-    wire.stream.cork?.();
-    for (const { name = '', text, values } of this.statements) {
-      if (!this.known.has(name)) {
-        // One whose Parse was answered, but not its Execute, may be there already.
-        if (name) wire.close({ type: 'S', name });
-        wire.parse({ name, text, types: [] });
-      }
-      wire.bind({ portal: '', statement: name, values, binary: false });
-      wire.execute({ portal: '', rows: 0 });
-    }
-    wire.sync();
-    wire.stream.uncork?.();
+    wire.stream.write(messagesOf(this.statements, (name) => this.known.has(name)));
   }
 
   handleDataRow({ fields }: { fields: (string | null)[] }): void {

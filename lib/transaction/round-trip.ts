@@ -5,7 +5,8 @@ import { isLate } from '../store/batching/late';
 import { cancelStatement } from '../store/postgres/connection/cancel';
 import { DeadlineError } from '../store/postgres/connection/failures';
 import { destroySocket } from '../store/postgres/connection/pool';
-import { Pipeline, type PipelinedStatement, type StatementResult } from './pipeline';
+import type { PipelinedStatement } from './messages';
+import { Pipeline, type StatementResult } from './pipeline';
 
 /** Statements were sent, and not all were executed. */
 export class RoundTripError extends Error {

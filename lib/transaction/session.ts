@@ -5,7 +5,8 @@ import { failureOf, type Failure } from '../store/postgres/connection/failures';
 import { destroySocket } from '../store/postgres/connection/pool';
 import { nameOf } from '../store/postgres/connection/statement-name';
 import type { Plans } from '../store/postgres/connection/plans';
-import { forgetPrepared, type Value } from './pipeline';
+import type { Value } from './messages';
+import { forgetPrepared } from './pipeline';
 import { roundTrip, type RoundTripError } from './round-trip';
 import type { StatementResult } from './pipeline';
 
