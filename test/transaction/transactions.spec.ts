@@ -151,6 +151,28 @@ describe('Transactions', () => {
     await nothingIsHeld();
   });
 
+  it.each([0, 1, 255, 70_000])('keeps text and bytes as they are: %i bytes', async (length) => {
+    id = recordId('GET /ü😀\0', `${randomUUID()} ł`);
+    const transaction = await begin();
+    await write(transaction);
+    const headers = [
+      ['X-Text', 'plain'],
+      ['X-Many', ['a', 'ÿ']],
+    ] as const;
+    const outcome: Outcome = {
+      ...OUTCOME,
+      headers,
+      body: Buffer.alloc(length, Buffer.from([0, 255, 128, 39, 92])),
+    };
+    await transaction.complete(outcome);
+    expect(await store.find(id)).toMatchObject({ outcome });
+    const [row] = await sql(
+      postgres.url,
+      `SELECT scope, key FROM idempotency_cache WHERE id = '\\x${id.hash}'`,
+    );
+    expect(row).toEqual({ scope: 'GET /ü😀\ufffd', key: id.key });
+  });
+
   it('adds two round trips to those of the handler', async () => {
     await (await begin({ id: recordId('scope', randomUUID()) })).rollBack();
     const before = link.seen.get('bytes') ?? 0;
