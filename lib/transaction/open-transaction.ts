@@ -95,9 +95,13 @@ export class OpenTransaction implements Transaction, Deadline {
 
   async complete(outcome: Outcome): Promise<CompleteResult> {
     const { ambient } = this;
-    await ambient.notify('BeforeTransactionCommit');
-    ambient.end();
-    await ambient.settled();
+    try {
+      await ambient.notify('BeforeTransactionCommit');
+      ambient.end();
+      await ambient.settled();
+    } catch (error) {
+      throw this.aborted ?? error;
+    }
     if (this.aborted) throw this.aborted;
     this.opener.deadlines.delete(this);
     const result = await this.opener.commit(this, outcome);

@@ -31,6 +31,8 @@ const CONNECTION = new Set([
   '57P03', // cannot connect now
   '57P04', // database dropped
   '57P05', // idle session timeout
+  '25P03', // idle-in-transaction timeout
+  '25P04', // transaction timeout
   '25006', // read-only: a standby since a failover; a new connection may find the new primary
 ]);
 

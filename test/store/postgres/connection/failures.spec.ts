@@ -8,6 +8,7 @@ describe('a failed statement', () => {
     ['a deadlock', sent('40P01'), 'transient'],
     ['a serialization failure', sent('40001'), 'transient'],
     ['the shutdown of the server', sent('57P01'), 'connection'],
+    ['a transaction that was idle for too long', sent('25P03'), 'connection'],
     ['a standby', sent('25006'), 'connection'],
     ['a protocol error', sent('08P01'), 'connection'],
     ['a socket that broke', Object.assign(new Error('read'), { code: 'ECONNRESET' }), 'connection'],
