@@ -125,7 +125,6 @@ export class IdempotencyModule
 
   async onApplicationShutdown(): Promise<void> {
     await this.protocol.drain(DRAIN_TIMEOUT);
-    await this.transactions.close();
     await this.store.close(LAST_WRITES_TIMEOUT);
   }
 }

@@ -39,7 +39,7 @@ export class Executions {
       record: InProgressRecord,
       request: ProtectedRequest,
     ) => Promise<CompletedRecord | undefined>,
-    transactions: TransactionStore | undefined,
+    private readonly transactions: TransactionStore | undefined,
   ) {
     this.claimed = new ClaimedExecutions(store, metrics, leases, waitForWinner);
     this.transactional =
@@ -59,9 +59,15 @@ export class Executions {
   }
 
   run(request: ProtectedRequest, right: Right, work: Work): Promise<RunResult> {
-    if (right.kind === 'claimed') return this.claimed.run(request, right, work);
+    if (right.kind === 'claimed') return this.claimed.run(request, right, this.apart(work));
     if (!this.transactional) throw new TypeError('There is no store of transactions.');
     return this.transactional.run(request, right, work);
+  }
+
+  /** A claim is committed alone, so what its handler does must not be rolled back with a transaction around it. */
+  private apart(work: Work): Work {
+    const { transactions } = this;
+    return transactions ? (context) => transactions.outside(() => work(context)) : work;
   }
 
   private async claimOrRead(

@@ -37,6 +37,9 @@ export interface TransactionStore {
    * @throws StoreUnavailableError
    */
   look(id: RecordId): Promise<IdempotencyRecord | 'locked' | undefined>;
+
+  /** Runs work outside of the transaction that it is called in. */
+  outside<T>(work: () => T): T;
 }
 
 export interface Transaction {

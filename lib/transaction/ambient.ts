@@ -1,6 +1,6 @@
 import type { DataSource, QueryRunner } from 'typeorm';
 import { Hook } from './hook';
-import { within } from './frames';
+import { currentFrame, within } from './frames';
 import { JointTransaction, type AmbientTransaction } from './joint-transaction';
 
 export { outside } from './frames';
@@ -9,7 +9,6 @@ export type { AmbientTransaction, TransactionEvent } from './joint-transaction';
 /** Lets all that asks a DataSource for a connection within a transaction join it. */
 export class Ambient {
   private readonly hook: Hook;
-  private closed = false;
 
   constructor(private readonly dataSource: DataSource) {
     this.hook = Hook.on(dataSource);
@@ -26,9 +25,11 @@ export class Ambient {
     return within({ transaction, level: transaction.root }, {}, () => work(transaction));
   }
 
-  close(): void {
-    if (this.closed) return;
-    this.closed = true;
-    this.hook.release();
+  /** Whether the caller is in a transaction that is open. */
+  get isInside(): boolean {
+    return (
+      currentFrame(({ transaction }) => transaction.dataSource === this.dataSource && transaction.isOpen) !==
+      undefined
+    );
   }
 }

@@ -5,6 +5,7 @@ import type { Level } from './level';
 /** A transaction, as the code within it finds it. */
 export interface Joinable {
   readonly dataSource: DataSource;
+  readonly isOpen: boolean;
   /** A query runner that uses the transaction's connection. */
   join(home: Level, mode: 'master' | 'slave' | undefined): QueryRunner;
 }

@@ -18,14 +18,22 @@ export class Gates {
   }
 
   /**
+   * @param nested whether another transaction waits for this one. It may have the connection that the pool keeps: it would
+   * wait here for those that wait for such as itself
    * @returns what is to be called once the transaction has ended
    * @throws OverloadedError
    */
-  async enter(name: string, maxConcurrent: number | undefined, deadline: number): Promise<() => void> {
+  async enter(
+    name: string,
+    maxConcurrent: number | undefined,
+    deadline: number,
+    nested: boolean,
+  ): Promise<() => void> {
     const own = maxConcurrent === undefined ? undefined : this.gateOf(name, maxConcurrent);
     await own?.enter(deadline);
+    const all = nested ? undefined : this.all;
     try {
-      await this.all.enter(deadline);
+      await all?.enter(deadline);
     } catch (error) {
       this.leave(name, own);
       throw error;
@@ -34,7 +42,7 @@ export class Gates {
     return () => {
       if (left) return;
       left = true;
-      this.all.leave();
+      all?.leave();
       this.leave(name, own);
     };
   }

@@ -59,6 +59,10 @@ export class JointTransaction implements AmbientTransaction, Joinable, SharedCon
     return (this.ownManager ??= this.join(this.root).manager);
   }
 
+  get isOpen(): boolean {
+    return !this.ended;
+  }
+
   join(home: Level, mode?: 'master' | 'slave'): QueryRunner {
     return new JoinedRunner(this.another(mode), this, home).runner;
   }

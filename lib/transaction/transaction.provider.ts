@@ -7,6 +7,7 @@ import type { ModuleSettings } from '../options/resolve';
 import { outcomeCipherOf } from '../outcome/outcome-cipher';
 import { PostgresProvider } from '../store/postgres/postgres.provider';
 import { TieredStoreService } from '../store/tiered-store.service';
+import { outside } from './frames';
 import { handlersDataSource } from './handlers-data-source';
 import { Transactions } from './transactions';
 
@@ -44,8 +45,8 @@ export class TransactionProvider implements TransactionStore {
     return (await transactions.isLocked(id)) ? 'locked' : this.store.find(id);
   }
 
-  async close(): Promise<void> {
-    (await this.opening?.catch(() => undefined))?.close();
+  outside<T>(work: () => T): T {
+    return outside(work);
   }
 
   private transactions(): Promise<Transactions> {

@@ -71,7 +71,7 @@ export class Transactions {
   /** @throws StoreUnavailableError, as OverloadedError where too many are open; IdempotencySetupError */
   async begin(request: BeginRequest): Promise<BeginResult> {
     const { name, policy, deadline } = request;
-    const leave = await this.gates.enter(name, policy.maxConcurrent, deadline);
+    const leave = await this.gates.enter(name, policy.maxConcurrent, deadline, this.ambient.isInside);
     try {
       return await this.beginInside(request, leave);
     } catch (error) {
@@ -84,10 +84,6 @@ export class Transactions {
   async isLocked(id: RecordId): Promise<boolean> {
     const [row] = await this.connection.operation('find')<{ free: boolean }>(IS_FREE, [lockOf(id)]);
     return !row?.free;
-  }
-
-  close(): void {
-    this.ambient.close();
   }
 
   private async beginInside(request: BeginRequest, leave: () => void): Promise<BeginResult> {

@@ -49,7 +49,6 @@ describe('connections of the application', () => {
     ending = false;
     expect((await first.send([['SELECT 1']]))[0]?.tag).toBe('SELECT 1');
     first.release();
-    ambient.close();
     await dataSource.destroy();
     proxy.close();
   });

@@ -50,22 +50,23 @@ export async function openDatabase(
     synchronize: true,
     ...options,
   }).initialize();
-  const ambient = new Ambient(dataSource);
-  const { transact } = transactions(ambient);
-  return {
+  let ambient: Ambient | undefined;
+  const database: Database = {
     ActiveRow,
     dataSource,
-    ambient,
-    transact,
+    get ambient() {
+      return (ambient ??= new Ambient(dataSource)); // a library may have to change the DataSource first
+    },
+    transact: (work, end) => transactions(database.ambient).transact(work, end),
     rows: async () => {
       const found: { name: string }[] = await dataSource.query('SELECT name FROM "row"');
       return found.map(({ name }) => name).sort();
     },
     close: async () => {
-      ambient.close();
       if (dataSource.isInitialized) await dataSource.destroy();
     },
   };
+  return database;
 }
 
 export function transactions(ambient: Ambient): Pick<Database, 'transact'> {

@@ -17,9 +17,9 @@ import {
   runOnTransactionCommit,
   StorageDriver,
 } from 'typeorm-transactional';
-import { Ambient, outside } from '../../lib/transaction/ambient';
+import { outside } from '../../lib/transaction/ambient';
 import { startPostgres, type RunningPostgres } from '../../servers';
-import { openDatabase, Row, transactions, type Database } from './harness';
+import { openDatabase, Row, type Database } from './harness';
 
 /** Runs work as a method with `@Transactional()` of a library does. */
 type Transactional = (propagation: string, work: () => Promise<unknown>) => Promise<unknown>;
@@ -30,8 +30,6 @@ interface Library {
   write(name: string): Promise<unknown>;
   /** What a request of the application runs in. */
   request<T>(work: () => Promise<T>): Promise<T>;
-  /** Set if it has to be there before the module. */
-  readonly transact?: Database['transact'];
   close(): Promise<void>;
 }
 
@@ -87,22 +85,15 @@ function typeormTransactional({ dataSource }: Database): Promise<Library> {
   });
 }
 
-/** As applications have it: the library changes the DataSource when it is made, and the module does at start. */
-async function typeormTransactionalFirst(database: Database): Promise<Library> {
-  database.ambient.close();
-  const library = await typeormTransactional(database);
-  const ambient = new Ambient(database.dataSource);
-  const close = async (): Promise<void> => {
-    ambient.close();
-    await library.close();
-  };
-  return { ...library, transact: transactions(ambient).transact, close };
+function typeormTransactionalLater(database: Database): Promise<Library> {
+  expect(database.ambient).toBeDefined(); // which changes the DataSource before the library does
+  return typeormTransactional(database);
 }
 
 const LIBRARIES: Record<string, (database: Database) => Promise<Library>> = {
   '@nestjs-cls/transactional': nestjsCls,
-  'typeorm-transactional': typeormTransactionalFirst,
-  'typeorm-transactional that comes later': typeormTransactional,
+  'typeorm-transactional': typeormTransactional,
+  'typeorm-transactional that comes later': typeormTransactionalLater,
 };
 
 /** What a method with this propagation does in a protected handler. */
@@ -136,7 +127,7 @@ describe.each(Object.keys(LIBRARIES))('@Transactional() of %s within a transacti
 
   /** A protected handler. */
   const handle = (work: () => Promise<unknown>, end?: 'ROLLBACK'): Promise<unknown> =>
-    library.request(() => (library.transact ?? database.transact)(work, end));
+    library.request(() => database.transact(work, end));
   const failing = async (work: () => Promise<unknown>): Promise<void> => {
     await work();
     throw new Error('failed');

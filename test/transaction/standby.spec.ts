@@ -75,6 +75,5 @@ describe('a transaction whose synchronous standby is away', () => {
     await refused;
     standby.kill('SIGCONT');
     await eventually(async () => expect(await find(id)).toMatchObject({ token: transaction.claim.token }));
-    transactions.close();
   });
 });

@@ -78,7 +78,6 @@ describe('Transactions', () => {
   });
   afterEach(async () => {
     link.unwatch();
-    transactions.close();
     await connection.close();
     await dataSource.destroy().catch(() => undefined);
     await link.close();
@@ -380,6 +379,21 @@ describe('Transactions', () => {
     const { signal } = transaction.context;
     await expect(transaction.run(() => dataSource.query('SELECT pg_sleep(30)'))).rejects.toThrow();
     expect([reasons, signal.aborted]).toEqual([['transaction_timeout'], true]);
+    expect(await codeOf(transaction.complete(OUTCOME))).toBe('transaction_timeout');
+    await nothingIsHeld();
+  });
+
+  it('says that it took too long also where what it has left open cannot be undone alone any more', async () => {
+    const transaction = await begin({
+      policy: { isolation: undefined, timeout: 1_000, maxConcurrent: undefined },
+    });
+    await transaction.run(async () => {
+      const runner = dataSource.createQueryRunner();
+      await runner.startTransaction();
+      void runner.query('SELECT pg_sleep(30)').catch(() => undefined);
+      const SLEEPING = `SELECT FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(30)' AND state = 'active'`;
+      await eventually(async () => expect(await sql(postgres.url, SLEEPING)).toHaveLength(1));
+    });
     expect(await codeOf(transaction.complete(OUTCOME))).toBe('transaction_timeout');
     await nothingIsHeld();
   });
