@@ -47,6 +47,11 @@ export class RecordCache {
     );
   }
 
+  /** Whether Redis may know outcomes that the arbiter lacks. */
+  get mayHoldMore(): boolean {
+    return this.store.mayHoldMore;
+  }
+
   /** @throws StoreUnavailableError if Redis cannot be asked */
   ask<T>(operation: string, call: (store: RedisStore) => Promise<T>): Promise<T> {
     if (!this.isBypassed()) return this.monitor.ask(operation, () => call(this.store));

@@ -19,17 +19,17 @@ export class TieredClaims {
   ) {}
 
   claim(request: ClaimRequest): Promise<ClaimResult> {
-    const { cache, monitor } = this.tiers;
+    const { cache } = this.tiers;
     if (!cache) return this.claimInArbiter(request);
-    const readsFirst = monitor.isDoubted || this.order.readsFirst(request.id);
-    return readsFirst ? this.readThenClaim(request, cache) : this.claimThenRead(request, cache);
+    return this.readsFirst(request.id, cache)
+      ? this.readThenClaim(request, cache)
+      : this.claimThenRead(request, cache);
   }
 
   /** As {@link claim}, where a transaction is to have the key. Redis holds no hint of one, so only outcomes count. */
   async begin(id: RecordId, begin: () => Promise<BeginResult>): Promise<BeginResult> {
     const { cache, monitor } = this.tiers;
-    const readsFirst = monitor.isDoubted || this.order.readsFirst(id);
-    const cached = readsFirst ? cache?.read(id) : undefined;
+    const cached = cache && this.readsFirst(id, cache) ? cache.read(id) : undefined;
     const early = cached && (await this.cacheDeadline.hedged(cached));
     if (early?.state === 'completed' && !early.pending) {
       this.order.found(id);
@@ -45,6 +45,10 @@ export class TieredClaims {
       if (late?.state === 'completed') return { kind: 'standing', record: late };
       throw error;
     }
+  }
+
+  private readsFirst(id: RecordId, cache: RecordCache): boolean {
+    return this.tiers.monitor.isDoubted || cache.mayHoldMore || this.order.readsFirst(id);
   }
 
   /** A retry is likely, or Postgres does not answer or may have lost commits: Redis may know the outcome. */

@@ -1,5 +1,6 @@
 import type { Cluster, Redis } from 'ioredis';
 import { performance } from 'node:perf_hooks';
+import { inBackground } from '../../core/background';
 import type { Digest } from '../../core/digest';
 import { StoreUnavailableError, UnreadableRecordError } from '../../core/errors';
 import { assertSameSecret } from '../../core/secret-mark';
@@ -15,6 +16,11 @@ export interface KeySpace {
    * @throws IdempotencySetupError if the records are made with another secret
    */
   confirm(): Promise<void>;
+  /**
+   * Whether there may be outcomes that the arbiter does not have, as Redis has decided alone lately. True as long as that
+   * is not known.
+   */
+  readonly mayHoldMore: boolean;
   /** Before a copy is written, or a claim is made. */
   announce(): void;
   /** The connection was lost: what comes next may be another Redis, or an empty one. */
@@ -23,6 +29,9 @@ export interface KeySpace {
 
 /** How often (ms) a Redis that decides alone is seen to have its mark: it may have been emptied. */
 const ANNOUNCE_EVERY = 1_000;
+
+/** How often (ms) a process with both stores asks at most whether another one decides in Redis alone. */
+const ASK_EVERY = 1_000;
 
 /** Where records are as long as no table has been there. */
 const NO_TABLE = 'none';
@@ -39,6 +48,8 @@ export interface KeySpaceOptions {
  */
 export class TableKeySpace implements KeySpace {
   private announced = false;
+  private decidedAlone = true;
+  private askedAt = -Infinity;
 
   constructor(
     private readonly options: KeySpaceOptions,
@@ -48,6 +59,23 @@ export class TableKeySpace implements KeySpace {
   get prefix(): string | undefined {
     const tag = this.tag();
     return tag && prefixOf(this.options, tag);
+  }
+
+  get mayHoldMore(): boolean {
+    if (performance.now() - this.askedAt >= ASK_EVERY)
+      void inBackground(() => this.ask().catch(() => undefined));
+    return this.decidedAlone;
+  }
+
+  /**
+   * Asks whether Redis has decided alone lately.
+   * @throws StoreUnavailableError
+   */
+  async ask(): Promise<void> {
+    this.askedAt = performance.now();
+    const { connection } = this.options;
+    this.decidedAlone =
+      (await connection.run('check', (client) => client.exists(aloneKeyOf(this.options)))) > 0;
   }
 
   confirm(): Promise<void> {
@@ -68,20 +96,28 @@ export class TableKeySpace implements KeySpace {
 
   forget(): void {
     this.announced = false;
+    this.decidedAlone = true;
+    this.askedAt = -Infinity;
   }
 }
 
 /**
  * Records of a Redis that decides alone. Its mark says which secret they are made with, and where those are that
- * Postgres had decided about before.
+ * Postgres had decided about before. A second mark, which lives as long as the records do, tells processes with both
+ * stores that Redis may know outcomes which Postgres lacks.
  */
 export class ArbiterKeySpace implements KeySpace {
+  readonly mayHoldMore = false;
   prefix: string | undefined;
   private tag = NO_TABLE;
   private confirming: Promise<void> | undefined;
   private announcedAt = -Infinity;
 
-  constructor(private readonly options: KeySpaceOptions) {}
+  /** @param ttl milliseconds for which a record is kept */
+  constructor(
+    private readonly options: KeySpaceOptions,
+    private readonly ttl: number,
+  ) {}
 
   confirm(): Promise<void> {
     return (this.confirming ??= this.readMark().finally(() => (this.confirming = undefined)));
@@ -115,8 +151,9 @@ export class ArbiterKeySpace implements KeySpace {
     this.prefix = prefixOf(this.options, tag);
   }
 
-  private leaveMark(client: Redis | Cluster): Promise<unknown> {
-    return client.set(markKeyOf(this.options), `${this.options.digest.markOfSecret}:${this.tag}`, 'NX');
+  private async leaveMark(client: Redis | Cluster): Promise<void> {
+    await client.set(aloneKeyOf(this.options), '1', 'PX', Math.ceil(this.ttl));
+    await client.set(markKeyOf(this.options), `${this.options.digest.markOfSecret}:${this.tag}`, 'NX');
   }
 }
 
@@ -126,4 +163,8 @@ function prefixOf({ keyPrefix }: KeySpaceOptions, tag: string): string {
 
 function markKeyOf({ keyPrefix, digest }: KeySpaceOptions): string {
   return `${keyPrefix}mark:${digest.markId}`;
+}
+
+function aloneKeyOf({ keyPrefix, digest }: KeySpaceOptions): string {
+  return `${keyPrefix}alone:${digest.markId}`;
 }

@@ -46,11 +46,10 @@ export class RedisProvider {
     const { connection, digest } = this;
     const { keyPrefix, ttl } = redis;
     const place = { connection, keyPrefix, digest };
-    const space: KeySpace = this.settings.postgres
-      ? new TableKeySpace(place, () => table.tableTag)
-      : new ArbiterKeySpace(place);
+    const copies = this.settings.postgres && new TableKeySpace(place, () => table.tableTag);
+    const space: KeySpace = copies || new ArbiterKeySpace(place, ttl);
     await connection.open();
-    if (!this.settings.postgres) await space.confirm().catch(unlessUnavailable);
+    await (copies ? copies.ask() : space.confirm()).catch(unlessUnavailable);
     return new RedisStore({
       connection,
       keyPrefix,

@@ -70,6 +70,11 @@ export class RedisStore implements IdempotencyStore {
     return this.connection.available && this.space.prefix !== undefined;
   }
 
+  /** As a cache: whether it may hold outcomes that the arbiter does not have, as it decided alone lately. */
+  get mayHoldMore(): boolean {
+    return this.space.mayHoldMore ?? false;
+  }
+
   /**
    * @throws UnreadableRecordError if the key holds a foreign value: taken for absent, the handler could run twice
    * @throws StoreUnavailableError

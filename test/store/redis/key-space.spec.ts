@@ -8,6 +8,7 @@ import { startRedis, type RunningRedis } from '../../../servers';
 import { eventually } from '../../support/eventually';
 
 const TAG = 'a1b2';
+const TTL = 60_000;
 
 describe('the keys of one table’s records', () => {
   let redis: RunningRedis;
@@ -48,30 +49,30 @@ describe('the keys of one table’s records', () => {
     const table = new TableKeySpace(options(), () => TAG);
     table.announce();
     await eventually(async () => expect(await mark()).not.toBeNull());
-    const alone = new ArbiterKeySpace(options());
+    const alone = new ArbiterKeySpace(options(), TTL);
     await alone.confirm();
     expect(alone.prefix).toBe(table.prefix);
   });
 
   it('are of no table where there never was one, for every instance', async () => {
-    const [one, other] = [new ArbiterKeySpace(options()), new ArbiterKeySpace(options())];
+    const [one, other] = [new ArbiterKeySpace(options(), TTL), new ArbiterKeySpace(options(), TTL)];
     await Promise.all([one.confirm(), one.confirm(), other.confirm()]);
     expect([one.prefix, other.prefix]).toEqual(['i:none:', 'i:none:']);
     expect(await mark()).toBe(`${plainDigest.markOfSecret}:none`);
   });
 
   it('are refused under another secret, and where the mark is not ours', async () => {
-    await new ArbiterKeySpace(options()).confirm();
+    await new ArbiterKeySpace(options(), TTL).confirm();
     const keyed = new Digest({ secret: createSecretKey(Buffer.alloc(32)) });
-    const other = new ArbiterKeySpace(options(keyed));
+    const other = new ArbiterKeySpace(options(keyed), TTL);
     expect(isIdempotencySetupError(await other.confirm().catch((error: unknown) => error))).toBe(true);
     expect(other.prefix).toBeUndefined();
     await application.set(`i:mark:${plainDigest.markId}`, 'foreign');
-    await expect(new ArbiterKeySpace(options()).confirm()).rejects.toBeInstanceOf(UnreadableRecordError);
+    await expect(new ArbiterKeySpace(options(), TTL).confirm()).rejects.toBeInstanceOf(UnreadableRecordError);
   });
 
   it('are looked for anew where the connection was lost, as it may be another Redis', async () => {
-    const space = new ArbiterKeySpace(options());
+    const space = new ArbiterKeySpace(options(), TTL);
     await space.confirm();
     space.forget();
     expect(space.prefix).toBeUndefined();
@@ -81,12 +82,27 @@ describe('the keys of one table’s records', () => {
   });
 
   it('keep their mark in a Redis that was emptied under an instance that runs on', async () => {
-    const space = new ArbiterKeySpace(options());
+    const space = new ArbiterKeySpace(options(), TTL);
     await space.confirm();
     await application.flushall();
     await eventually(async () => {
       space.announce();
       expect(await mark()).toBe(`${plainDigest.markOfSecret}:none`);
     });
+  });
+
+  it('may hold outcomes that a table lacks for as long as those live which Redis decided about alone', async () => {
+    const table = new TableKeySpace(options(), () => TAG);
+    expect(table.mayHoldMore).toBe(true); // not known yet
+    await table.ask();
+    expect(table.mayHoldMore).toBe(false);
+    await new ArbiterKeySpace(options(), TTL).confirm();
+    await eventually(() => expect(table.mayHoldMore).toBe(true));
+    const alone = `i:alone:${plainDigest.markId}`;
+    expect(await application.pttl(alone)).toBeGreaterThan(TTL / 2);
+    await application.del(alone);
+    await eventually(() => expect(table.mayHoldMore).toBe(false));
+    table.forget();
+    expect(table.mayHoldMore).toBe(true);
   });
 });

@@ -2,7 +2,7 @@ import { Logger } from '@nestjs/common';
 import fc from 'fast-check';
 import { randomUUID } from 'node:crypto';
 import Redis from 'ioredis';
-import { StoreUnavailableError } from '../../../lib/core/errors';
+import { UnreadableRecordError } from '../../../lib/core/errors';
 import type { Claim } from '../../../lib/core/record';
 import { ForeignValueError } from '../../../lib/store/redis/codec';
 import { RedisConnection } from '../../../lib/store/redis/connection/redis.connection';
@@ -197,7 +197,7 @@ describe('a value that this module did not write', () => {
       store.complete(claim, response()),
     ]) {
       const { error } = await rejection(refused);
-      expect(error).toBeInstanceOf(StoreUnavailableError);
+      expect(error).toBeInstanceOf(UnreadableRecordError);
       expect((error as Error).cause).toBeInstanceOf(ForeignValueError);
     }
     expect(await store.release(claim)).toBe(false);
@@ -210,7 +210,7 @@ describe('a value that this module did not write', () => {
     const claim = newClaim({ fence: 4 });
     await application.set(`idempotency:${claim.id.hash}`, later(claim));
     expect(await store.find(claim.id)).toBeUndefined();
-    await expect(store.claim(claimRequest({ id: claim.id }))).rejects.toThrow(StoreUnavailableError);
+    await expect(store.claim(claimRequest({ id: claim.id }))).rejects.toThrow(UnreadableRecordError);
     await store.put({ claim, state: 'in_progress', lease: 30_000 });
     expect(await store.find(claim.id)).toBeUndefined();
     await store.put({ claim: { ...claim, fence: 6 }, state: 'in_progress', lease: 30_000 });
