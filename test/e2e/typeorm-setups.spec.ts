@@ -385,7 +385,7 @@ describe('an application whose TypeORM is set up in its own way', () => {
       const stored = typeOrm({ migrations: [CreateIdempotencyCache1764000000015], migrationsRun: true });
       const keys =
         options.postgres === false
-          ? ['idempotency:mark:hash', 'idempotency:none:hash']
+          ? ['idempotency:mark-alone:hash', 'idempotency:mark:hash', 'idempotency:none:hash']
           : ['idempotency:hash:hash', 'idempotency:mark:hash'];
       const written = (): Promise<void> =>
         eventually(async () => {

@@ -74,8 +74,8 @@ export class TableKeySpace implements KeySpace {
   async ask(): Promise<void> {
     this.askedAt = performance.now();
     const { connection } = this.options;
-    this.decidedAlone =
-      (await connection.run('check', (client) => client.exists(aloneKeyOf(this.options)))) > 0;
+    const mark = await connection.run('check', (client) => client.get(aloneKeyOf(this.options)));
+    this.decidedAlone = mark !== null;
   }
 
   confirm(): Promise<void> {
@@ -166,5 +166,5 @@ function markKeyOf({ keyPrefix, digest }: KeySpaceOptions): string {
 }
 
 function aloneKeyOf({ keyPrefix, digest }: KeySpaceOptions): string {
-  return `${keyPrefix}alone:${digest.markId}`;
+  return `${keyPrefix}mark-alone:${digest.markId}`;
 }

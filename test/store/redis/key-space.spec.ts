@@ -98,7 +98,7 @@ describe('the keys of one table’s records', () => {
     expect(table.mayHoldMore).toBe(false);
     await new ArbiterKeySpace(options(), TTL).confirm();
     await eventually(() => expect(table.mayHoldMore).toBe(true));
-    const alone = `i:alone:${plainDigest.markId}`;
+    const alone = `i:mark-alone:${plainDigest.markId}`;
     expect(await application.pttl(alone)).toBeGreaterThan(TTL / 2);
     await application.del(alone);
     await eventually(() => expect(table.mayHoldMore).toBe(false));
