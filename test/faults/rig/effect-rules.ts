@@ -1,6 +1,7 @@
 import type { Effect } from './effect';
 import type { Faults } from './faults';
 import type { Execution } from './ledger';
+import { groupBy } from './groups';
 import type { Sighting, Stored } from './oracle';
 
 /** What the rules about effects are held against. */
@@ -53,40 +54,53 @@ export function judgeEffects(report: Report, evidence: Evidence): EffectCounts {
     if (run?.transactional && leaves(run) && !rows.has(nonce))
       report('a record is committed with its effect', keyOf(run), run);
   }
-  for (const seen of evidence.sightings) {
-    const run = toldToBeRolledBack(seen, evidence);
-    if (run && rows.has(run.nonce)) report('what is told to be rolled back is not there', keyOf(run), seen);
+  const seen = groupBy(evidence.sightings, ({ route, key }) => keyOf({ scope: route, key }));
+  const begun = groupBy(executions, keyOf);
+  for (const [key, sightings] of seen) {
+    for (const one of sightings) {
+      const run = toldToBeRolledBack(one, begun.get(key) ?? [], sightings);
+      if (run && rows.has(run.nonce)) report('what is told to be rolled back is not there', key, one);
+    }
   }
-  return judgeKeys(report, evidence, runs, rows);
+  return judgeKeys(report, evidence, { runs, rows, seen, left: groupBy(effects, keyOf) });
 }
 
 /** By what a client was told: nothing of its request is left. */
 const ROLLED_BACK = new Set(['store-unavailable', 'transaction-conflict', 'transaction-timeout']);
 
-/** The execution in a transaction that this client was told of, where it can have been no other. */
-function toldToBeRolledBack(seen: Sighting, { executions, sightings }: Evidence): Execution | undefined {
+/** The execution of this key in a transaction that the client was told of, where it can have been no other. */
+function toldToBeRolledBack(
+  seen: Sighting,
+  executions: readonly Execution[],
+  sightings: readonly Sighting[],
+): Execution | undefined {
   if (!seen.problem || !ROLLED_BACK.has(seen.problem)) return undefined;
-  const { key, instance, from, to } = seen;
-  const alike = sightings.filter(
-    (one) => one.key === key && one.instance === instance && one.from <= to && one.to >= from,
-  );
+  const { instance, from, to } = seen;
+  const alike = sightings.filter((one) => one.instance === instance && one.from <= to && one.to >= from);
   const [run, ...more] = executions.filter(
-    (one) => one.key === key && one.instance === instance && one.at >= from && one.at <= to,
+    (one) => one.instance === instance && one.at >= from && one.at <= to,
   );
   return run?.transactional && alike.length === 1 && more.length === 0 ? run : undefined;
 }
 
+/** The evidence, by nonce and by key. */
+interface Index {
+  readonly runs: ReadonlyMap<string, Execution>;
+  readonly rows: ReadonlyMap<string, Row>;
+  readonly seen: ReadonlyMap<string, readonly Sighting[]>;
+  readonly left: ReadonlyMap<string, readonly Row[]>;
+}
+
 function judgeKeys(
   report: Report,
-  { executions, sightings, effects, faults }: Evidence,
-  runs: ReadonlyMap<string, Execution>,
-  rows: ReadonlyMap<string, Row>,
+  { executions, faults }: Evidence,
+  { runs, rows, seen, left }: Index,
 ): EffectCounts {
   const counts = { keys: 0, effects: 0, doubled: 0, lost: 0 };
   const keys = new Set(executions.filter(({ transactional }) => transactional).map(keyOf));
   for (const key of keys) {
-    const own = effects.filter((row) => keyOf(row) === key);
-    const answers = sightings.filter((one) => one.nonce !== undefined && `${one.route} ${one.key}` === key);
+    const own = left.get(key) ?? [];
+    const answers = (seen.get(key) ?? []).filter((one) => one.nonce !== undefined);
     const answered = new Set(answers.map(({ nonce = '' }) => nonce));
     const broken = own.filter(({ nonce }) => isOfBrokenOwner(runs.get(nonce), faults));
     if (own.length > 1 + broken.length) report('an effect happens once', key, own);

@@ -1,5 +1,6 @@
 import { judgeEffects, type EffectCounts, type Row } from './effect-rules';
 import { endsProcess, type Fault, type Faults } from './faults';
+import { groupBy } from './groups';
 import type { Execution } from './ledger';
 import { wasForgotten, wasLost } from './losses';
 
@@ -229,14 +230,4 @@ function disturbances(owner: Execution, until: number, faults: Faults, lease: nu
 /** Only while its instance is held by a fault may a client wait for longer than the deadline. */
 export function isOverdue(faults: Faults, instance: string, from: number, to: number): boolean {
   return !faults.between(instance, from, to).some((fault) => fault.kind === 'frozen' || endsProcess(fault));
-}
-
-function groupBy<T>(all: readonly T[], keyOf: (one: T) => string): Map<string, T[]> {
-  const groups = new Map<string, T[]>();
-  for (const one of all) {
-    const group = groups.get(keyOf(one));
-    if (group) group.push(one);
-    else groups.set(keyOf(one), [one]);
-  }
-  return groups;
 }
