@@ -220,7 +220,9 @@ class Pair {
   }
 
   reset(): void {
-    if (!this.client.destroyed) this.client.resetAndDestroy();
+    // One that has ended already is not reset: Node would wait for that when it exits, for ever.
+    if (this.client.writableEnded) this.client.destroy();
+    else if (!this.client.destroyed) this.client.resetAndDestroy();
     this.server.destroy();
   }
 
