@@ -4,8 +4,8 @@ import type { IncomingMessage } from 'node:http';
 import { Controller, Get, Post, Req, type INestApplication } from '@nestjs/common';
 import type { FastifyInstance } from 'fastify';
 import { Idempotent } from '../../lib';
-import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
-import { startApp, type Platform, type TestApp } from '../support/app';
+import { type Platform, type TestApp } from '../support/app';
+import { appOnServers } from '../support/app-on-servers';
 import { eventually } from '../support/eventually';
 import { gate, type Gate } from '../support/gate';
 import { bytesOfRequest, RawClient, sent, type RawRequest } from '../support/raw-client';
@@ -56,28 +56,18 @@ const JSON_TYPE = ['Content-Type', 'application/json'] as const;
 const UPLOAD_TYPE = ['Content-Type', 'multipart/form-data; boundary=x'] as const;
 
 describe.each<Platform>(['express', 'fastify'])('a client of %s', (platform) => {
-  let postgres: RunningPostgres;
-  let redis: RunningRedis;
   let app: TestApp;
   let client: RawClient;
   let key: string;
 
-  beforeAll(async () => {
-    [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
-    app = await startApp({
-      platform,
-      databaseUrl: postgres.url,
-      redisUrl: redis.url,
-      controllers: [WireController],
-      configure: (nest) => {
-        if (platform === 'fastify') leaveUploadsUnread(nest);
-      },
-    });
+  const servers = appOnServers({
+    platform,
+    controllers: [WireController],
+    configure: (nest) => {
+      if (platform === 'fastify') leaveUploadsUnread(nest);
+    },
   });
-  afterAll(async () => {
-    await app.close();
-    await Promise.all([postgres.stop(), redis.stop()]);
-  });
+  beforeAll(() => ({ app } = servers));
   beforeEach(async () => {
     handled = [];
     held = undefined;

@@ -4,8 +4,9 @@ import Redis from 'ioredis';
 import { DataSource } from 'typeorm';
 import { Idempotent, type IdempotencyModuleOptions } from '../../lib';
 import { recordId } from '../../lib/core/record';
-import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
+import { type RunningPostgres, type RunningRedis } from '../../servers';
 import { startApp, type TestApp } from '../support/app';
+import { bothStores } from '../support/both-stores';
 import { migrated } from '../support/database';
 import { eventually } from '../support/eventually';
 import { comparable, isReplay, type Answer } from '../support/http';
@@ -39,31 +40,22 @@ describe('encryption at rest', () => {
   let redis: RunningRedis;
   let client: Redis;
   let database: DataSource;
-  let apps: TestApp[] = [];
   let key: string;
   let errors: jest.SpyInstance;
 
+  afterAll(() => database.destroy());
+  afterEach(() => errors.mockRestore());
+  const stores = bothStores();
+  const { apps } = stores;
   beforeAll(async () => {
-    [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
-    client = new Redis(redis.url);
+    ({ postgres, redis, client } = stores);
     database = await migrated(postgres.url);
-  });
-  afterAll(async () => {
-    client.disconnect();
-    await database.destroy();
-    await Promise.all([postgres.stop(), redis.stop()]);
   });
   beforeEach(async () => {
     runs = 0;
     key = randomUUID();
     errors = jest.spyOn(Logger.prototype, 'error').mockImplementation(() => undefined);
-    await client.flushall();
     await database.query('TRUNCATE idempotency_cache');
-  });
-  afterEach(async () => {
-    errors.mockRestore();
-    await Promise.all(apps.map((app) => app.close()));
-    apps = [];
   });
 
   const start = async (

@@ -4,8 +4,9 @@ import Redis from 'ioredis';
 import { DataSource } from 'typeorm';
 import { Idempotent } from '../../lib';
 import { recordId } from '../../lib/core/record';
-import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
+import { type RunningPostgres, type RunningRedis } from '../../servers';
 import { startApp, type Platform, type TestApp } from '../support/app';
+import { bothStores } from '../support/both-stores';
 import { migrated } from '../support/database';
 import { eventually } from '../support/eventually';
 import { comparable, isReplay, type Answer } from '../support/http';
@@ -104,33 +105,24 @@ describe.each<Platform>(['express', 'fastify'])('on %s', (platform) => {
   let redis: RunningRedis;
   let client: Redis;
   let database: DataSource;
-  let apps: TestApp[] = [];
   let key: string;
   let lines: jest.SpyInstance;
 
+  afterAll(() => database.destroy());
+  afterEach(() => lines.mockRestore());
+  const stores = bothStores();
+  const { apps } = stores;
   beforeAll(async () => {
-    [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
-    client = new Redis(redis.url);
+    ({ postgres, redis, client } = stores);
     database = await migrated(postgres.url);
     for (const check of CHECKS) {
       await database.query(`ALTER TABLE idempotency_cache DROP CONSTRAINT idempotency_cache_${check}_check`);
     }
   });
-  afterAll(async () => {
-    client.disconnect();
-    await database.destroy();
-    await Promise.all([postgres.stop(), redis.stop()]);
-  });
   beforeEach(async () => {
     runs = 0;
     key = randomUUID();
     lines = jest.spyOn(Logger.prototype, 'error').mockImplementation(() => undefined);
-    await client.flushall();
-  });
-  afterEach(async () => {
-    lines.mockRestore();
-    await Promise.all(apps.map((app) => app.close()));
-    apps = [];
   });
 
   const start = async ({

@@ -3,8 +3,8 @@ import type { ServerResponse } from 'node:http';
 import { Body, Controller, HttpException, Post, Res } from '@nestjs/common';
 import fc from 'fast-check';
 import { Idempotent } from '../../lib';
-import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
-import { startApp, type Platform, type TestApp } from '../support/app';
+import { type Platform, type TestApp } from '../support/app';
+import { appOnServers } from '../support/app-on-servers';
 import { json, runs, text } from '../support/arbitraries';
 import { comparable, isReplay, type Answer } from '../support/http';
 
@@ -107,23 +107,13 @@ const within = <T>(work: Promise<T>): Promise<T> => {
 };
 
 describe.each<Platform>(['express', 'fastify'])('a response that Node may refuse on %s', (platform) => {
-  let postgres: RunningPostgres;
-  let redis: RunningRedis;
   let app: TestApp;
 
-  beforeAll(async () => {
-    [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
-    app = await startApp({
-      platform,
-      databaseUrl: postgres.url,
-      redisUrl: redis.url,
-      controllers: [EchoController],
-    });
+  const servers = appOnServers({
+    platform,
+    controllers: [EchoController],
   });
-  afterAll(async () => {
-    await app.close();
-    await Promise.all([postgres.stop(), redis.stop()]);
-  });
+  beforeAll(() => ({ app } = servers));
 
   /** Sends one request twice; it is executed and replayed, or fails and gives its key back. */
   const twice = async (path: string, body: unknown): Promise<Answer> => {

@@ -2,8 +2,9 @@ import { randomUUID } from 'node:crypto';
 import { Body, Controller, Inject, Post } from '@nestjs/common';
 import Redis from 'ioredis';
 import { httpScope, Idempotent, type IdempotencyModuleOptions } from '../../lib';
-import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
+import { startPostgres, type RunningPostgres, type RunningRedis } from '../../servers';
 import { startApp, type TestApp } from '../support/app';
+import { bothStores } from '../support/both-stores';
 import { sql } from '../support/database';
 import { eventually } from '../support/eventually';
 import { comparable, isReplay, type Answer } from '../support/http';
@@ -28,26 +29,15 @@ describe('Services that share a store', () => {
   let redis: RunningRedis;
   let client: Redis;
   let databaseUrl: string;
-  let apps: TestApp[] = [];
   let key: string;
 
-  beforeAll(async () => {
-    [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
-    client = new Redis(redis.url);
-  });
-  afterAll(async () => {
-    client.disconnect();
-    await Promise.all([postgres.stop(), redis.stop()]);
-  });
+  const stores = bothStores();
+  const { apps, closeAll } = stores;
+  beforeAll(() => ({ postgres, redis, client } = stores));
   beforeEach(async () => {
     ran = [];
     key = randomUUID();
     databaseUrl = await postgres.createDatabase();
-    await client.flushall();
-  });
-  afterEach(async () => {
-    await Promise.all(apps.map((app) => app.close()));
-    apps = [];
   });
 
   interface Place {
@@ -165,7 +155,7 @@ describe('Services that share a store', () => {
             await start('other', { url: elsewhere.url }),
           );
         } finally {
-          await Promise.all(apps.splice(0).map((app) => app.close()));
+          await closeAll();
           await elsewhere.stop();
         }
       } finally {
@@ -176,8 +166,7 @@ describe('Services that share a store', () => {
     it('where staging is a copy of production, mark and rows included', async () => {
       const production = await start('one');
       const old = await post(production);
-      await production.close();
-      apps = [];
+      await closeAll();
       const staging = await postgres.createDatabase(randomUUID(), new URL(databaseUrl).pathname.slice(1));
       const [one, other] = [await start('one'), await start('other', { url: staging })];
       // What was copied answers from the copy.
@@ -192,8 +181,7 @@ describe('Services that share a store', () => {
       const before = await start('one');
       await post(before);
       await eventuallyIn(before);
-      await before.close();
-      apps = [];
+      await closeAll();
       await sql(databaseUrl, 'TRUNCATE idempotency_cache');
       const after = await start('one');
       expect(isReplay(await post(after))).toBe(false);
@@ -214,8 +202,7 @@ describe('Services that share a store', () => {
     const before = await start('one');
     const first = await post(before);
     await eventuallyIn(before);
-    await before.close();
-    apps = [];
+    await closeAll();
 
     const without = await start('one', { url: undefined });
     expect(comparable(await post(without))).toEqual(comparable(first));
@@ -223,8 +210,7 @@ describe('Services that share a store', () => {
     key = randomUUID();
     const meanwhile = await post(without);
     expect(meanwhile.status).toBe(201);
-    await without.close();
-    apps = [];
+    await closeAll();
 
     const after = await start('one');
     expect(comparable(await post(after))).toEqual(comparable(meanwhile));
@@ -237,8 +223,7 @@ describe('Services that share a store', () => {
     const before = await start('one');
     await post(before);
     await eventuallyIn(before);
-    await before.close();
-    apps = [];
+    await closeAll();
 
     const running = await start('one', { url: undefined });
     await client.flushall();

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { Controller, Post } from '@nestjs/common';
 import { Idempotent, type IdempotencyOptions } from '../../lib';
-import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
-import { startApp, type Platform, type TestApp } from '../support/app';
+import { type Platform, type TestApp } from '../support/app';
+import { appOnServers } from '../support/app-on-servers';
 import { gate } from '../support/gate';
 import { comparable, isReplay, type Answer } from '../support/http';
 import { KeptLog } from '../support/log';
@@ -79,25 +79,15 @@ const strangers: [string, unknown][] = [
 ];
 
 describe.each<Platform>(['express', 'fastify'])('the answer of an option on %s', (platform) => {
-  let postgres: RunningPostgres;
-  let redis: RunningRedis;
   let app: TestApp;
   const log = new KeptLog();
 
-  beforeAll(async () => {
-    [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
-    app = await startApp({
-      platform,
-      databaseUrl: postgres.url,
-      redisUrl: redis.url,
-      controllers: [OptionsController],
-      configure: (nest) => nest.useLogger(log),
-    });
+  const servers = appOnServers({
+    platform,
+    controllers: [OptionsController],
+    configure: (nest) => nest.useLogger(log),
   });
-  afterAll(async () => {
-    await app.close();
-    await Promise.all([postgres.stop(), redis.stop()]);
-  });
+  beforeAll(() => ({ app } = servers));
   beforeEach(() => {
     handled = 0;
     log.lines.length = 0;

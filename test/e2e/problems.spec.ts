@@ -29,8 +29,9 @@ import {
 } from '../../lib';
 import { recordId } from '../../lib/core/record';
 import { TieredStoreService } from '../../lib/store/tiered-store.service';
-import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
+import { type RunningPostgres, type RunningRedis } from '../../servers';
 import { startApp, type Platform, type TestApp, type TestAppOptions } from '../support/app';
+import { appOnServers } from '../support/app-on-servers';
 import { eventually } from '../support/eventually';
 import { gate, type Gate } from '../support/gate';
 import { isReplay, type Answer, type Call } from '../support/http';
@@ -177,20 +178,12 @@ describe.each<Platform>(['express', 'fastify'])('problems on %s', (platform) => 
   let key: string;
   let secret: string;
 
-  beforeAll(async () => {
-    [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
-    app = await startApp({
-      platform,
-      databaseUrl: postgres.url,
-      redisUrl: redis.url,
-      controllers: [ProblemController, DocumentedController, TransactionProblemController],
-      options: { documentation: MODULE_DOCS, postgres: { timeout: 1_000 } },
-    });
+  const servers = appOnServers({
+    platform,
+    controllers: [ProblemController, DocumentedController, TransactionProblemController],
+    options: { documentation: MODULE_DOCS, postgres: { timeout: 1_000 } },
   });
-  afterAll(async () => {
-    await app.close();
-    await Promise.all([postgres.stop(), redis.stop()]);
-  });
+  beforeAll(() => ({ app, postgres, redis } = servers));
   beforeEach(() => {
     key = `key-${randomUUID()}`;
     secret = `secret-${randomUUID()}`;

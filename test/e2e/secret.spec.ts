@@ -9,8 +9,9 @@ import {
   InvalidOptionsError,
   type IdempotencyModuleOptions,
 } from '../../lib';
-import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
+import { type RunningPostgres, type RunningRedis } from '../../servers';
 import { appModule, startApp, type TestApp } from '../support/app';
+import { bothStores } from '../support/both-stores';
 import { migrated, sql } from '../support/database';
 import { eventually } from '../support/eventually';
 import { comparable, isReplay, type Answer } from '../support/http';
@@ -47,34 +48,22 @@ describe('With `secret`', () => {
   let redis: RunningRedis;
   let client: Redis;
   let databaseUrl: string;
-  const apps: TestApp[] = [];
   let key: string;
 
-  beforeAll(async () => {
-    [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
-    client = new Redis(redis.url);
+  afterEach(() => {
+    postgres.kill('SIGCONT'); // before applications close
+    jest.restoreAllMocks();
   });
-  afterAll(async () => {
-    client.disconnect();
-    await Promise.all([postgres.stop(), redis.stop()]);
-  });
+  const stores = bothStores();
+  const { apps, closeAll } = stores;
+  beforeAll(() => ({ postgres, redis, client } = stores));
   beforeEach(async () => {
     runs = 0;
     key = randomUUID();
     databaseUrl = await postgres.createDatabase();
-    await client.flushall();
     jest.spyOn(Logger.prototype, 'error').mockImplementation(() => undefined);
     jest.spyOn(Logger.prototype, 'warn').mockImplementation(() => undefined);
   });
-  afterEach(async () => {
-    postgres.kill('SIGCONT');
-    jest.restoreAllMocks();
-    await stopAll();
-  });
-
-  const stopAll = async (): Promise<void> => {
-    await Promise.all(apps.splice(0).map((app) => app.close()));
-  };
   const testOptions = (options: IdempotencyModuleOptions, { without, url = databaseUrl }: Place) => ({
     databaseUrl: without === 'postgres' ? undefined : url,
     redisUrl: without === 'redis' ? undefined : redis.url,
@@ -248,7 +237,7 @@ describe('With `secret`', () => {
         await replays(two, first);
         expect(runs).toBe(1);
         await replays(await start(before, { without }), first); // rolled back
-        await stopAll();
+        await closeAll();
       }
     });
 
@@ -264,7 +253,7 @@ describe('With `secret`', () => {
 
     it('nor does one that starts over a copy of a table with another secret', async () => {
       await post(await start({ secret: SECRET }));
-      await stopAll();
+      await closeAll();
       const url = await postgres.createDatabase(randomUUID(), new URL(databaseUrl).pathname.slice(1));
       expect(await refusal({ secret: OTHER }, { url })).toMatch(/with another `secret`/);
       await sql(url, 'TRUNCATE idempotency_cache');
@@ -283,14 +272,14 @@ describe('With `secret`', () => {
       expect(started.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
       const [failed] = started.filter((each) => each.status === 'rejected');
       expect(String(failed?.reason)).toContain('with another `secret`');
-      await stopAll();
+      await closeAll();
     }
   });
 
   describe('records from before there were marks', () => {
     beforeEach(async () => {
       await post(await start({}));
-      await stopAll();
+      await closeAll();
       await sql(databaseUrl, `DELETE FROM idempotency_cache WHERE NOT ${IS_RECORD}`);
     });
 
@@ -317,7 +306,7 @@ describe('With `secret`', () => {
   describe('a mark that was deleted, while records stand', () => {
     const unmarked = async (options: IdempotencyModuleOptions): Promise<Answer> => {
       const first = await post(await start(options));
-      await stopAll();
+      await closeAll();
       await sql(databaseUrl, `DELETE FROM idempotency_cache WHERE NOT ${IS_RECORD}`);
       return first;
     };
@@ -366,7 +355,7 @@ describe('With `secret`', () => {
     expect(runs).toBe(2);
     // The row that it has made since says that the table is in use, so another secret does not begin there.
     expect(await refusal({ secret: OTHER })).toMatch(/with another `secret`/);
-    await stopAll();
+    await closeAll();
     await sql(databaseUrl, 'DELETE FROM idempotency_cache');
     expect((await post(await start({ secret: OTHER }))).status).toBe(201);
     expect(await refusal({ secret: SECRET })).toMatch(/with another `secret`/);

@@ -16,8 +16,8 @@ import {
 import { APP_GUARD } from '@nestjs/core';
 import { Readable } from 'node:stream';
 import { Idempotent, IdempotencyClaim, type IdempotencyContext } from '../../lib';
-import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
-import { startApp, type Platform, type TestApp } from '../support/app';
+import { type Platform, type TestApp } from '../support/app';
+import { appOnServers } from '../support/app-on-servers';
 import { comparable, isReplay } from '../support/http';
 import { gate, type Gate } from '../support/gate';
 
@@ -162,25 +162,15 @@ class HeaderGuard implements CanActivate {
 }
 
 describe.each<Platform>(['express', 'fastify'])('an @Idempotent() route on %s', (platform) => {
-  let postgres: RunningPostgres;
-  let redis: RunningRedis;
   let app: TestApp;
   let key: string;
 
-  beforeAll(async () => {
-    [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
-    app = await startApp({
-      platform,
-      databaseUrl: postgres.url,
-      redisUrl: redis.url,
-      controllers: [WebhookController, DecoratedController],
-      providers: [{ provide: APP_GUARD, useClass: HeaderGuard }],
-    });
+  const servers = appOnServers({
+    platform,
+    controllers: [WebhookController, DecoratedController],
+    providers: [{ provide: APP_GUARD, useClass: HeaderGuard }],
   });
-  afterAll(async () => {
-    await app.close();
-    await Promise.all([postgres.stop(), redis.stop()]);
-  });
+  beforeAll(() => ({ app } = servers));
   beforeEach(() => {
     key = randomUUID();
     runs = [];
