@@ -40,9 +40,29 @@ export interface BatchStatement<Result> {
   readonly resultsOf: (rows: never[]) => Result[];
 }
 
+/** The texts of one table's statements, made once: a text is found again by all of its characters. */
+export class BatchTexts {
+  readonly claimOne: Readonly<Record<Durability, string>>;
+  readonly claimMany: Readonly<Record<Durability, string>>;
+  readonly completeOne: string;
+  readonly completeMany: string;
+  readonly releaseOne: string;
+  readonly releaseMany: string;
+
+  constructor(table: string) {
+    const { claimOrRead, claimMany } = statements;
+    this.claimOne = { durable: claimOrRead(table, 'durable'), fast: claimOrRead(table, 'fast') };
+    this.claimMany = { durable: claimMany(table, 'durable'), fast: claimMany(table, 'fast') };
+    this.completeOne = statements.complete(table, { waits: false });
+    this.completeMany = statements.completeMany(table);
+    this.releaseOne = statements.release(table, { waits: false });
+    this.releaseMany = statements.releaseMany(table);
+  }
+}
+
 /** The claim or what stands in its way; undefined if a single statement has to tell. */
 export function claimStatement(
-  table: string,
+  texts: BatchTexts,
   retention: number,
   durability: Durability,
   items: readonly ClaimItem[],
@@ -51,20 +71,20 @@ export function claimStatement(
   if (first && items.length === 1) {
     const { id, token, fingerprint, lease, scope, key } = first;
     return {
-      text: statements.claimOrRead(table, durability),
+      text: texts.claimOne[durability],
       values: [id, token, fingerprint, lease, retention, scope, key],
       resultsOf: ([row]: ClaimRow[]) => [row],
     };
   }
   return {
-    text: statements.claimMany(table, durability),
+    text: texts.claimMany[durability],
     values: [
-      byteaArray(items.map(({ id }) => id)),
-      items.map(({ token }) => token),
-      byteaArray(items.map(({ fingerprint }) => fingerprint)),
-      array(items.map(({ lease }) => lease)),
-      items.map(({ scope }) => scope),
-      items.map(({ key }) => key),
+      arrayOf(items, ({ id }) => byteaElement(id)),
+      arrayOf(items, ({ token }) => textElement(token)),
+      arrayOf(items, ({ fingerprint }) => byteaElement(fingerprint)),
+      arrayOf(items, ({ lease }) => lease),
+      arrayOf(items, ({ scope }) => textElement(scope)),
+      arrayOf(items, ({ key }) => textElement(key)),
       retention,
     ],
     resultsOf: (rows: (ClaimRow & { id: string })[]) => {
@@ -76,7 +96,7 @@ export function claimStatement(
 
 /** Whether each was recorded; false also if its row was locked by another transaction. */
 export function completeStatement(
-  table: string,
+  texts: BatchTexts,
   retention: number,
   items: readonly CompleteItem[],
 ): BatchStatement<boolean> {
@@ -84,7 +104,7 @@ export function completeStatement(
   if (first && items.length === 1) {
     const { id, token, fence, status, tombstone, headers, body } = first;
     return {
-      text: statements.complete(table, { waits: false }),
+      text: texts.completeOne,
       values: [id, token, fence, retention, status, tombstone, headers, body],
       resultsOf: isAny,
     };
@@ -94,14 +114,14 @@ export function completeStatement(
   let end = 1;
   const starts = bodies.map(({ length }) => (end += length) - length);
   return {
-    text: statements.completeMany(table),
+    text: texts.completeMany,
     values: [
       ...claimsOf(items),
-      array(items.map(({ status }) => status)),
-      items.map(({ tombstone }) => tombstone),
-      items.map(({ headers }) => headers),
-      array(starts),
-      array(items.map(({ body }) => body?.length ?? null)),
+      arrayOf(items, ({ status }) => status),
+      arrayOf(items, ({ tombstone }) => tombstone && textElement(tombstone)),
+      arrayOf(items, ({ headers }) => headers && textElement(headers)),
+      `{${starts.join()}}`,
+      arrayOf(items, ({ body }) => body?.length ?? null),
       Buffer.concat(bodies),
       retention,
     ],
@@ -110,15 +130,14 @@ export function completeStatement(
 }
 
 /** Whether each was released; false also if its row was locked by another transaction. */
-export function releaseStatement(table: string, items: readonly ReleaseItem[]): BatchStatement<boolean> {
+export function releaseStatement(texts: BatchTexts, items: readonly ReleaseItem[]): BatchStatement<boolean> {
   const [first] = items;
   if (first && items.length === 1) {
     const { id, token, fence } = first;
-    const text = statements.release(table, { waits: false });
-    return { text, values: [id, token, fence], resultsOf: isAny };
+    return { text: texts.releaseOne, values: [id, token, fence], resultsOf: isAny };
   }
   return {
-    text: statements.releaseMany(table),
+    text: texts.releaseMany,
     values: claimsOf(items),
     resultsOf: (rows: { id: string }[]) => isIn(rows, items),
   };
@@ -130,19 +149,34 @@ export function sizeOfOutcome({ headers, body }: CompleteItem): number {
 
 function claimsOf(items: readonly ReleaseItem[]): unknown[] {
   return [
-    byteaArray(items.map(({ id }) => id)),
-    items.map(({ token }) => token),
-    array(items.map(({ fence }) => fence)),
+    arrayOf(items, ({ id }) => byteaElement(id)),
+    arrayOf(items, ({ token }) => textElement(token)),
+    arrayOf(items, ({ fence }) => fence),
   ];
 }
 
-/** As Postgres spells it, without a look at each element for what has to be escaped, which costs pg a microsecond. */
-function array(elements: readonly (number | null)[]): string {
-  return `{${elements.map((element) => element ?? 'NULL').join(',')}}`;
+/**
+ * As Postgres spells it. pg would look at each element for what has to be escaped, twice.
+ * @param elementOf null for NULL; a text that needs quotes has them
+ */
+function arrayOf<Item>(items: readonly Item[], elementOf: (item: Item) => string | number | null): string {
+  let array = '{';
+  for (const item of items) {
+    if (array.length > 1) array += ',';
+    array += String(elementOf(item) ?? 'NULL');
+  }
+  return `${array}}`;
 }
 
-function byteaArray(elements: readonly Bytea[]): string {
-  return `{${elements.map((element) => `"\\${element}"`).join(',')}}`;
+function byteaElement(bytes: Bytea): string {
+  return `"\\${bytes}"`;
+}
+
+/** What has to be escaped within quotes. */
+const SPECIAL = /["\\]/g;
+
+function textElement(text: string): string {
+  return `"${text.replace(SPECIAL, '\\$&')}"`;
 }
 
 function isAny(rows: unknown[]): boolean[] {

@@ -2,6 +2,7 @@ import { IdempotencySetupError, OverloadedError, StoreUnavailableError } from '.
 import type { Durability } from '../../core/policy';
 import { Batcher, type BatchBounds, type BatcherOptions, type BatchProgress } from '../batching/batcher';
 import {
+  BatchTexts,
   claimStatement,
   completeStatement,
   releaseStatement,
@@ -33,30 +34,32 @@ export class Batches {
   private readonly claims: Record<Durability, Batcher<ClaimItem, ClaimRow | undefined>>;
   private readonly completions: Batcher<CompleteItem, boolean>;
   private readonly releases: Batcher<ReleaseItem, boolean>;
+  private readonly texts: BatchTexts;
   /** Keys of claims that are under way in a batch, or wait for one. */
   private readonly claiming = new Set<string>();
 
   constructor(
     private readonly connection: PostgresConnection,
-    private readonly table: string,
+    table: string,
     private readonly retention: number,
     bounds: BatchBounds = BATCH_BOUNDS,
     maxQueuedClaims = Infinity,
   ) {
+    const texts = (this.texts = new BatchTexts(table));
     const full = (): Error => new OverloadedError('postgres', 'claim', 'claims_queued');
     const claimer = (durability: Durability): Batcher<ClaimItem, ClaimRow | undefined> =>
-      this.batcher('claim', (items) => claimStatement(table, retention, durability, items), {
+      this.batcher('claim', (items) => claimStatement(texts, retention, durability, items), {
         bytesOf: ({ scope, key }) => 4 * (scope.length + key.length),
         queue: { max: maxQueuedClaims, full },
         bounds,
       });
     // Apart, as all claims of one batch share its commit.
     this.claims = { durable: claimer('durable'), fast: claimer('fast') };
-    this.completions = this.batcher('complete', (items) => completeStatement(table, retention, items), {
+    this.completions = this.batcher('complete', (items) => completeStatement(texts, retention, items), {
       bytesOf: sizeOfOutcome,
       bounds,
     });
-    this.releases = this.batcher('release', (items) => releaseStatement(table, items), {
+    this.releases = this.batcher('release', (items) => releaseStatement(texts, items), {
       bytesOf: () => 0,
       bounds,
     });
@@ -72,7 +75,7 @@ export class Batches {
     const { id } = item;
     // Duplicates would go one per batch: they have a statement each.
     if (this.claiming.has(id)) {
-      const statement = claimStatement(this.table, this.retention, durability, [item]);
+      const statement = claimStatement(this.texts, this.retention, durability, [item]);
       return this.sendAlone('claim', statement, resolve, reject);
     }
     this.claiming.add(id);
@@ -92,7 +95,7 @@ export class Batches {
   /** @param resolve told whether it was recorded; false also if the row was locked by another transaction */
   complete(item: CompleteItem, resolve: (recorded: boolean) => void, reject: Failed): void {
     if (sizeOfOutcome(item) <= LARGE) return this.completions.add(item, resolve, reject);
-    this.sendAlone('complete', completeStatement(this.table, this.retention, [item]), resolve, reject);
+    this.sendAlone('complete', completeStatement(this.texts, this.retention, [item]), resolve, reject);
   }
 
   /** @param resolve told whether it was released; false also if the row was locked by another transaction */

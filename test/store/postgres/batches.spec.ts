@@ -1,6 +1,8 @@
+import fc from 'fast-check';
+import { randomUUID } from 'node:crypto';
 import { Client } from 'pg';
 import { StoreUnavailableError } from '../../../lib/core/errors';
-import type { Claim, Outcome } from '../../../lib/core/record';
+import { recordId, type Claim, type Outcome } from '../../../lib/core/record';
 import { Batches } from '../../../lib/store/postgres/batches';
 import { type RunningPostgres } from '../../../servers';
 import {
@@ -12,6 +14,7 @@ import {
   whileFrozen,
   type Instance,
 } from '../../support/postgres-store';
+import { runs } from '../../support/arbitraries';
 import { freshDatabases } from '../../support/fresh-databases';
 
 describe('batches of claims, completions and releases', () => {
@@ -122,6 +125,34 @@ describe('batches of claims, completions and releases', () => {
     const found = await Promise.all(keys(12).map((key) => opened.store.claim(claimRequest(key))));
     for (const [n, result] of found.entries())
       expect(result).toMatchObject({ claimed: false, record: { state: 'completed', outcome: outcome(n) } });
+  });
+
+  it('keep scopes, keys and headers of any characters as they are, whatever a list of them has to escape', async () => {
+    const { store } = await instance();
+    const special = fc.string({
+      unit: fc.constantFrom('"', '\\', ',', '{', '}', ' ', '\n', '\t', "'", 'NULL', 'é', '💶', '%', 'a'),
+    });
+    const texts = fc.array(special, { minLength: 2, maxLength: 40 });
+    await fc.assert(
+      fc.asyncProperty(texts, async (list) => {
+        const ids = list.map((text) => recordId(`scope ${text}`, `${text} ${randomUUID()}`));
+        const claims = (await Promise.all(ids.map((id) => store.claim(claimRequest('', { id }))))).map(
+          claimed,
+        );
+        const outcome = (text: string): Outcome => {
+          return { kind: 'response', status: 200, headers: [['X', text]], body: Buffer.from(text) };
+        };
+        await Promise.all(claims.map((claim, n) => store.complete(claim, outcome(list[n]!))));
+        const stored = await sql<{ scope: string; key: string; headers: unknown }>(
+          url,
+          'SELECT scope, key, headers FROM idempotency_cache',
+        );
+        for (const [n, { scope, key }] of ids.entries())
+          expect(stored).toContainEqual({ scope, key, headers: [['X', list[n]]] });
+        await sql(url, 'TRUNCATE idempotency_cache');
+      }),
+      runs(20),
+    );
   });
 
   it('bring no large body, so that no reply to a batch is huge', async () => {
