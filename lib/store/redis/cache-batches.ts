@@ -88,15 +88,10 @@ export class CacheBatches {
   private put(client: RedisClient, copies: readonly Copy[]): Promise<number[]> {
     const { clock } = this.connection;
     const keys = copies.map(({ key }) => key);
-    const args = copies.flatMap(({ rank, fence, attempt, lease, ttl, rest, notAfter }): Argument[] => [
-      clock.at(notAfter),
-      rank,
-      fence,
-      attempt,
-      lease,
-      ttl,
-      rest,
-    ]);
+    const args: Argument[] = [];
+    // The numbers in one, as each argument costs ioredis and Redis as much as parsing all of them.
+    for (const { rank, fence, attempt, lease, ttl, rest, notAfter } of copies)
+      args.push(`${clock.at(notAfter)} ${rank} ${fence} ${attempt} ${lease} ${ttl}`, rest);
     return runScript(client, PUT, keys, args).then((reply) => {
       const [verdicts, now] = reply as [number[], Buffer];
       clock.show(Number(now.toString()));

@@ -80,7 +80,7 @@ function script(body: string, prelude = HELPERS + ONE_KEY): Script {
 
 /**
  * Keeps the greater of (fence, rank): late, repeated and reordered writes are harmless. A foreign value gives way.
- * KEYS: records. ARGV, for each of them: deadline, rank, fence, attempt, lease, ttl, rest.
+ * KEYS: records. ARGV, for each of them: deadline, rank, fence, attempt, lease and ttl in one, with blanks between; rest.
  * Replies `[verdicts, Redis' time in ms]`. Verdict: done (also if a later state of this claim stands), displaced,
  * refused or late.
  */
@@ -103,9 +103,10 @@ end
 local verdicts = {}
 for i = 1, #KEYS do
   key = KEYS[i]
-  local before = 7 * (i - 1)
-  local number = function(n) return tonumber(ARGV[before + n]) end
-  verdicts[i] = put(number(1), number(2), number(3), number(4), number(5), number(6), ARGV[before + 7])
+  local deadline, rank, fence, attempt, lease, ttl = string.match(
+    ARGV[2 * i - 1], '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
+  verdicts[i] = put(tonumber(deadline), tonumber(rank), tonumber(fence), tonumber(attempt), tonumber(lease),
+    tonumber(ttl), ARGV[2 * i])
 end
 return { verdicts, digits(now) }
 `,
