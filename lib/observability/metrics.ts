@@ -143,6 +143,14 @@ export const metricProviders: Provider[] = [
 /** The one place that knows the metrics' names. Labels hold no key, scope, path or body. */
 @Injectable()
 export class IdempotencyMetrics implements Metrics {
+  /** {@link storeDuration} with its labels bound, by operation: each request counts several. */
+  private readonly durations: Readonly<Record<Tier, Map<string, Histogram.Internal<'tier' | 'operation'>>>> =
+    {
+      redis: new Map(),
+      postgres: new Map(),
+      store: new Map(),
+    };
+
   constructor(
     @InjectMetric(NAMES.redisHits) private readonly redisHits: Counter,
     @InjectMetric(NAMES.dbHits) private readonly dbHits: Counter,
@@ -169,7 +177,10 @@ export class IdempotencyMetrics implements Metrics {
   }
 
   storeOperation(tier: Tier, operation: string, seconds: number): void {
-    this.storeDuration.observe({ tier, operation }, seconds);
+    const durations = this.durations[tier];
+    let duration = durations.get(operation);
+    if (!duration) durations.set(operation, (duration = this.storeDuration.labels({ tier, operation })));
+    duration.observe(seconds);
   }
 
   storeError(tier: Tier): void {

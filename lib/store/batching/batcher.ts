@@ -55,18 +55,26 @@ export interface BatchBounds {
 /** Milliseconds by which a batch ends before its items do, so that none of them is given up while it is sent. */
 const MARGIN = 5;
 
-interface Entry<Item, Result> extends Deadline {
-  readonly item: Item;
-  readonly addedAt: number;
-  dueAt: number;
-  readonly resolve: (result: Result) => void;
-  readonly reject: (error: unknown) => void;
+class Entry<Item, Result> implements Deadline {
   /** Its batch has begun. */
-  started: boolean;
-  sent: boolean;
+  started = false;
+  sent = false;
   /** Its deadline was put off, as the process was busy. */
-  extended: boolean;
-  settled: boolean;
+  extended = false;
+  settled = false;
+
+  constructor(
+    readonly item: Item,
+    readonly addedAt: number,
+    public dueAt: number,
+    readonly resolve: (result: Result) => void,
+    readonly reject: (error: unknown) => void,
+    private readonly onExpire: (entry: Entry<Item, Result>, late: number) => void,
+  ) {}
+
+  expire(late: number): void {
+    this.onExpire(this, late);
+  }
 }
 
 /**
@@ -97,24 +105,13 @@ export class Batcher<Item, Result> {
     const ahead = this.queue.length;
     if (queue && (ahead >= queue.max || this.startOf(ahead, addedAt) > dueAt))
       return reject(ahead >= queue.max ? queue.full(addedAt) : expired(false, addedAt));
-    const entry: Entry<Item, Result> = {
-      item,
-      addedAt,
-      dueAt,
-      resolve,
-      reject,
-      started: false,
-      sent: false,
-      extended: false,
-      settled: false,
-      expire: (late) => this.expire(entry, late),
-    };
+    const entry = new Entry(item, addedAt, dueAt, resolve, reject, this.expire);
     this.waiting.add(entry);
     this.queue.push(entry);
     inBackground(this.flushSoon);
   }
 
-  private expire(entry: Entry<Item, Result>, late: number): void {
+  private readonly expire = (entry: Entry<Item, Result>, late: number): void => {
     const { timeout, expired } = this.options;
     // One that has begun has a limit in what sends it, which knows best and has to come first.
     const wasBusy = entry.started ? late > 0 : isLate(late, timeout);
@@ -122,7 +119,7 @@ export class Batcher<Item, Result> {
       entry.extended = true;
       entry.dueAt = performance.now() + timeout + MARGIN;
     } else this.fail(entry, expired(entry.sent, entry.addedAt));
-  }
+  };
 
   private fulfil(entry: Entry<Item, Result>, result: Result): void {
     if (!this.settle(entry)) return;
