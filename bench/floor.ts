@@ -16,13 +16,14 @@ import { Client, type QueryConfig } from 'pg';
 import { from, lastValueFrom, of, switchMap, type Observable } from 'rxjs';
 import { DataSource } from 'typeorm';
 import { place, serve, type Answer, type Order } from './host';
+import { RecentKeys } from '../lib/store/recent-keys';
 import { openDataSource } from './rows';
 
 /*
- * What nobody can do with less: the conversation with Redis and Postgres that the design asks for (is it known; the
- * claim; the outcome; a copy of it), what meets in one statement or command, and nothing else. No scope, no
- * fingerprint, no lease, no fence, no time-out, no held response, no headers, no checks in the table. It shows which
- * goals a machine allows. MODE: `floor`, `floor, fast`, or `floor, redis down`, which has no Redis.
+ * The least that the design needs: its conversation with Redis and Postgres (the claim; the outcome; a copy of it; for
+ * a replay a read of that copy), what meets in one statement or command, and nothing else. No scope, no fingerprint, no
+ * lease, no fence, no time-out, no held response, no headers, no checks in the table. It shows which goals a machine
+ * allows. MODE: `floor`, `floor, fast`, or `floor, redis down`, which has no Redis.
  */
 const { MODE = 'floor', DATABASE_URL = '', REDIS_URL = '' } = process.env;
 
@@ -94,8 +95,11 @@ const put =
     return [];
   });
 
+/** What this process has recorded lately: a retry of that reads Redis first, as in `lib/store/claim-order.ts`. */
+const recorded = new RecentKeys();
+
 async function known(id: string): Promise<string | null> {
-  const copy = await get?.(id);
+  const copy = recorded.has(id) ? await get?.(id) : undefined;
   if (copy) return copy;
   if (await claim(id)) return null;
   const { rows } = await claiming.query<{ body: string }>(prepared('read', READ, [id]));
@@ -116,6 +120,7 @@ class FloorInterceptor implements NestInterceptor {
     const answer: unknown = await lastValueFrom(next.handle());
     const body = JSON.stringify(answer);
     await complete({ id, body });
+    recorded.add(id);
     // The response goes first.
     setImmediate(() => void put?.({ id, body }));
     return answer;
