@@ -51,7 +51,7 @@ export class Executions {
   }
 
   /** @param fresh whether a cache may be out of date */
-  async begin(request: ProtectedRequest, fresh: boolean): Promise<Right | InFlightResult> {
+  begin(request: ProtectedRequest, fresh: boolean): Promise<Right | InFlightResult> {
     const { transaction } = request.policy;
     if (!transaction) return this.claimOrRead(request, fresh);
     if (!this.transactional) throw new TypeError('There is no store of transactions.');

@@ -32,8 +32,13 @@ export type InFlightResult =
 
 /** A request that asks the store about its key, or runs its handler, for all others of its key in this process. */
 export class InFlightRequest {
-  readonly followers: Place<InFlightResult> = new Set();
+  private place: Place<InFlightResult> | undefined;
   private latest: InFlightResult | undefined;
+
+  /** Made for the first one: most requests have none. */
+  get followers(): Place<InFlightResult> {
+    return (this.place ??= new Set());
+  }
 
   /** As it is known now: one that was woken may look after the next event. */
   get result(): InFlightResult | undefined {
@@ -47,7 +52,7 @@ export class InFlightRequest {
 
   tell(result: InFlightResult): void {
     this.latest = result;
-    if (this.followers.size > 0) wakeAll(this.followers, result);
+    if (this.place && this.place.size > 0) wakeAll(this.place, result);
   }
 }
 

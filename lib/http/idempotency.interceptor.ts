@@ -77,13 +77,10 @@ export class IdempotencyInterceptor implements NestInterceptor {
     context: ExecutionContext,
     next: CallHandler,
     documentation: string | undefined,
-    explain = (error: unknown): unknown => error,
   ): Observable<unknown> {
     return next.handle().pipe(
-      catchError((thrown: unknown) => {
-        const error = explain(thrown);
-        if (!(error instanceof IdempotencyException)) throw error;
-        throw asProblem(context.switchToHttp().getResponse<PlatformResponse>(), error, documentation);
+      catchError((error: unknown) => {
+        throw problemOf(error, context.switchToHttp().getResponse<PlatformResponse>(), documentation);
       }),
     );
   }
@@ -157,15 +154,15 @@ export class IdempotencyInterceptor implements NestInterceptor {
         before = response.getHeaders();
         capture = new ResponseCapture(rawResponse(response), route.policy.maxBodySize, route.keepsHeader);
         const within = transaction ? untilAborted(next, transaction) : next;
-        const handling = this.handle(context, within, route.documentation, (thrown) => {
-          threw = true;
-          const error = transaction ? explained(transaction, thrown) : thrown;
-          refused = error instanceof IdempotencyException;
-          return error;
+        runHandler(within.handle(), subscriber, capture, route.policy.lease, {
+          reply: (value): unknown => this.adapterHost.httpAdapter.reply(response, value),
+          errorFor: (thrown) => {
+            threw = true;
+            const error = transaction ? explained(transaction, thrown) : thrown;
+            refused = error instanceof IdempotencyException;
+            return problemOf(error, response, route.documentation);
+          },
         });
-        runHandler(handling, subscriber, capture, route.policy.lease, (value) =>
-          this.adapterHost.httpAdapter.reply(response, value),
-        );
         const outcome = await capture.ended;
         // A refusal tells the caller to come back, so it is no outcome of the request.
         const counts = outcome !== undefined && !refused && this.records(route, outcome);
@@ -270,6 +267,11 @@ export class IdempotencyInterceptor implements NestInterceptor {
     const raw = rawResponse(response);
     sendOrFail(raw, () => (!capture.sent && capture.discard() ? substitute(raw, problem) : undefined));
   }
+}
+
+/** A refusal of ours as the answer that it gets; any other error as it is. */
+function problemOf(error: unknown, response: PlatformResponse, documentation: string | undefined): unknown {
+  return error instanceof IdempotencyException ? asProblem(response, error, documentation) : error;
 }
 
 function keyMissing(route: RouteOptions): IdempotencyError {

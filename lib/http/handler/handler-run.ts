@@ -6,6 +6,13 @@ import type { ResponseCapture } from '../response/response-capture';
 
 const logger = new SafeLogger('Idempotency');
 
+export interface HandlerAnswers {
+  /** Writes a value as Nest does. */
+  readonly reply: (value: unknown) => unknown;
+  /** What Nest's exception filters get for what the handler has thrown. */
+  readonly errorFor: (thrown: unknown) => unknown;
+}
+
 /**
  * Runs a handler for Nest, and on after its client has left: Nest 12 drops the chain of a handler that returns an
  * Observable then. What the handler answers after that is written here in Nest's place, so that the retry gets it.
@@ -15,7 +22,7 @@ export function runHandler(
   subscriber: Subscriber<unknown>,
   capture: ResponseCapture,
   lease: number,
-  reply: (value: unknown) => unknown,
+  { reply, errorFor }: HandlerAnswers,
 ): void {
   const values: unknown[] = [];
   /** Nest failed at a value, so its exception filters answer. */
@@ -28,7 +35,8 @@ export function runHandler(
       subscriber.next(value);
       failed ||= open && subscriber.closed;
     },
-    error: (error: unknown) => {
+    error: (thrown: unknown) => {
+      const error = errorFor(thrown);
       if (subscriber.closed) {
         capture.abandon(tombstoneFor(statusOf(error), 'unstorable'));
       } else subscriber.error(error);

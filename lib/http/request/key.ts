@@ -8,6 +8,8 @@ import { rawRequest, type PlatformRequest } from '../platform';
 /** Printable ASCII but for what would make it a structured field or a list: quote, backslash and comma. */
 const BARE_KEY = /^[\x20-\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]+$/;
 
+const NONE: readonly string[] = [];
+
 /**
  * The key of a request; undefined if it has none.
  * @throws IdempotencyError `key_invalid`, before any store is asked
@@ -33,33 +35,38 @@ function keyInHeaders(
   request: IncomingMessage,
   { headers, bareKeys }: Pick<RouteOptions, 'headers' | 'bareKeys'>,
 ): string | undefined {
-  const keys = new Set(
-    headers.flatMap((name) => {
-      // HTTP's parser has stripped blanks and tabs. `trim()` takes more: a no-break space, so that two values were one.
-      const lines = valuesOf(request, name.toLowerCase());
-      if (bareKeys) return lines.map((line) => (line.startsWith('"') ? parseString(line) : bareKey(line)));
-      // Repeated lines are one value (RFC 9651, 4.2), and a list is no string.
-      return lines.length > 0 ? [parseString(lines.join(', '))] : [];
-    }),
-  );
-  if (keys.size > 1) throw invalidKey('it was sent more than once, with different values');
-  const [key] = keys;
+  let key: string | undefined;
+  for (const name of headers) {
+    // HTTP's parser has stripped blanks and tabs. `trim()` takes more: a no-break space, so that two values were one.
+    const lines = valuesOf(request, name.toLowerCase());
+    if (bareKeys)
+      for (const line of lines) key = agreed(key, line.startsWith('"') ? parseString(line) : bareKey(line));
+    // Repeated lines are one value (RFC 9651, 4.2), and a list is no string.
+    else if (lines.length > 0) key = agreed(key, parseString(lines.join(', ')));
+  }
   return key;
+}
+
+function agreed(key: string | undefined, another: string): string {
+  if (key !== undefined && key !== another)
+    throw invalidKey('it was sent more than once, with different values');
+  return another;
 }
 
 /**
  * Node joins repeated headers in `headers`, or keeps the first. `headersDistinct` tells them apart, at the price of a list
  * for every header; so does what came on the wire. A header that middleware has added is in `headers` alone.
  */
-function valuesOf({ rawHeaders, headers }: IncomingMessage, name: string): string[] {
-  const values: string[] = [];
+function valuesOf({ rawHeaders, headers }: IncomingMessage, name: string): readonly string[] {
+  let values: string[] | undefined;
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
     const sent = rawHeaders[i];
     const value = rawHeaders[i + 1];
     if (value !== undefined && sent?.length === name.length && sent.toLowerCase() === name)
-      values.push(value);
+      (values ??= []).push(value);
   }
-  return values.length > 0 ? values : [headers[name] ?? []].flat();
+  const added = headers[name];
+  return values ?? (added === undefined ? NONE : [added].flat());
 }
 
 /**

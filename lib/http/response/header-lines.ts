@@ -15,7 +15,19 @@ export function isUntouched(response: ServerResponse): boolean {
 
 /** Whether a name comes twice, so that `setHeader` would keep one line of them only. */
 export function isRepeated(lines: readonly HeaderLine[]): boolean {
-  return lines.length > 1 && new Set(lines.map(([name]) => name.toLowerCase())).size < lines.length;
+  if (lines.length > FEW) return new Set(lines.map(([name]) => name.toLowerCase())).size < lines.length;
+  return lines.length > 1 && lines.some(([name], index) => isNamedBefore(lines, index, name.toLowerCase()));
+}
+
+/** Lines that are compared with each other: cheaper than a set of their names. */
+const FEW = 12;
+
+function isNamedBefore(lines: readonly HeaderLine[], index: number, lower: string): boolean {
+  for (const [name] of lines) {
+    if (index-- <= 0) return false;
+    if (name.length === lower.length && name.toLowerCase() === lower) return true;
+  }
+  return false;
 }
 
 /** What was set on a response, in the order and the case in which it was set. */

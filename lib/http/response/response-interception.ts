@@ -40,7 +40,7 @@ type Callable = (this: ServerResponse, ...args: readonly unknown[]) => unknown;
 export class ResponseInterception {
   private outer: ResponseInterception | undefined;
   /** What middleware had put on the response. */
-  private readonly before: Map<Method, Callable>;
+  private readonly before: ReadonlyMap<Method, Callable>;
 
   constructor(
     private readonly response: ServerResponse,
@@ -134,10 +134,11 @@ function bypassing<T>(response: ServerResponse, work: () => T): T {
 }
 
 /** Puts the hold before what middleware has put on the response, and says what that was. */
-function takenOver(response: ServerResponse): Map<Method, Callable> {
-  const before = new Map<Method, Callable>();
+function takenOver(response: ServerResponse): ReadonlyMap<Method, Callable> {
+  let before: Map<Method, Callable> | undefined;
   for (const name of METHODS) {
     if (!Object.hasOwn(response, name)) continue;
+    before ??= new Map<Method, Callable>();
     const own = Reflect.get(response, name) as Callable;
     before.set(name, own);
     const value = (...args: unknown[]): unknown => {
@@ -146,11 +147,14 @@ function takenOver(response: ServerResponse): Map<Method, Callable> {
     };
     putOn(response, name, value);
   }
-  return before;
+  return before ?? UNTOUCHED;
 }
 
+/** Of most responses: middleware has put nothing on them. */
+const UNTOUCHED: ReadonlyMap<Method, Callable> = new Map();
+
 /** What a writer has put on the response meanwhile was meant for the one that was held. */
-function putBack(response: ServerResponse, before: Map<Method, Callable>): void {
+function putBack(response: ServerResponse, before: ReadonlyMap<Method, Callable>): void {
   const prototype = Object.getPrototypeOf(response) as object;
   for (const name of METHODS) {
     // Not deleted: V8 would make a dictionary of the response.

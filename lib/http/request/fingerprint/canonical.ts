@@ -54,7 +54,7 @@ function guarded(spell: () => string): string {
 }
 
 class CanonicalWalk {
-  private readonly kept = new Map<unknown, string>();
+  private kept: Map<unknown, string> | undefined;
   private readonly path: object[] = [];
   private readonly spellMember = (member: unknown): string => this.spell(member);
 
@@ -82,11 +82,11 @@ class CanonicalWalk {
 
   private text(value: string): string {
     if (value.length <= LONGEST) return quoted(value);
-    return this.kept.get(value) ?? this.keep(value, spellBytes('text', bytesOf(value)));
+    return this.kept?.get(value) ?? this.keep(value, spellBytes('text', bytesOf(value)));
   }
 
   private object(value: object): string {
-    const known = this.numbers ? this.number(value) : this.kept.get(value);
+    const known = this.numbers ? this.number(value) : this.kept?.get(value);
     if (known !== undefined) return known;
     if (!this.numbers && this.isWithin(value)) throw new Circular();
     if (this.path.length === DEEPEST) {
@@ -109,7 +109,7 @@ class CanonicalWalk {
   }
 
   private keep(value: unknown, spelling: string): string {
-    this.kept.set(value, spelling);
+    (this.kept ??= new Map()).set(value, spelling);
     return spelling;
   }
 
