@@ -25,6 +25,7 @@ const ELSEWHERE: Readonly<Record<string, readonly [spec: string, reason: string]
     'transaction',
     'its parts act on one open transaction; its specs are by what becomes of that',
   ],
+  'core/in-flight-requests.ts': ['core/protocol.spec.ts', 'requests follow each other by it'],
   'core/executions.ts': ['e2e/transactions.spec.ts', 'it chooses between two modes'],
   'core/transactional-executions.ts': ['e2e/transactions.spec.ts', 'it needs a transaction of Postgres'],
   'http/handler/transactional-handler.ts': ['e2e/transactions.spec.ts', 'it needs a transaction of Postgres'],
