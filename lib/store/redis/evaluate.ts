@@ -20,6 +20,8 @@ export interface EvaluateOptions {
   readonly timeout: number;
   /** Whether the command must not take effect after the caller has given up. */
   readonly droppedIfLate: boolean;
+  /** Whether the caller still waits. */
+  readonly isAwaited: boolean;
 }
 
 /** ioredis has a form of every command that leaves replies as bytes; of these two its types do not know. */
@@ -38,8 +40,9 @@ export async function evaluate(
   script: Script,
   key: string,
   args: readonly Argument[],
-  { clock, timeout, droppedIfLate }: EvaluateOptions,
+  options: EvaluateOptions,
 ): Promise<Reply> {
+  const { clock, timeout, droppedIfLate } = options;
   let waitsUntil = performance.now() + timeout;
   for (let extended = false; ;) {
     const deadline = droppedIfLate ? clock.at(waitsUntil) : 0;
@@ -49,7 +52,7 @@ export async function evaluate(
     const now = performance.now();
     if (now < waitsUntil) continue;
     // One that was dropped as this process was too busy to write it in time has its time again, as its caller grants.
-    if (extended || !isLate(now - waitsUntil, timeout))
+    if (extended || !options.isAwaited || !isLate(now - waitsUntil, timeout))
       throw new Error('the command came too late and was dropped');
     extended = true;
     waitsUntil = now + timeout;

@@ -185,9 +185,11 @@ export class RedisStore implements IdempotencyStore {
     { droppedIfLate = false } = {},
   ): Promise<Reply> {
     const { clock, timeout } = this.connection;
-    const options = { clock, timeout, droppedIfLate };
+    const options = { clock, timeout, droppedIfLate, isAwaited: true };
     const evaluated = (): Promise<Reply> =>
-      this.connection.run(operation, (client) => evaluate(client, script, this.keyOf(id), args, options));
+      this.connection
+        .run(operation, (client) => evaluate(client, script, this.keyOf(id), args, options))
+        .finally(() => (options.isAwaited = false));
     return this.space.prefix === undefined ? this.confirmSpace().then(evaluated) : evaluated();
   }
 
