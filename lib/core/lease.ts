@@ -1,5 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import { inBackground } from './background';
+import { Deadlines, type Deadline } from './deadlines';
 import { isMarked } from './errors';
 import type { Claim } from './record';
 import type { IdempotencyStore } from './store';
@@ -34,13 +35,13 @@ export interface Lease {
 }
 
 /** A class, as V8 turns an object literal with a getter into a dictionary. */
-class Entry implements Lease {
+class Entry implements Lease, Deadline {
   /** Made when a handler asks for its signal, or when it aborts: few ask, and it costs as much as a hash of the request. */
   private aborting: AbortController | undefined;
   /** Monotonic time until which the lease certainly holds. */
   heldUntil = 0;
-  dueAt = 0;
-  private lapse: NodeJS.Timeout | undefined;
+  /** Monotonic time of its next renewal. */
+  renewAt = 0;
 
   constructor(
     readonly claim: Claim,
@@ -60,21 +61,19 @@ class Entry implements Lease {
   renewed(at: number): void {
     const { lease } = this;
     this.heldUntil = at + lease;
-    this.dueAt = at + lease / 3;
-    clearTimeout(this.lapse);
-    this.lapse = setTimeout(
-      () => this.lose('the lease could not be renewed in time: the store is unavailable'),
-      this.heldUntil - performance.now(),
-    );
-    this.lapse.unref();
+    this.renewAt = at + lease / 3;
+  }
+
+  get dueAt(): number {
+    return this.heldUntil;
+  }
+
+  expire(): void {
+    this.lose('the lease could not be renewed in time: the store is unavailable');
   }
 
   lose(why: string): void {
     this.abort.abort(new LeaseLostError(why));
-  }
-
-  end(): void {
-    clearTimeout(this.lapse);
   }
 
   stop(): void {
@@ -89,6 +88,7 @@ class Entry implements Lease {
  */
 export class LeaseManager {
   private readonly entries = new Map<string, Entry>();
+  private readonly lapses = new Deadlines<Entry>();
   private timer: NodeJS.Timeout | undefined;
   private timerAt = Infinity;
   private beating = false;
@@ -100,8 +100,8 @@ export class LeaseManager {
   start(claim: Claim, lease: number, claimedAt: number): Lease {
     const entry = new Entry(claim, lease, this.remove);
     this.entries.set(claim.token, entry);
-    entry.renewed(claimedAt);
-    this.scheduleAt(entry.dueAt);
+    this.renewed(entry, claimedAt);
+    this.scheduleAt(entry.renewAt);
     return entry;
   }
 
@@ -114,9 +114,14 @@ export class LeaseManager {
 
   /** A beat that was due for this one alone finds nothing to renew: looking for the next at each stop costs more. */
   private readonly remove = (entry: Entry): void => {
-    entry.end();
+    this.lapses.delete(entry);
     this.entries.delete(entry.claim.token);
   };
+
+  private renewed(entry: Entry, at: number): void {
+    entry.renewed(at);
+    this.lapses.add(entry);
+  }
 
   /** Unless there is a beat before that. */
   private scheduleAt(time: number): void {
@@ -135,7 +140,7 @@ export class LeaseManager {
     const due = new Map<number, Entry[]>();
     for (const entry of this.entries.values()) {
       // What is due soon goes along, so that claims made moments apart settle into one beat.
-      if (entry.dueAt - startedAt > entry.lease / 6) continue;
+      if (entry.renewAt - startedAt > entry.lease / 6) continue;
       const group = due.get(entry.lease) ?? [];
       group.push(entry);
       due.set(entry.lease, group);
@@ -147,7 +152,7 @@ export class LeaseManager {
     if (sizes.length > 0) this.regroup(sizes);
     this.beating = false;
     let earliest = Infinity;
-    for (const entry of this.entries.values()) earliest = Math.min(earliest, entry.dueAt);
+    for (const entry of this.entries.values()) earliest = Math.min(earliest, entry.renewAt);
     this.scheduleAt(earliest);
   }
 
@@ -170,12 +175,12 @@ export class LeaseManager {
       // An entry that was stopped meanwhile has not been lost.
       if (this.entries.get(entry.claim.token) !== entry) continue;
       if (held?.has(entry.claim.token)) {
-        entry.renewed(startedAt);
+        this.renewed(entry, startedAt);
       } else if (held) {
         this.remove(entry);
         entry.lose('the lease was lost: another request may own this key now');
       } else {
-        entry.dueAt = performance.now() + Math.min(lease / 6, RETRY_AFTER);
+        entry.renewAt = performance.now() + Math.min(lease / 6, RETRY_AFTER);
       }
     }
     return held ? 0 : group.length;

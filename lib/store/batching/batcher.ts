@@ -108,7 +108,7 @@ export class Batcher<Item, Result> {
     const entry = new Entry(item, addedAt, dueAt, resolve, reject, this.expire);
     this.waiting.add(entry);
     this.queue.push(entry);
-    inBackground(this.flushSoon);
+    if (!this.goesLater) inBackground(this.flushSoon);
   }
 
   private readonly expire = (entry: Entry<Item, Result>, late: number): void => {
@@ -141,14 +141,18 @@ export class Batcher<Item, Result> {
     return (entry.settled = true);
   }
 
+  /** Whether a batch that is to come in any case takes along what is added now. */
+  private get goesLater(): boolean {
+    return this.flushing || this.inFlight >= this.options.bounds.inFlight;
+  }
+
   /**
    * Where items meet, once everything else that has arrived by now has been looked at, as it may bring more of them.
    * For Postgres that alone makes a process a third faster at 64 in flight; an item that is alone is not held up for it.
    */
   private readonly flushSoon = (): void => {
-    const { bounds, afterTurn } = this.options;
-    if (this.flushing || this.queue.length === 0 || this.inFlight >= bounds.inFlight) return;
-    if (!afterTurn && !this.meeting && this.inFlight === 0) return this.flush();
+    if (this.queue.length === 0 || this.goesLater) return;
+    if (!this.options.afterTurn && !this.meeting && this.inFlight === 0) return this.flush();
     this.flushing = true;
     setImmediate(this.flush);
   };
