@@ -5,7 +5,7 @@ import { StoreError } from './errors';
 import type { Lease, LeaseManager } from './lease';
 import type { Claim, CompletedRecord, InProgressRecord, Outcome, RecordId } from './record';
 import { inFlight, mismatch, notRecorded } from './refusals';
-import type { IdempotencyStore } from './store';
+import type { CompleteResult, IdempotencyStore } from './store';
 import type { WorkInTransaction } from './transaction';
 import type { WaitingRequest } from './waiting-room';
 
@@ -80,11 +80,12 @@ export class ClaimedExecutions {
     outcome: Outcome,
     lease: Lease,
   ): Promise<RunResult> {
-    const heldUntil = (): number => lease.heldUntil;
-    const completion = await this.store.complete(claim, outcome, heldUntil).catch((error: unknown) => {
-      if (!(error instanceof StoreError)) throw error;
-      throw notRecorded(error);
-    });
+    let completion: CompleteResult;
+    try {
+      completion = await this.store.complete(claim, outcome, () => lease.heldUntil);
+    } catch (error) {
+      throw error instanceof StoreError ? notRecorded(error) : error;
+    }
     if (completion.recorded) return { kind: 'executed', outcome, recorded: true };
 
     // The lease lapsed and another request took over: what that one records is what every retry gets.

@@ -100,10 +100,9 @@ describe('the rig finds out', () => {
     async (route, promise) => {
       await start({
         file: 'lib/core/claimed-executions.ts',
-        from: 'const completion = await this.store.complete(claim, outcome, heldUntil).catch((error: unknown) => {',
-        to: `void this.store.complete(claim, outcome, heldUntil).catch(() => undefined);
-        return { kind: 'executed', outcome, recorded: true };
-        const completion = await this.store.complete(claim, outcome, heldUntil).catch((error: unknown) => {`,
+        from: 'completion = await this.store.complete(claim, outcome, () => lease.heldUntil);',
+        to: `void this.store.complete(claim, outcome, () => lease.heldUntil).catch(() => undefined);
+        return { kind: 'executed', outcome, recorded: true };`,
       });
       const key = randomUUID();
       const owner = rig!.instance(0);
