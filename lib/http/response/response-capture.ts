@@ -89,7 +89,20 @@ export class ResponseCapture implements ResponseSink {
   }
 
   passes(method: Method): boolean {
-    return this.passing && method !== 'end' && method !== 'destroy';
+    switch (method) {
+      case 'setHeader':
+      case 'setHeaders':
+      case 'appendHeader':
+        return this.passing || !this.head.sent;
+      case 'removeHeader':
+      case 'writeHead':
+      case 'flushHeaders':
+      case 'write':
+        return this.passing;
+      case 'end':
+      case 'destroy':
+        return false;
+    }
   }
 
   /** What a writer calls on the response. */
@@ -108,14 +121,14 @@ export class ResponseCapture implements ResponseSink {
       case 'flushHeaders':
         this.head.send();
         return undefined;
+      case 'removeHeader':
+        if (this.head.sent) throw headersSentError();
+        if (String(args[0]).toLowerCase() === 'content-length') this.lengthRemoved = true;
+        return this.hold.call(method, ...args);
       case 'setHeader':
       case 'setHeaders':
       case 'appendHeader':
-      case 'removeHeader':
-        if (this.head.sent) throw headersSentError();
-        if (method === 'removeHeader' && String(args[0]).toLowerCase() === 'content-length')
-          this.lengthRemoved = true;
-        return this.hold.call(method, ...args);
+        throw headersSentError();
     }
   }
 
