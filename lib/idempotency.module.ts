@@ -18,10 +18,11 @@ import { IdempotencyService } from './idempotency.service';
 import { Protocol } from './core/protocol';
 import { ProtocolService } from './protocol.service';
 import { observeStart } from './http/handler/handler-start';
-import { dropModuleDemand, watchHandler } from './http/handler/handler-watch';
+import { callDirectly } from './http/handler/direct-handler';
+import { dropModuleDemand, isWatchedAlone, watchHandler } from './http/handler/handler-interceptors';
 import { IdempotencyInterceptor } from './http/idempotency.interceptor';
 import { document } from './http/routes/openapi';
-import { RouteExplorer } from './http/routes/route-explorer';
+import { RouteExplorer, type ProtectedRoute } from './http/routes/route-explorer';
 import { RouteOptionsReader } from './http/routes/route-options';
 import { RouteSelectors } from './http/request/caller/route-selectors';
 import { ScopeResolver } from './http/request/caller/scope';
@@ -63,8 +64,7 @@ const LAST_WRITES_TIMEOUT = 500;
 export class IdempotencyModule
   implements NestModule, OnModuleInit, BeforeApplicationShutdown, OnApplicationShutdown
 {
-  /** Whether one of the routes is in the transaction mode. */
-  private hasTransactions = false;
+  private readonly protectedRoutes: readonly ProtectedRoute[];
 
   /** @internal */
   constructor(
@@ -73,16 +73,16 @@ export class IdempotencyModule
     @Inject(Protocol) private readonly protocol: Protocol,
     @Inject(TieredStoreService) private readonly store: TieredStoreService,
     @Inject(TransactionProvider) private readonly transactions: TransactionProvider,
-    @Inject(RouteExplorer) routes: RouteExplorer,
+    @Inject(RouteExplorer) private readonly explorer: RouteExplorer,
   ) {
     // Here, as there is no later moment that is early enough: applications make their OpenAPI document before they listen.
-    for (const route of routes.explore()) {
-      this.hasTransactions ||= route.options.policy.transaction !== false;
+    this.protectedRoutes = explorer.explore().map((route) => {
       const handler = observeStart(route.type, route.handler);
       watchHandler(handler);
       dropModuleDemand(route.type);
       document({ ...route, handler });
-    }
+      return { ...route, handler };
+    });
   }
 
   /**
@@ -108,15 +108,24 @@ export class IdempotencyModule
       );
     }
     interceptors.unshift(this.interceptor);
+    const isAlone = interceptors.length === 1 && this.application.getGlobalRequestInterceptors().length === 0;
+    if (isAlone) this.callHandlersDirectly();
   }
 
   async onModuleInit(): Promise<void> {
     await this.store.open();
-    if (!this.hasTransactions) return;
+    if (this.protectedRoutes.every(({ options }) => options.policy.transaction === false)) return;
     await this.transactions.open().catch(async (error: unknown) => {
       await this.store.close(0);
       throw error;
     });
+  }
+
+  /** Those that have no other interceptors around them. */
+  private callHandlersDirectly(): void {
+    for (const { type, name, handler } of this.protectedRoutes)
+      if (isWatchedAlone(type, handler))
+        for (const controller of this.explorer.controllersOf(type)) callDirectly(controller, name);
   }
 
   beforeApplicationShutdown(): void {

@@ -12,9 +12,12 @@ import { IdempotencyMetrics } from '../observability/metrics';
 import { SafeLogger } from '../observability/safe-logger';
 import type { RouteOptions } from '../options/resolve';
 import { fingerprintOf, requestFingerprint } from './request/fingerprint/fingerprint';
+import { isDirect } from './handler/direct-handler';
 import { answersItself } from './handler/handler-parameters';
 import { runHandler } from './handler/handler-run';
-import { HandlerWatch } from './handler/handler-watch';
+import { watched } from './handler/handler-interceptors';
+import { startsOf } from './handler/handler-start';
+import { HandlerWatch, leaveUnwatched } from './handler/handler-watch';
 import { explained, outcomeInTransaction, untilAborted } from './handler/transactional-handler';
 import { letPass } from './handler/unprotected';
 import { HttpRequest } from './request/http-request';
@@ -23,7 +26,7 @@ import { sendOrFail } from './response/last-resort';
 import { IdempotencyException, problemResponse } from './response/problems';
 import { asProblem, notStored, refusalOf } from './response/refusal';
 import { replay, substitute } from './response/replay';
-import { rawResponse, setContext, type PlatformResponse } from './platform';
+import { rawResponse, requestOf, responseOf, type PlatformResponse } from './platform';
 import { ResponseCapture } from './response/response-capture';
 import { RouteOptionsReader } from './routes/route-options';
 import { ScopeResolver } from './request/caller/scope';
@@ -53,13 +56,13 @@ export class IdempotencyInterceptor implements NestInterceptor {
     return new Observable((subscriber) => {
       const go = (request: ProtectedRequest | undefined): void => {
         if (subscriber.closed) return; // the client has left before anything began
-        if (request) this.protect(context, next, route, request, subscriber);
+        if (request) void this.protect(context, next, route, request, subscriber);
         else {
-          letPass(context.switchToHttp().getRequest<object>());
+          letPass(requestOf(context));
           subscriber.add(this.handle(context, next, route.documentation).subscribe(subscriber));
         }
       };
-      const response = context.switchToHttp().getResponse<PlatformResponse>();
+      const response = responseOf(context);
       const refuse = (error: unknown): void =>
         subscriber.error(refusalOf(response, error, route.documentation));
       try {
@@ -78,9 +81,10 @@ export class IdempotencyInterceptor implements NestInterceptor {
     next: CallHandler,
     documentation: string | undefined,
   ): Observable<unknown> {
+    if (startsOf(context.getHandler())) leaveUnwatched(requestOf(context));
     return next.handle().pipe(
       catchError((error: unknown) => {
-        throw problemOf(error, context.switchToHttp().getResponse<PlatformResponse>(), documentation);
+        throw problemOf(error, responseOf(context), documentation);
       }),
     );
   }
@@ -132,29 +136,28 @@ export class IdempotencyInterceptor implements NestInterceptor {
   }
 
   /** Nothing is torn down with the subscriber: a client that leaves does not cancel its handler. */
-  private protect(
+  private async protect(
     context: ExecutionContext,
     next: CallHandler,
     route: RouteOptions,
     request: ProtectedRequest,
     subscriber: Subscriber<unknown>,
-  ): void {
-    const response = context.switchToHttp().getResponse<PlatformResponse>();
+  ): Promise<void> {
+    const response = responseOf(context);
     let before: OutgoingHttpHeaders = {};
-    let capture: ResponseCapture | undefined;
+    let capture = undefined as ResponseCapture | undefined;
     let refused = false;
     let threw = false;
-    this.protocol
-      .run(request, async (claim, transaction) => {
+    try {
+      const result = await this.protocol.run(request, async (claim, transaction) => {
         // Something else has answered meanwhile, such as a time-out: nobody would get what the handler answers.
         if (rawResponse(response).writableEnded) return undefined;
-        const handled = context.switchToHttp().getRequest<object>();
-        setContext(handled, claim);
-        const watch = new HandlerWatch(handled);
+        const watch = new HandlerWatch(requestOf(context), claim);
         before = response.getHeaders();
         capture = new ResponseCapture(rawResponse(response), route.policy.maxBodySize, route.keepsHeader);
-        const within = transaction ? untilAborted(next, transaction) : next;
-        runHandler(within.handle(), subscriber, capture, route.policy.lease, {
+        const handling = isDirect(context) ? watched(context, next, watch) : next.handle();
+        const within = transaction ? untilAborted(handling, transaction) : handling;
+        runHandler(within, subscriber, capture, route.policy.lease, {
           reply: (value): unknown => this.adapterHost.httpAdapter.reply(response, value),
           errorFor: (thrown) => {
             threw = true;
@@ -177,19 +180,15 @@ export class IdempotencyInterceptor implements NestInterceptor {
         if (!watch.running && !watch.cutShort) return undefined;
         const lost = await this.waitForAbandonedHandler(context, watch, capture, outcome);
         return counts && watch.began ? outcome : lost;
-      })
-      .then((result) => this.answer(response, route, before, capture, result))
-      .catch((error: unknown) => {
-        if (error instanceof ClientLeftError) return; // nothing is answered, so that nothing holds the request
-        if (capture)
-          this.replaceWithProblem(
-            response,
-            capture,
-            problemResponse(error, route.documentation, before),
-            error,
-          );
-        else subscriber.error(refusalOf(response, error, route.documentation));
       });
+      this.answer(response, route, before, capture, result);
+    } catch (error) {
+      if (error instanceof ClientLeftError) return; // nothing is answered, so that nothing holds the request
+      if (capture) {
+        const problem = problemResponse(error, route.documentation, before);
+        this.replaceWithProblem(response, capture, problem, error);
+      } else subscriber.error(refusalOf(response, error, route.documentation));
+    }
   }
 
   /**

@@ -1,6 +1,5 @@
 import type { ExecutionContext } from '@nestjs/common';
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import type { IdempotencyContext } from '../core/context';
 
 export type Handler = ReturnType<ExecutionContext['getHandler']>;
 
@@ -35,6 +34,16 @@ export interface PlatformResponse {
   hijack?(): unknown;
 }
 
+/** Of an HTTP context. `switchToHttp()` would make three functions each time. */
+export function requestOf(context: ExecutionContext): PlatformRequest {
+  return context.getArgByIndex<PlatformRequest>(0);
+}
+
+/** Likewise. */
+export function responseOf(context: ExecutionContext): PlatformResponse {
+  return context.getArgByIndex<PlatformResponse>(1);
+}
+
 export function rawRequest(request: PlatformRequest): IncomingMessage {
   return request.raw ?? (request as unknown as IncomingMessage);
 }
@@ -46,15 +55,4 @@ export function rawResponse(response: PlatformResponse): ServerResponse {
 /** Nest's middleware is given Node's own request, on Fastify too, and leaves the user there. */
 export function userOf(request: PlatformRequest): unknown {
   return request.user ?? (rawRequest(request) as IncomingMessage & { readonly user?: unknown }).user;
-}
-
-const contexts = new WeakMap<object, IdempotencyContext>();
-
-/** Keeps the claim beside the request, for `@IdempotencyClaim()`. */
-export function setContext(request: object, context: IdempotencyContext): void {
-  contexts.set(request, context);
-}
-
-export function contextOf(request: object): IdempotencyContext | undefined {
-  return contexts.get(request);
 }

@@ -1,8 +1,6 @@
 import {
-  contextOf,
   rawRequest,
   rawResponse,
-  setContext,
   userOf,
   type PlatformRequest,
   type PlatformResponse,
@@ -23,18 +21,5 @@ describe('a request of either platform', () => {
     expect(userOf(request({ user: guards, raw: { user: middlewares } }))).toBe(guards);
     expect(userOf(request({ raw: { user: middlewares } }))).toBe(middlewares);
     expect(userOf(request({ raw: {} }))).toBeUndefined();
-  });
-
-  it('has its own claim and no other’s', () => {
-    const [one, other] = [{}, {}];
-    const context = {
-      key: 'k',
-      attempt: 1,
-      fence: 1,
-      signal: new AbortController().signal,
-      outside: <T>(work: () => T): T => work(),
-    };
-    setContext(one, context);
-    expect([contextOf(one), contextOf(other)]).toEqual([context, undefined]);
   });
 });

@@ -6,7 +6,7 @@ import { resolveRouteOptions, type RouteOptions } from '../../lib/options/resolv
 /** What Nest gives an interceptor for a request. */
 export const contextOf = (request: object): ExecutionContext =>
   ({
-    switchToHttp: () => ({ getRequest: () => request }),
+    getArgByIndex: () => request,
     getClass: () => Object,
     getHandler: () => contextOf,
   }) as unknown as ExecutionContext;

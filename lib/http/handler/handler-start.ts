@@ -2,11 +2,7 @@ import { ROUTE_ARGS_METADATA } from '@nestjs/common/constants';
 import { RouteParamtypes } from '@nestjs/common/enums/route-paramtypes.enum';
 import type { Type } from '@nestjs/common';
 import type { Handler } from '../platform';
-
-/** How often a handler was called for a request that is not known here. */
-export interface Starts {
-  unknown: number;
-}
+import { isUnwatched, watchOf, type Starts } from './handler-watch';
 
 interface Parameter {
   readonly index: number;
@@ -18,16 +14,10 @@ const REQUEST = `${RouteParamtypes.REQUEST}:`;
 
 const observed = new WeakMap<Handler, Starts>();
 const replacements = new WeakMap<Handler, Handler>();
-const onStart = new WeakMap<object, (() => void) | undefined>();
 
 /** Undefined for a handler of which it is not seen when it begins. */
 export function startsOf(handler: Handler): Starts | undefined {
   return observed.get(handler);
-}
-
-/** From here on a handler that Nest calls for this request is known to have begun, after its pipes. */
-export function expectStart(request: object, begun?: () => void): void {
-  onStart.set(request, begun);
 }
 
 /**
@@ -62,10 +52,10 @@ export function observeStart({ prototype }: Type, handler: Handler): Handler {
 function starting(handler: Handler, index: number, starts: Starts): Handler {
   return function (this: unknown, ...args: unknown[]): unknown {
     const request = args.length === index + 1 ? args[index] : undefined;
-    if (typeof request === 'object' && request !== null && onStart.has(request)) {
-      args.length = index;
-      onStart.get(request)?.();
-    } else starts.unknown += 1;
+    const watch = typeof request === 'object' && request !== null ? watchOf(request) : undefined;
+    if (watch || isUnwatched(request)) args.length = index;
+    else starts.unknown += 1;
+    watch?.start();
     return Reflect.apply(handler, this, args) as unknown;
   };
 }
@@ -86,12 +76,17 @@ function ownerOf(
   return undefined;
 }
 
-/** What decorators and others have put on the function. */
-function copyOf(handler: Handler, replacement: Handler): Handler {
+/**
+ * Gives the replacement of a handler what decorators and others have put on it.
+ * @returns the replacement
+ */
+export function copyOf(handler: Handler, replacement: Handler): Handler {
   Object.setPrototypeOf(replacement, Object.getPrototypeOf(handler) as object);
   for (const [name, descriptor] of Object.entries(Object.getOwnPropertyDescriptors(handler)))
     if (name !== 'prototype') Object.defineProperty(replacement, name, descriptor);
   for (const key of Reflect.getOwnMetadataKeys(handler))
     Reflect.defineMetadata(key, Reflect.getOwnMetadata(key, handler), replacement);
+  const starts = observed.get(handler);
+  if (starts) observed.set(replacement, starts);
   return replacement;
 }

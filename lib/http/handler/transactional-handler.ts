@@ -1,4 +1,3 @@
-import type { CallHandler } from '@nestjs/common';
 import { Observable } from 'rxjs';
 import { isIdempotencyError } from '../../core/errors';
 import type { Outcome } from '../../core/record';
@@ -8,14 +7,14 @@ import type { ResponseCapture } from '../response/response-capture';
 import type { HandlerWatch } from './handler-watch';
 
 /** The handler, until its transaction has to end before it: then its request fails, and the handler is left alone. */
-export function untilAborted(next: CallHandler, transaction: WorkInTransaction): CallHandler {
-  return {
-    handle: () =>
-      new Observable((subscriber) => {
-        transaction.onAbort((reason) => subscriber.error(new IdempotencyException(reason)));
-        return (next.handle() as Observable<unknown>).subscribe(subscriber);
-      }),
-  };
+export function untilAborted(
+  handling: Observable<unknown>,
+  transaction: WorkInTransaction,
+): Observable<unknown> {
+  return new Observable((subscriber) => {
+    transaction.onAbort((reason) => subscriber.error(new IdempotencyException(reason)));
+    return handling.subscribe(subscriber);
+  });
 }
 
 /** What Nest's exception filters get for what a handler has thrown in its transaction. */

@@ -2,7 +2,7 @@ import type { ExecutionContext } from '@nestjs/common';
 import type { ProtectedRequest } from '../../core/claimed-executions';
 import type { RecordId } from '../../core/record';
 import type { Policy } from '../../core/policy';
-import { rawResponse, type PlatformRequest, type PlatformResponse } from '../platform';
+import { rawResponse, requestOf, responseOf } from '../platform';
 import { bytesHeld } from './request-size';
 
 /** A request to a protected route, by what the protocol has to know of it. */
@@ -19,11 +19,11 @@ export class HttpRequest implements ProtectedRequest {
   }
 
   bytes(): number {
-    return bytesHeld(this.context.switchToHttp().getRequest<PlatformRequest>());
+    return bytesHeld(requestOf(this.context));
   }
 
   onClientLeft(listener: () => void): () => void {
-    const response = rawResponse(this.context.switchToHttp().getResponse<PlatformResponse>());
+    const response = rawResponse(responseOf(this.context));
     if (response.destroyed) listener();
     response.once('close', listener);
     return () => response.removeListener('close', listener);

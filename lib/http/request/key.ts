@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import { parseItem } from 'structured-headers';
 import { assertKey, invalidKey } from '../../core/key';
 import type { RouteOptions } from '../../options/resolve';
-import { rawRequest, type PlatformRequest } from '../platform';
+import { rawRequest, requestOf } from '../platform';
 
 /** Printable ASCII but for what would make it a structured field or a list: quote, backslash and comma. */
 const BARE_KEY = /^[\x20-\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]+$/;
@@ -20,7 +20,7 @@ export async function keyOf(context: ExecutionContext, options: RouteOptions): P
 
 /** {@link keyOf} a route without a `key` option. */
 export function headerKeyOf(context: ExecutionContext, options: RouteOptions): string | undefined {
-  const request = rawRequest(context.switchToHttp().getRequest<PlatformRequest>());
+  const request = rawRequest(requestOf(context));
   return checked(keyInHeaders(request, options), options);
 }
 

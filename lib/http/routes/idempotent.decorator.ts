@@ -2,9 +2,10 @@ import { createParamDecorator, type ExecutionContext } from '@nestjs/common';
 import type { IdempotencyContext } from '../../core/context';
 import type { IdempotencyOptions } from '../../options/idempotency.options';
 import { checkRouteOptions } from '../../options/resolve';
-import { demandModule, watchHandler } from '../handler/handler-watch';
+import { demandModule, watchHandler } from '../handler/handler-interceptors';
+import { watchOf } from '../handler/handler-watch';
 import { IDEMPOTENT_METADATA } from '../handler/idempotent-metadata';
-import { contextOf, type Handler } from '../platform';
+import { requestOf, type Handler } from '../platform';
 
 /**
  * Makes a route safe to retry: its handler runs once per key, and every retry gets the first response.
@@ -32,5 +33,5 @@ export function Idempotent(options: IdempotencyOptions = {}): MethodDecorator & 
  */
 export const IdempotencyClaim = createParamDecorator(
   (_: unknown, context: ExecutionContext): IdempotencyContext | undefined =>
-    contextOf(context.switchToHttp().getRequest<object>()),
+    watchOf(requestOf(context))?.context,
 );

@@ -10,6 +10,8 @@ import { RouteOptionsReader } from './route-options';
 /** A route that `@Idempotent()` protects, as it is known before the first request. */
 export interface ProtectedRoute {
   readonly type: Type;
+  /** What its method is called in the class. */
+  readonly name: string;
   readonly handler: Handler;
   readonly options: RouteOptions;
 }
@@ -39,10 +41,18 @@ export class RouteExplorer {
     return [...controllers].flatMap((type) => this.routesOf(type));
   }
 
+  /** The controllers of a class, unless Nest makes one for each request. */
+  controllersOf(type: Type): object[] {
+    return [...this.modules.values()]
+      .flatMap(({ controllers }) => [...controllers.values()])
+      .filter((wrapper) => wrapper.metatype === type && wrapper.isDependencyTreeStatic())
+      .map(({ instance }) => instance);
+  }
+
   private routesOf(type: Type): ProtectedRoute[] {
     const methods = this.methodsOf(type);
-    if (ownOptionsOf(type) && !methods.some(isRoute)) throw noRoute(type.name);
-    return methods.flatMap((handler) => {
+    if (ownOptionsOf(type) && !methods.some(({ handler }) => isRoute(handler))) throw noRoute(type.name);
+    return methods.flatMap(({ name, handler }) => {
       if (!isRoute(handler)) {
         if (optionsOf(handler)) throw noRoute(`${type.name}.${handler.name}`);
         return [];
@@ -51,7 +61,7 @@ export class RouteExplorer {
       const options = this.reader.of(type, handler, RequestMethod[method]);
       if (!options) return [];
       if (Reflect.hasMetadata(SSE_METADATA, handler)) throw eventStream(`${type.name}.${handler.name}`);
-      return [{ type, handler, options }];
+      return [{ type, name, handler, options }];
     });
   }
 
@@ -59,13 +69,16 @@ export class RouteExplorer {
   private refuse(type: Type): void {
     // A class that extends a decorated controller may share its code and nothing else.
     if (ownOptionsOf(type)) throw noRoute(type.name);
-    const decorated = this.methodsOf(type).find((method) => optionsOf(method));
+    const decorated = this.methodsOf(type).find(({ handler }) => optionsOf(handler));
     if (decorated) throw noRoute(`${type.name}.${decorated.name}`);
   }
 
-  private methodsOf({ prototype }: Type): Handler[] {
+  private methodsOf({ prototype }: Type): Pick<ProtectedRoute, 'name' | 'handler'>[] {
     const methods = prototype as Record<string, Handler>;
-    return this.scanner.getAllMethodNames(methods).flatMap((name) => methods[name] ?? []);
+    return this.scanner.getAllMethodNames(methods).flatMap((name) => {
+      const handler = methods[name];
+      return handler ? [{ name, handler }] : [];
+    });
   }
 }
 

@@ -8,7 +8,7 @@ import {
 } from '../../options/resolve';
 import { optionsOf } from '../handler/idempotent-metadata';
 import { SAFE_METHODS } from '../handler/unprotected';
-import type { Handler, PlatformRequest } from '../platform';
+import { requestOf, type Handler } from '../platform';
 
 /** The options of one handler, by the kind of HTTP method that it is called with. */
 interface Resolved {
@@ -30,7 +30,7 @@ export class RouteOptionsReader {
 
   /** Undefined if the route of this request is not protected. */
   read(context: ExecutionContext): RouteOptions | undefined {
-    const { method } = context.switchToHttp().getRequest<PlatformRequest>();
+    const { method } = requestOf(context);
     return this.of(context.getClass(), context.getHandler(), method);
   }
 

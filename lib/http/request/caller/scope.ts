@@ -2,7 +2,7 @@ import { Injectable, Logger, type ExecutionContext } from '@nestjs/common';
 import { Digest } from '../../../core/digest';
 import type { RouteOptions } from '../../../options/resolve';
 import { principalOfCredentials, principalOfScope, principalOfUser } from './principal';
-import { rawRequest, userOf, type PlatformRequest } from '../../platform';
+import { rawRequest, requestOf, userOf, type PlatformRequest } from '../../platform';
 import { target } from '../target';
 import { RouteSelectors } from './route-selectors';
 import { scopeText, type Principal } from './scope-text';
@@ -26,12 +26,12 @@ export class ScopeResolver {
 
   /** {@link resolve} a route without a `scope` option. */
   requestScope(context: ExecutionContext, options: RouteOptions): string {
-    const request = context.switchToHttp().getRequest<PlatformRequest>();
+    const request = requestOf(context);
     return this.scopeOf(context, this.principalOf(request, options));
   }
 
   private scopeOf(context: ExecutionContext, principal: Principal | undefined): string {
-    const request = context.switchToHttp().getRequest<PlatformRequest>();
+    const request = requestOf(context);
     const { path, params } = target(request);
     const selectors = this.selectors.of(context, request);
     return scopeText(request.method, path, params ? { ...selectors, params } : selectors, principal);

@@ -1,7 +1,7 @@
 import type { ExecutionContext } from '@nestjs/common';
 import { bytesOf, plainDigest, type Digest } from '../../../core/digest';
 import type { RouteOptions } from '../../../options/resolve';
-import { type PlatformRequest } from '../../platform';
+import { requestOf } from '../../platform';
 import { rewrittenFrom, target } from '../target';
 import { spelledBody } from './request-body';
 import { spelledFiles } from './uploaded-files';
@@ -22,7 +22,7 @@ export async function fingerprintOf(
 
 /** {@link fingerprintOf} a route without a `fingerprint` option. */
 export function requestFingerprint(context: ExecutionContext, digest: Digest = plainDigest): string {
-  const request = context.switchToHttp().getRequest<PlatformRequest>();
+  const request = requestOf(context);
   const { path, query } = target(request);
   const sent = rewrittenFrom(request);
   const urls = sent === undefined ? [] : [{ sent }];

@@ -10,7 +10,7 @@ import { runs } from '../../../support/arbitraries';
 
 const requestOf = (request: object): string =>
   requestFingerprint({
-    switchToHttp: () => ({ getRequest: () => ({ method: 'POST', url: '/a', ...request }) }),
+    getArgByIndex: () => ({ method: 'POST', url: '/a', ...request }),
   } as unknown as ExecutionContext);
 
 /** Of a request whose headers say that it has a body. */

@@ -5,7 +5,7 @@ import { json as jsonValue, runs } from '../../../support/arbitraries';
 
 const requestOf = (request: object): string =>
   requestFingerprint({
-    switchToHttp: () => ({ getRequest: () => ({ method: 'POST', url: '/a', ...request }) }),
+    getArgByIndex: () => ({ method: 'POST', url: '/a', ...request }),
   } as unknown as ExecutionContext);
 
 describe('what was sent as a body', () => {
