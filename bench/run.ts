@@ -17,7 +17,7 @@ import { beforeAndAfter, type Platform, type Subject } from './subjects';
 import { write } from './write';
 
 /*
- * What protection costs, beside the same handler without it, and beside the same of others (docs/performance.md).
+ * What protection costs, beside the same handler without it, and beside the same of others (docs/internals/performance.md).
  *
  *   npm run bench                              the default set, in about 20 minutes
  *   npm run bench -- --quick | --full          a smoke test; everything

@@ -13,9 +13,9 @@ export async function write(results: Results): Promise<void> {
   mkdirSync(join(ROOT, 'bench/results'), { recursive: true });
   await store('bench/results/reference.json', JSON.stringify(results));
   for (const [name, svg] of Object.entries(chartsOf(results))) {
-    writeFileSync(join(ROOT, 'docs', name), svg);
+    writeFileSync(join(ROOT, 'docs/internals', name), svg);
   }
-  await between('docs/performance.md', 'results', markdown(results));
+  await between('docs/internals/performance.md', 'results', markdown(results));
   await between('README.md', 'results', summary(results));
 }
 

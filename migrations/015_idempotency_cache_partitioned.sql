@@ -1,5 +1,5 @@
 -- Table of nestjs-idempotency in 16 partitions, by the hash of the key: in place of 015_idempotency_cache.sql, for
--- very large tables. docs/performance.md says from when on it pays.
+-- very large tables. docs/internals/performance.md says from when on it pays.
 --
 --   psql -v ON_ERROR_STOP=1 "$DATABASE_URL" < migrations/015_idempotency_cache_partitioned.sql
 --

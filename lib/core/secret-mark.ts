@@ -60,6 +60,6 @@ const NONE = 'Remove `secret`';
 function secretError(place: string, made: string, remedy: string): OtherSecretError {
   return new OtherSecretError(
     `the records in ${place} were made ${made}, so retries of what they answer would run again. ${remedy}, or begin ` +
-      'with a `namespace` that is new or a table that is empty, as docs/privacy.md says.',
+      'with a `namespace` that is new or a table that is empty, as docs/operate/privacy.md says.',
   );
 }

@@ -84,7 +84,7 @@ export interface PolicyOptions {
    * Claim, effects and outcome are committed together, in a transaction of the application's own DataSource: the
    * handler's effects there happen once under every failure, together with the response that every retry gets. All that
    * asks the DataSource for a connection within the handler joins the transaction. It rules out `lease`, `onOrphan`,
-   * `durability: 'fast'` and `onOutage: 'execute'`, and needs Postgres. docs/transactions.md says when to use it.
+   * `durability: 'fast'` and `onOutage: 'execute'`, and needs Postgres. docs/guide/transactions.md says when to use it.
    * @default false
    */
   transaction?: boolean | TransactionOptions;
@@ -234,7 +234,7 @@ export interface IdempotencyModuleOptions extends IdempotencyOptions {
   postgres?: PostgresOptions | false;
   /**
    * A store of the application's own in place of Redis and Postgres: an `IdempotencyStore`, or the class or symbol that
-   * provides one. It alone decides, so it has to pass the contract suite (docs/own-store.md). `'memory'`: the memory of
+   * provides one. It alone decides, so it has to pass the contract suite (docs/internals/own-store.md). `'memory'`: the memory of
    * this process, for development; a restart forgets it, and a second instance does not see it.
    * @default Redis and Postgres
    */
@@ -272,7 +272,7 @@ export interface IdempotencyModuleOptions extends IdempotencyOptions {
    * Keys record ids, fingerprints and digests of credentials (HMAC-SHA-256), so that a copy of the stores does not let
    * passwords or short inputs be guessed. At least 32 bytes, as text or as a Buffer; the same on all instances, and apart
    * from `encryption.keys`. The first start leaves a mark of it, and a start with another one, or none, is refused: see
-   * docs/privacy.md. @default none: plain SHA-256
+   * docs/operate/privacy.md. @default none: plain SHA-256
    */
   secret?: string | Uint8Array;
 }

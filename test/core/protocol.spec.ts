@@ -122,7 +122,7 @@ async function play(
         };
         return async (...args: unknown[]): Promise<unknown> => {
           await moment('is sent');
-          // Until Postgres has it, a pending outcome is there to be read: the assumption of docs/model.md.
+          // Until Postgres has it, a pending outcome is there to be read: the assumption of docs/internals/model.md.
           const spared = tier === 'redis' && cache.holdsPending;
           const becomes: Fate = faults && !spared ? (fate.next().value as Fate) : 'answered';
           if (becomes === 'not sent') throw new StoreUnavailableError(tier, name, 'not sent', false);

@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { testsNamedIn, titlesIn } from '../support/titles';
 
 const ROOT = join(__dirname, '../..');
-const text = readFileSync(join(ROOT, 'docs/guarantees.md'), 'utf8');
+const text = readFileSync(join(ROOT, 'docs/guarantees/failures.md'), 'utf8');
 
-describe('docs/guarantees.md', () => {
+describe('docs/guarantees/failures.md', () => {
   const rows = text.split('\n').filter((line) => /^\| (?!fault |what |-)/.test(line));
 
   it('names a test in each row of its tables', () => {

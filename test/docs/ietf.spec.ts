@@ -14,9 +14,9 @@ interface Row {
   readonly tests: readonly NamedTest[];
 }
 
-/** The rows of the table of requirements in docs/ietf.md. */
+/** The rows of the table of requirements in docs/reference/ietf.md. */
 function readTable(): Row[] {
-  const lines = readFileSync(join(ROOT, 'docs/ietf.md'), 'utf8').split('\n');
+  const lines = readFileSync(join(ROOT, 'docs/reference/ietf.md'), 'utf8').split('\n');
   return lines
     .filter((line) => /^\| [25](\.\d)* /.test(line))
     .map((line) => line.split('|').map((cell) => cell.trim()))

@@ -19,9 +19,9 @@ const CODES: Record<IdempotencyErrorCode, boolean> = {
   transaction_broken: false,
 };
 
-/** The rows of the table in docs/problems.md, by type. */
+/** The rows of the table in docs/reference/problems.md, by type. */
 const rows = new Map(
-  readFileSync(join(__dirname, '../../docs/problems.md'), 'utf8')
+  readFileSync(join(__dirname, '../../docs/reference/problems.md'), 'utf8')
     .split('\n')
     .filter((line) => /^\| `[a-z-]+` *\| \d{3} /.test(line))
     .map((line) => line.split('|').map((cell) => cell.trim()))
@@ -31,7 +31,7 @@ const rows = new Map(
     ]),
 );
 
-describe('docs/problems.md', () => {
+describe('docs/reference/problems.md', () => {
   it.each(Object.entries(CODES) as [IdempotencyErrorCode, boolean][])(
     'says of each problem its type, its status, when it occurs and what to do: %s',
     (code, retryAfter) => {

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { TABLE } from '../e2e/responses/table';
 
-const PAGE = join(__dirname, '../../docs/responses.md');
+const PAGE = join(__dirname, '../../docs/guarantees/responses.md');
 
 /** Rows of the page's first table, without its head. */
 function documented(): string[][] {
@@ -18,7 +18,7 @@ function documented(): string[][] {
   );
 }
 
-describe('docs/responses.md', () => {
+describe('docs/guarantees/responses.md', () => {
   it('says of each way to answer what the tests hold, and nothing else', () => {
     const tested = TABLE.map(({ style, first, retry, notes = '' }) => [style, String(first), retry, notes]);
     expect(documented()).toEqual(tested);

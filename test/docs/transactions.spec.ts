@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 const ROOT = join(__dirname, '../..');
-const text = readFileSync(join(ROOT, 'docs/transactions.md'), 'utf8');
+const text = readFileSync(join(ROOT, 'docs/guide/transactions.md'), 'utf8');
 
 /** Code that the page shows: where it comes from, and what it shows of it. */
 const shown = [...text.matchAll(/<!-- (\S+) -->\n\n```ts\n(.*?)```/gs)].map(([, file, code]) => [
@@ -10,7 +10,7 @@ const shown = [...text.matchAll(/<!-- (\S+) -->\n\n```ts\n(.*?)```/gs)].map(([, 
   code!,
 ]);
 
-describe('docs/transactions.md', () => {
+describe('docs/guide/transactions.md', () => {
   it('shows code that is tested', () => {
     expect(shown.map(([file]) => file)).toEqual([
       'test/fixtures/outbox/outbox-message.entity.ts',

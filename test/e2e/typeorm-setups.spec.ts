@@ -353,9 +353,9 @@ describe('an application whose TypeORM is set up in its own way', () => {
     });
   });
 
-  describe('with a Redis user that has what docs/redis.md says and no more', () => {
+  describe('with a Redis user that has what docs/operate/redis.md says and no more', () => {
     const rules = (): string[] => {
-      const doc = readFileSync(join(ROOT, 'docs/redis.md'), 'utf8');
+      const doc = readFileSync(join(ROOT, 'docs/operate/redis.md'), 'utf8');
       return /^ACL SETUSER \S+ (.*)$/m.exec(doc)?.[1]?.split(' ') ?? [];
     };
     let admin: Redis;

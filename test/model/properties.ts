@@ -1,6 +1,6 @@
 import type { State } from './state';
 
-/** What must hold in every state, or at every step. The names are those of docs/model.md. */
+/** What must hold in every state, or at every step. The names are those of docs/internals/model.md. */
 export const PROPERTIES = {
   'one execution':
     'a handler starts only if every earlier one of the key has given it back, or (retry) lost its lease',

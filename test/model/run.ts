@@ -12,7 +12,7 @@ import { search, type Counterexample, type Result } from './search';
 import { NO_FAULTS } from './configuration';
 
 /*
- * Searches the protocol's states for one that breaks a promise: docs/model.md.
+ * Searches the protocol's states for one that breaks a promise: docs/internals/model.md.
  *
  *   npm run test:model                   the protocol under each family of faults, then the controls
  *   npm run test:model -- --deep         larger bounds as well

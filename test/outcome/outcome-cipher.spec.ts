@@ -43,7 +43,7 @@ function refusal(by: OutcomeCipher, claim: Claim, stored: StoredOutcome): string
   throw new Error('opened, although it should have been refused');
 }
 
-/** Made by another program, from the description in docs/encryption.md. */
+/** Made by another program, from the description in docs/operate/encryption.md. */
 const KEPT =
   'AAECAwQFBgcICQoLDA0OD6XDSuB/ICi82OasI64w8VZwZWmdulFVZaC2T9tgB3VeaZbV8he4cpyF7iJXVs28Xx5QwrhGB6cK+hVZGQ==';
 

@@ -13,9 +13,9 @@ import { startApp, type TestApp } from '../support/app';
 import { sql } from '../support/database';
 import { call, isReplay } from '../support/http';
 
-/** The outbox as docs/transactions.md makes it. */
+/** The outbox as docs/guide/transactions.md makes it. */
 const OUTBOX = /```sql\n(CREATE TABLE outbox .*?)```/s.exec(
-  readFileSync(join(__dirname, '../../docs/transactions.md'), 'utf8'),
+  readFileSync(join(__dirname, '../../docs/guide/transactions.md'), 'utf8'),
 )![1]!;
 const TABLES = `CREATE TABLE outbox_leads (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), name text NOT NULL); ${OUTBOX}`;
 

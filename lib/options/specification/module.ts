@@ -47,12 +47,12 @@ export const moduleOptions = {
   store: option({
     schema: ownStoreSchema,
     otherwise: 'Redis and Postgres',
-    text: "a store of your own in place of both: an instance, or the class or symbol that provides it; see [docs/own-store.md](docs/own-store.md). `'memory'`: the memory of this process, for development",
+    text: "a store of your own in place of both: an instance, or the class or symbol that provides it; see [docs/internals/own-store.md](docs/internals/own-store.md). `'memory'`: the memory of this process, for development",
   }),
   encryption: option({
     schema: encryptionSchema,
     otherwise: 'stored in the clear',
-    text: 'encrypts stored headers and bodies; see [docs/encryption.md](docs/encryption.md)',
+    text: 'encrypts stored headers and bodies; see [docs/operate/encryption.md](docs/operate/encryption.md)',
     options: encryptionOptions,
   }),
   ...boundOptions,
@@ -62,6 +62,6 @@ export const moduleOptions = {
   }),
   secret: option({
     schema: secretSchema,
-    text: 'keys ids, fingerprints and digests of credentials, so that they cannot be guessed from a copy of the stores: at least 32 bytes, the same on all instances; see [docs/privacy.md](docs/privacy.md)',
+    text: 'keys ids, fingerprints and digests of credentials, so that they cannot be guessed from a copy of the stores: at least 32 bytes, the same on all instances; see [docs/operate/privacy.md](docs/operate/privacy.md)',
   }),
 };

@@ -63,7 +63,7 @@ export const policyOptions = {
       z.strictObject(shapeOf(transactionOptions)).transform((given) => transactionSettings(given)),
     ]),
     default: false,
-    text: "`true`: claim, effects and outcome are committed together, in the application's own transaction; see [docs/transactions.md](docs/transactions.md)",
+    text: "`true`: claim, effects and outcome are committed together, in the application's own transaction; see [docs/guide/transactions.md](docs/guide/transactions.md)",
     options: transactionOptions,
   }),
   maxKeyLength: option({

@@ -5,7 +5,7 @@ import type { StageName } from './stages';
 /** What a retry gets: the first response, a 409 that says why not, or a run of its own. */
 export type Retry = 'the same' | '409, not stored' | 'runs again';
 
-/** One row of docs/responses.md, and one test on each platform. */
+/** One row of docs/guarantees/responses.md, and one test on each platform. */
 export interface Row {
   readonly style: string;
   readonly request: WireRequest;

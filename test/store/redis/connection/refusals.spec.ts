@@ -11,7 +11,7 @@ import { refusalOf } from '../../../../lib/store/redis/connection/refusals';
 import { startRedis, startRedisCluster, type RunningRedis } from '../../../../servers';
 import { claimRequest, newClaim, rejection, response, until } from '../../../support/redis-store';
 
-const DOC = readFileSync(join(__dirname, '../../../../docs/redis.md'), 'utf8');
+const DOC = readFileSync(join(__dirname, '../../../../docs/operate/redis.md'), 'utf8');
 /** What the documented line allows, with what it says beside it for other set-ups. */
 const RULES = /^ACL SETUSER \S+ (.*)$/m.exec(DOC)?.[1]?.split(' ') ?? [];
 const MORE = { db: '+select', cluster: '+cluster' };
@@ -211,7 +211,7 @@ describe('a Redis that refuses', () => {
     await until(() => store.available, 'Redis is used again');
   });
 
-  it.each([0, 3])('runs every verb under the ACL of docs/redis.md (db %s)', async (db) => {
+  it.each([0, 3])('runs every verb under the ACL of docs/operate/redis.md (db %s)', async (db) => {
     expect(RULES).toContain('~idempotency:*');
     await admin.acl('SETUSER', 'limited', 'reset', 'on', '>secret', ...RULES, ...(db ? [MORE.db] : []));
     const { store, connection } = await open(asUser({ db }));
@@ -244,7 +244,7 @@ describe('a Redis Cluster that refuses', () => {
     return made;
   };
 
-  it('runs every verb under the ACL of docs/redis.md', async () => {
+  it('runs every verb under the ACL of docs/operate/redis.md', async () => {
     await onEach('reset', 'on', '>secret', ...RULES, MORE.cluster);
     const { store, connection } = await open(cluster());
     await until(() => store.available, 'the cluster is used');
