@@ -11,7 +11,7 @@ const at = (
   connections,
 });
 
-/** For README: the figures that most will look for, each beyond those of the same application without protection. */
+/** For the comparison: the figures that most will look for, each beyond those of the same application without protection. */
 export function summary(results: Results): string {
   const rows = productsIn(results).map((name) => {
     const of = (load: LoadAt, figure: (own: Figures) => string): string => {
@@ -47,4 +47,19 @@ export function summary(results: Results): string {
   const kept = (row: readonly string[]): string[] =>
     row.filter((_, column) => column === 0 || !empty[column]);
   return table(kept(headings), rows.map(kept));
+}
+
+/** For README: what a lone request pays, in one sentence. */
+export function price(results: Results): string {
+  const added = (workload: LoadAt['workload'], name: string): string => {
+    const own = figuresAt(results, at(workload, 1), name);
+    return own ? noted(own, `${shown(own.added('p50').median, 1)} ms`) : 'not measured';
+  };
+  const rival = '@node-idempotency/nestjs';
+  return [
+    `At one request at a time, protection adds ${added('first requests', 'durable')} to the median of a first request`,
+    `and ${added('replays', 'durable')} to that of a replay; \`${rival}\`, which locks a key in Redis, adds`,
+    `${added('first requests', rival)} and ${added('replays', rival)}`,
+    `(\`npm run bench\` of ${results.measured}, ${results.machine}).`,
+  ].join(' ');
 }

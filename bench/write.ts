@@ -4,11 +4,11 @@ import { format, resolveConfig } from 'prettier';
 import { chartsOf } from './chart';
 import { markdown } from './report';
 import type { Results } from './results';
-import { summary } from './summary';
+import { price, summary } from './summary';
 
 const ROOT = join(__dirname, '..');
 
-/** Puts the results where they are read: JSON, charts, and the tables between the markers of both documents. */
+/** Puts the results where they are read: JSON, charts, and the tables between the markers of the documents. */
 export async function write(results: Results): Promise<void> {
   mkdirSync(join(ROOT, 'bench/results'), { recursive: true });
   await store('bench/results/reference.json', JSON.stringify(results));
@@ -16,7 +16,8 @@ export async function write(results: Results): Promise<void> {
     writeFileSync(join(ROOT, 'docs/internals', name), svg);
   }
   await between('docs/internals/performance.md', 'results', markdown(results));
-  await between('README.md', 'results', summary(results));
+  await between('docs/guarantees/comparison.md', 'results', summary(results));
+  await between('README.md', 'price', price(results));
 }
 
 async function between(path: string, name: string, content: string): Promise<void> {

@@ -13,7 +13,7 @@ export interface Result {
   readonly seconds: number;
 }
 
-const README = join(__dirname, '../../README.md');
+const PAGE = join(__dirname, '../../docs/reference/compatibility.md');
 const BEGIN = '<!-- npm run test:compat -- --write: begin -->';
 const END = '<!-- end -->';
 
@@ -48,20 +48,20 @@ export function table(results: readonly Result[]): string {
 }
 
 /**
- * Puts the table into the README, between its markers.
+ * Puts the table into the page on compatibility, between its markers.
  * @param servers with what the rows ran
- * @throws Error if README has no markers
+ * @throws Error if the page has no markers
  */
-export async function writeReadme(results: readonly Result[], servers: string): Promise<void> {
-  const readme = readFileSync(README, 'utf8');
-  const [begin, end] = [readme.indexOf(BEGIN), readme.indexOf(END)];
-  if (begin < 0 || end < begin) throw new Error(`README.md lacks the markers ${BEGIN} and ${END}`);
+export async function writePage(results: readonly Result[], servers: string): Promise<void> {
+  const page = readFileSync(PAGE, 'utf8');
+  const [begin, end] = [page.indexOf(BEGIN), page.indexOf(END)];
+  if (begin < 0 || end < begin) throw new Error(`${PAGE} lacks the markers ${BEGIN} and ${END}`);
   const text = [
     BEGIN,
     `Run on ${new Date().toISOString().slice(0, 10)} on ${process.platform} ${process.arch} with ${servers}.`,
     table(results),
     END,
   ].join('\n\n');
-  const changed = readme.slice(0, begin) + text + readme.slice(end + END.length);
-  writeFileSync(README, await format(changed, { ...(await resolveConfig(README)), filepath: README }));
+  const changed = page.slice(0, begin) + text + page.slice(end + END.length);
+  writeFileSync(PAGE, await format(changed, { ...(await resolveConfig(PAGE)), filepath: PAGE }));
 }

@@ -11,14 +11,14 @@ import { CHECKS } from './checks';
 import { interruption } from './command';
 import { OLDEST_NODE, Project, RefusedError } from './project';
 import { installNode, newestEvenNode, RegistryUnreachableError } from './registry';
-import { table, writeReadme, type Result } from './report';
+import { table, writePage, type Result } from './report';
 import { mayBeRefused, ROWS, type Row } from './rows';
 
 /*
  * Uses the packed package in fresh projects, one for each row of rows.ts, on real servers:
  *
  *   npm run test:compat               prints a table of the results
- *   npm run test:compat -- --write    puts it into README.md as well, if every row is as it should be
+ *   npm run test:compat -- --write    puts it into docs/reference/compatibility.md as well, if every row is as it should be
  *   npm run test:compat -- 2 9        only these rows
  */
 const REPORTED = [
@@ -67,7 +67,7 @@ async function main(args: readonly string[]): Promise<void> {
     }
     console.log(`\n${table(results)}`);
     if (results.some(({ verdict }) => verdict === 'FAILS')) process.exitCode = 1;
-    else if (args.includes('--write')) await writeReadme(results, await serversOf(bench, results));
+    else if (args.includes('--write')) await writePage(results, await serversOf(bench, results));
   } finally {
     await Promise.all([postgres.stop(), redis.stop()]);
     await rm(folder, { recursive: true, force: true, maxRetries: 5 });

@@ -8,7 +8,7 @@ import { policyOptions } from '../../lib/options/specification/policy';
 import { postgresOptions } from '../../lib/options/specification/postgres';
 import { redisOptions } from '../../lib/options/specification/redis';
 import { routeOptions } from '../../lib/options/specification/route';
-import { literal, withOptionTables } from './option-tables';
+import { literal, PAGE, withOptionTables } from './option-tables';
 
 const ROOT = join(__dirname, '../..');
 const TYPES = 'lib/options/idempotency.options.ts';
@@ -69,9 +69,9 @@ const interfaces: [string, Options][] = [
 ];
 
 describe('the options as they are documented', () => {
-  it('stand in README as the specification has them (`npm run docs:options` writes them)', () => {
-    const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
-    expect(withOptionTables(readme)).toBe(readme);
+  it('stand in their page as the specification has them (`npm run docs:options` writes them)', () => {
+    const page = readFileSync(join(ROOT, PAGE), 'utf8');
+    expect(withOptionTables(page)).toBe(page);
   });
 
   it.each(interfaces)('are those of the specification, and no others: %s', (name, options) => {

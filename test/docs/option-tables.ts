@@ -13,14 +13,17 @@ export function literal(value: unknown): string {
   return typeof value === 'string' ? `'${value}'` : String(value);
 }
 
+/** The page that has them, below the root. */
+export const PAGE = 'docs/reference/options.md';
+
 /**
- * The README with the option tables as the specification has them.
- * @throws Error if README has no markers
+ * The page with the option tables as the specification has them.
+ * @throws Error if the page has no markers
  */
-export function withOptionTables(readme: string): string {
-  const [begin, end] = [readme.indexOf(BEGIN), readme.indexOf(END)];
-  if (begin < 0 || end < begin) throw new Error(`README.md lacks the markers ${BEGIN} and ${END}`);
-  return [readme.slice(0, begin) + BEGIN, ...sections(), readme.slice(end)].join('\n\n');
+export function withOptionTables(page: string): string {
+  const [begin, end] = [page.indexOf(BEGIN), page.indexOf(END)];
+  if (begin < 0 || end < begin) throw new Error(`${PAGE} lacks the markers ${BEGIN} and ${END}`);
+  return [page.slice(0, begin) + BEGIN, ...sections(), page.slice(end)].join('\n\n');
 }
 
 function sections(): string[] {

@@ -1,23 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { IdempotencyError, IdempotencyException, type IdempotencyErrorCode, type Problem } from '../../lib';
-
-/** Every code, with whether its answers carry `Retry-After`; the compiler refuses a list that lacks one. */
-const CODES: Record<IdempotencyErrorCode, boolean> = {
-  key_missing: false,
-  key_invalid: false,
-  body_too_deep: false,
-  fingerprint_mismatch: false,
-  in_flight: true,
-  outcome_unknown: false,
-  outcome_not_stored: false,
-  outcome_not_recorded: true,
-  store_unavailable: true,
-  overloaded: true,
-  transaction_conflict: true,
-  transaction_timeout: true,
-  transaction_broken: false,
-};
+import { CODES } from './problem-codes';
 
 /** The rows of the table in docs/reference/problems.md, by type. */
 const rows = new Map(

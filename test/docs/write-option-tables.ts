@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { withOptionTables } from './option-tables';
+import { PAGE, withOptionTables } from './option-tables';
 
-const README = join(__dirname, '../../README.md');
-writeFileSync(README, withOptionTables(readFileSync(README, 'utf8')));
+const page = join(__dirname, '../..', PAGE);
+writeFileSync(page, withOptionTables(readFileSync(page, 'utf8')));

@@ -41,18 +41,18 @@ export const moduleOptions = {
   postgres: option({
     schema: z.union([disabled, z.strictObject(shapeOf(postgresOptions))]),
     otherwise: 'used',
-    text: '`false`: Redis decides; see the limits',
+    text: '`false`: Redis decides; see [Limits](../guarantees/limits.md)',
     options: postgresOptions,
   }),
   store: option({
     schema: ownStoreSchema,
     otherwise: 'Redis and Postgres',
-    text: "a store of your own in place of both: an instance, or the class or symbol that provides it; see [docs/internals/own-store.md](docs/internals/own-store.md). `'memory'`: the memory of this process, for development",
+    text: "your own store in place of both: an instance, or the class or symbol that provides it; see [Your own store](../internals/own-store.md). `'memory'`: the memory of this process, for development",
   }),
   encryption: option({
     schema: encryptionSchema,
     otherwise: 'stored in the clear',
-    text: 'encrypts stored headers and bodies; see [docs/operate/encryption.md](docs/operate/encryption.md)',
+    text: 'encrypts stored headers and bodies; see [Encryption](../operate/encryption.md)',
     options: encryptionOptions,
   }),
   ...boundOptions,
@@ -62,6 +62,6 @@ export const moduleOptions = {
   }),
   secret: option({
     schema: secretSchema,
-    text: 'keys ids, fingerprints and digests of credentials, so that they cannot be guessed from a copy of the stores: at least 32 bytes, the same on all instances; see [docs/operate/privacy.md](docs/operate/privacy.md)',
+    text: 'keys ids, fingerprints and digests of credentials, so that they cannot be guessed from a copy of the stores: at least 32 bytes, the same on all instances; see [Privacy](../operate/privacy.md)',
   }),
 };

@@ -7,8 +7,8 @@ export type Level = 'module' | 'class' | 'method' | 'service';
 export type Unit = 'bytes' | 'characters' | 'rows';
 
 /**
- * All that is said of one option, in one place: what is accepted, what holds without it, and the line in the README's
- * table, which `npm run docs:options` writes. `IdempotencyModuleOptions` has its longer text for editors.
+ * All that is said of one option, in one place: what is accepted, what holds without it, and the line in the table
+ * of docs/reference/options.md, which `npm run docs:options` writes. `IdempotencyModuleOptions` has its longer text for editors.
  */
 export interface Option<S extends z.ZodType = z.ZodType, D = unknown> {
   readonly levels: readonly Level[];
@@ -19,7 +19,7 @@ export interface Option<S extends z.ZodType = z.ZodType, D = unknown> {
   /** Markdown for what holds without the option, where that is no value. */
   readonly otherwise?: string;
   readonly unit?: Unit;
-  /** Markdown for what it does. */
+  /** Markdown for what it does. Links start from docs/reference. */
   readonly text: string;
   /** The options within it. */
   readonly options?: Options;

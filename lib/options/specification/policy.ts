@@ -55,7 +55,7 @@ export const policyOptions = {
   durability: option({
     schema: oneOf('durable', 'fast'),
     default: 'durable',
-    text: "or `'fast'`: the claim's commit is not flushed; see the limits",
+    text: "or `'fast'`: the claim's commit is not flushed; see [Limits](../guarantees/limits.md)",
   }),
   transaction: option({
     schema: z.union([
@@ -63,7 +63,7 @@ export const policyOptions = {
       z.strictObject(shapeOf(transactionOptions)).transform((given) => transactionSettings(given)),
     ]),
     default: false,
-    text: "`true`: claim, effects and outcome are committed together, in the application's own transaction; see [docs/guide/transactions.md](docs/guide/transactions.md)",
+    text: "`true`: claim, effects and outcome are committed together, in the application's own transaction; see [The transaction mode](../guide/transactions.md)",
     options: transactionOptions,
   }),
   maxKeyLength: option({

@@ -37,6 +37,6 @@ export const postgresOptions = {
   preparedStatements: option({
     schema: boolean,
     default: true,
-    text: 'whether statements are prepared once per connection; off by itself behind a pooler that cannot',
+    text: 'whether statements are prepared once per connection; switched off behind a pooler that cannot',
   }),
 };

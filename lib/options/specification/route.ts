@@ -46,7 +46,7 @@ export const routeOptions = {
   }),
   record: option({
     schema: callback<NonNullable<IdempotencyOptions['record']>>(),
-    otherwise: 'see above',
+    otherwise: '[below 500, with exceptions](../guide/recorded-and-replayed.md)',
     text: '`(status) => boolean`: which responses are recorded',
   }),
   replayHeaders: option({

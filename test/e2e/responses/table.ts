@@ -203,7 +203,7 @@ export const TABLE: readonly Row[] = [
     request: post('/responses/cookies'),
     first: 201,
     retry: 'the same',
-    notes: "but for these two, which are the first caller's own",
+    notes: "except these two, which belong to the first caller",
     body: RUN,
   },
   {
