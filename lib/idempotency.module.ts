@@ -12,6 +12,9 @@ import {
   type Type,
 } from '@nestjs/common';
 import { ApplicationConfig } from '@nestjs/core';
+import { AuditLog } from './admin/audit-log';
+import { IdempotencyAdmin } from './admin/idempotency-admin';
+import { RecordAdmin } from './admin/record-admin';
 import { Digest } from './core/digest';
 import { IdempotencySetupError } from './core/errors';
 import { IdempotencyService } from './idempotency.service';
@@ -20,6 +23,7 @@ import { ProtocolService } from './protocol.service';
 import { observeStart } from './http/handler/handler-start';
 import { callDirectly } from './http/handler/direct-handler';
 import { dropModuleDemand, isWatchedAlone, watchHandler } from './http/handler/handler-interceptors';
+import { Explainer } from './http/explainer';
 import { IdempotencyInterceptor } from './http/idempotency.interceptor';
 import { document } from './http/routes/openapi';
 import { RouteExplorer, type ProtectedRoute } from './http/routes/route-explorer';
@@ -183,10 +187,31 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
           digest: Digest,
         ) => new ProtocolService(protocol, store, defaults, digest),
       },
+      {
+        provide: IdempotencyAdmin,
+        inject: [TieredStoreService, PostgresProvider, Digest, MODULE_SETTINGS, Protocol, Explainer],
+        useFactory: (
+          store: TieredStoreService,
+          postgres: PostgresProvider,
+          digest: Digest,
+          { audit }: ModuleSettings,
+          { traffic }: Protocol,
+          explainer: Explainer,
+        ) =>
+          new RecordAdmin({
+            store,
+            directory: () => postgres.directory,
+            digest,
+            audit: new AuditLog(audit),
+            traffic,
+            explain: (request) => explainer.explain(request),
+          }),
+      },
       RouteOptionsReader,
       RouteExplorer,
       RouteSelectors,
       ScopeResolver,
+      Explainer,
       IdempotencyInterceptor,
       {
         provide: IdempotencyHealth,
@@ -194,7 +219,7 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
         useFactory: (store: TieredStoreService): IdempotencyHealth => ({ check: () => store.health() }),
       },
     ],
-    exports: [IdempotencyService, IdempotencyHealth],
+    exports: [IdempotencyService, IdempotencyAdmin, IdempotencyHealth],
   };
 }
 

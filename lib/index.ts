@@ -8,6 +8,20 @@ export type { ScopeSelectors, ScopeUser } from './http/request/caller/scope-text
 export { IdempotencyService } from './idempotency.service';
 export type { ExecuteOptions, ScopeOption } from './idempotency.service';
 export type { Resolution } from './outcome/resolution';
+export { IdempotencyAdmin } from './admin/idempotency-admin';
+export type {
+  AdminStats,
+  ListOptions,
+  PrincipalFilter,
+  PurgeProgress,
+  PurgeReport,
+  RecordDetails,
+  RecordFilter,
+  RecordReference,
+} from './admin/idempotency-admin';
+export type { Explanation, RequestDescription } from './core/explanation';
+export type { AuditEvent, AuditHook, Change } from './core/audit';
+export type { RecordPage, RecordState, RecordSummary, TableStats } from './core/record-directory';
 export {
   IdempotencyError,
   IdempotencySetupError,
@@ -25,7 +39,13 @@ export { LeaseLostError, isLeaseLostError } from './core/lease';
 export type { IdempotencyContext } from './core/context';
 export type { TransactionContext } from './transaction/context';
 export type { Durability, Isolation } from './core/policy';
-export type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from './core/store';
+export type {
+  ClaimRequest,
+  ClaimResult,
+  CompleteResult,
+  ForgottenRecords,
+  IdempotencyStore,
+} from './core/store';
 export type { OwnStore, StoreToken } from './options/own-store';
 export type {
   Claim,

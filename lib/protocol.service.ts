@@ -3,7 +3,8 @@ import { assertKey } from './core/key';
 import type { Protocol } from './core/protocol';
 import type { WorkInTransaction } from './core/transaction';
 import type { TransactionContext } from './transaction/context';
-import { isOrphaned, recordId, type IdempotencyRecord, type RecordId } from './core/record';
+import { recordId, type IdempotencyRecord, type RecordId } from './core/record';
+import { settleOrphan } from './core/settle-orphan';
 import { resolvedOutcome, type Resolution } from './outcome/resolution';
 import { assertArguments, assertOpen, invalid } from './options/service-arguments';
 import type { IdempotencyStore, StorePhase } from './core/store';
@@ -13,7 +14,6 @@ import { resolvePolicy } from './options/resolve';
 import { IdempotencyService, type ExecuteOptions, type ScopeOption } from './idempotency.service';
 
 const DEFAULT_SCOPE = 'execute';
-const RESOLUTION_LEASE = 30_000;
 
 /** {@link IdempotencyService} by the protocol that requests go through. */
 export class ProtocolService extends IdempotencyService {
@@ -75,19 +75,7 @@ export class ProtocolService extends IdempotencyService {
     const id = this.idOf('resolve', key, options);
     const outcome = resolvedOutcome(resolution);
     const record = await this.store.find(id);
-    if (!record || !isOrphaned(record)) return false;
-    const result = await this.store.claim({
-      id: record.id,
-      fingerprint: record.fingerprint,
-      token: crypto.randomUUID(),
-      lease: RESOLUTION_LEASE,
-      takeOver: true,
-      bypassCache: true,
-      durability: 'durable',
-    });
-    if (!result.claimed) return false;
-    if (!outcome) return this.store.release(result.claim);
-    return (await this.store.complete(result.claim, outcome)).recorded;
+    return record !== undefined && settleOrphan(this.store, record, outcome);
   }
 
   private idOf(method: string, key: string, options: ScopeOption): RecordId {

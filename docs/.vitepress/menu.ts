@@ -32,6 +32,7 @@ export const menu: readonly Room[] = [
     text: 'Operate',
     pages: [
       page('Run it', 'operate/running'),
+      page('Look, settle, erase', 'operate/operating'),
       page('Redis', 'operate/redis'),
       page('Postgres and poolers', 'operate/postgres'),
       page('Metrics and alerts', 'operate/metrics'),

@@ -136,6 +136,14 @@ export class UnrecordedOutcomeError extends StoreUnavailableError {
   }
 }
 
+/** An operator has deleted the record of this claim, so its outcome is not recorded any more. */
+export class ForgottenRecordError extends Error {
+  constructor() {
+    super('An operator has deleted the record of this request, so its outcome is not recorded.');
+    this.name = 'ForgottenRecordError';
+  }
+}
+
 /** The client of a request that waited has left, so nothing is answered. */
 export class ClientLeftError extends Error {
   constructor() {

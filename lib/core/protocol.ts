@@ -27,6 +27,8 @@ const OPEN: InFlightResult = { kind: 'open' };
  * It knows no HTTP and no store, only the store's contract.
  */
 export class Protocol {
+  /** Requests that were answered since the start, by a handler or by a record. */
+  readonly traffic = { executed: 0, replayed: 0 };
   private readonly inFlight = new InFlightRequests();
   private readonly leases: LeaseManager;
   private readonly executions: Executions;
@@ -246,6 +248,7 @@ export class Protocol {
   }
 
   private count(result: RunResult): void {
+    this.traffic[result.kind] += 1;
     if (result.kind === 'replayed')
       this.metrics.request(result.outcome.kind === 'response' ? 'replayed' : 'outcome_not_stored');
     else this.metrics.request(result.recorded ? 'executed' : result.outcome ? 'unprotected' : 'released');

@@ -31,6 +31,13 @@ export type ClaimResult =
 export type CompleteResult =
   { readonly recorded: true } | { readonly recorded: false; readonly record: IdempotencyRecord };
 
+export interface ForgottenRecords {
+  /** Records that were deleted, expired ones included. */
+  readonly deleted: number;
+  /** The tokens of those that had not expired. */
+  readonly tokens: ReadonlySet<string>;
+}
+
 /**
  * What the protocol asks of a store. Every verb is atomic, every write names the token and fence of a claim,
  * leases and expiry go by the store's own clock, and repeating a call whose reply was lost gives the same answer.
@@ -68,6 +75,9 @@ export interface IdempotencyStore {
 
   /** Deletes the record of this very claim, unless its lease is alive. False if nothing was deleted. */
   forget(claim: Claim): Promise<boolean>;
+
+  /** {@link forget} for many claims at once. A store without it is asked for each of them. */
+  forgetAll?(claims: readonly Claim[]): Promise<ForgottenRecords>;
 }
 
 /** A store is used from the application's start to its end. */

@@ -20,6 +20,7 @@ import { startsOf } from './handler/handler-start';
 import { HandlerWatch, leaveUnwatched } from './handler/handler-watch';
 import { explained, outcomeInTransaction, untilAborted } from './handler/transactional-handler';
 import { letPass } from './handler/unprotected';
+import { Explainer } from './explainer';
 import { HttpRequest } from './request/http-request';
 import { headerKeyOf, keyOf } from './request/key';
 import { sendOrFail } from './response/last-resort';
@@ -47,11 +48,14 @@ export class IdempotencyInterceptor implements NestInterceptor {
     private readonly metrics: IdempotencyMetrics,
     private readonly adapterHost: HttpAdapterHost,
     private readonly digest: Digest,
+    private readonly explainer: Explainer,
   ) {}
 
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
     if (context.getType() !== 'http') return next.handle();
     const route = this.routes.read(context);
+    const explained = this.explainer.answer(context, route);
+    if (explained) return explained;
     if (!route) return this.handle(context, next, this.routes.documentation);
     return new Observable((subscriber) => {
       const go = (request: ProtectedRequest | undefined): void => {

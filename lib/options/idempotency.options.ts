@@ -1,4 +1,5 @@
 import type { ExecutionContext } from '@nestjs/common';
+import type { AuditHook } from '../core/audit';
 import type { Durability, Isolation } from '../core/policy';
 import type { OwnStore } from './own-store';
 
@@ -275,4 +276,10 @@ export interface IdempotencyModuleOptions extends IdempotencyOptions {
    * docs/operate/privacy.md. @default none: plain SHA-256
    */
   secret?: string | Uint8Array;
+  /**
+   * Told of each change that an operator makes with `IdempotencyAdmin`, once it is made: who, what, when and why. Each is
+   * logged as well. What it throws is logged, and undoes nothing.
+   * @default none
+   */
+  audit?: AuditHook;
 }

@@ -1,5 +1,6 @@
 import type { KeyObject } from 'node:crypto';
 import { z } from 'zod';
+import type { AuditHook } from '../core/audit';
 import type { Policy } from '../core/policy';
 import { syncOnly } from './sync-only';
 import { validate, InvalidOptionsError } from './validate';
@@ -52,6 +53,8 @@ export interface ModuleSettings {
   /** Undefined: outcomes are stored in the clear. */
   readonly encryption: EncryptionSettings | undefined;
   readonly bounds: LoadBounds;
+  /** Told of each change that an operator makes. */
+  readonly audit: AuditHook | undefined;
   readonly namespace: string | undefined;
   /** Undefined: ids, fingerprints and digests of credentials are not keyed. */
   readonly secret: KeyObject | undefined;
@@ -81,7 +84,7 @@ export function resolveModuleOptions(options: IdempotencyModuleOptions = {}): Mo
   const given = validate(moduleSchema, options, 'IdempotencyModule options');
   assertOneStore(given);
   if (given.transaction) assertTransactional('IdempotencyModule options', [options]);
-  const { store, redis, postgres, encryption, namespace, secret } = given;
+  const { store, redis, postgres, encryption, audit, namespace, secret } = given;
   return {
     defaults: givenOf(routeOptions, given),
     store,
@@ -89,6 +92,7 @@ export function resolveModuleOptions(options: IdempotencyModuleOptions = {}): Mo
     postgres: store === undefined && postgres !== false && postgresSettings(postgres),
     encryption: encryption && { ...encryptionSettings(encryption), keys: encryption.keys },
     bounds: boundSettings(given),
+    audit,
     namespace,
     secret,
   };

@@ -4,12 +4,12 @@ import { IdempotencySetupError } from '../core/errors';
 import type { StorePhase } from '../core/store';
 
 /** @throws IdempotencySetupError before the application is initialized, and after it is closed */
-export function assertOpen(phase: StorePhase): void {
+export function assertOpen(phase: StorePhase, where = 'IdempotencyService'): void {
   if (phase === 'open') return;
   throw new IdempotencySetupError(
     phase === 'new'
-      ? 'the application is not initialized: call app.init() or app.listen() before you use IdempotencyService.'
-      : 'the application is closed: use IdempotencyService before app.close().',
+      ? `the application is not initialized: call app.init() or app.listen() before you use ${where}.`
+      : `the application is closed: use ${where} before app.close().`,
   );
 }
 

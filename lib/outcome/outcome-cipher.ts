@@ -64,8 +64,8 @@ class AesGcmCipher implements OutcomeCipher {
   private readonly acceptPlain: boolean;
 
   constructor({ keys, acceptPlain }: EncryptionSettings) {
-    this.first = [keyId(keys[0]), keys[0]];
-    this.keys = new Map(keys.map((key) => [keyId(key), key]));
+    this.first = [keyIdOf(keys[0]), keys[0]];
+    this.keys = new Map(keys.map((key) => [keyIdOf(key), key]));
     this.acceptPlain = acceptPlain;
   }
 
@@ -98,7 +98,7 @@ class AesGcmCipher implements OutcomeCipher {
 }
 
 /** Names a key without telling anything about it. */
-function keyId(key: KeyObject): string {
+export function keyIdOf(key: KeyObject): string {
   return createHash('sha256').update(`${FORMAT} key id\0`).update(key.export()).digest('hex').slice(0, 16);
 }
 

@@ -43,7 +43,7 @@ export class PendingWrites {
   constructor(
     private readonly arbiter: Pick<IdempotencyStore, 'complete' | 'release'>,
     private readonly metrics: Metrics,
-    private readonly onCompleted: (completion: Completion, result: CompleteResult) => void,
+    private readonly onCompleted: (completion: Completion, result: CompleteResult, askedAt: number) => void,
   ) {}
 
   /** @param ttl milliseconds after which the write is given up */
@@ -142,10 +142,11 @@ export class PendingWrites {
 
   private async land(completion: Completion): Promise<void> {
     const { claim, outcome } = completion;
+    const askedAt = performance.now();
     try {
       const result = await this.arbiter.complete(claim, outcome);
       if (!result.recorded) this.metrics.leaseLost();
-      this.onCompleted(completion, result);
+      this.onCompleted(completion, result, askedAt);
     } catch (error) {
       if (isCurable(error)) {
         moveToEnd(this.completions, claim.id.hash);

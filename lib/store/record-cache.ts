@@ -15,6 +15,12 @@ export interface CacheLifetimes {
 }
 
 /**
+ * Milliseconds after the arbiter was asked for a record until when it may be copied. The mark that a record was deleted
+ * stays twice as long, so that a process which froze in between cannot bring a copy back.
+ */
+const COPIED_WITHIN = 30_000;
+
+/**
  * Copies in Redis of what the arbiter has decided. A copy that is missing costs a read of the arbiter and nothing else,
  * so writes do not reject; while Redis is bypassed they are left out, which counts as an error of Redis.
  */
@@ -62,19 +68,25 @@ export class RecordCache {
   /**
    * Makes Redis agree with what the arbiter holds. The hint of a takeover is left to its owner, who looks first for an
    * outcome that the hint would bury.
+   * @param askedAt monotonic time (ms) at which the arbiter was asked for it
    */
-  fill(record: IdempotencyRecord): void {
+  fill(record: IdempotencyRecord, askedAt: number): void {
     if (record.tier === 'redis') return;
     // What cannot be read here may be readable by another process, or later: no tombstone may stand in for it.
     if (record.state === 'completed' && record.unreadable) return;
-    if (record.state === 'completed') this.putOutcome(record, record.outcome, record.expiresIn);
+    if (record.state === 'completed') this.putOutcome(record, record.outcome, askedAt, record.expiresIn);
     else if (record.leaseRemaining > 0 && record.attempt === 1)
-      this.write({ claim: record, state: 'in_progress', lease: Math.ceil(record.leaseRemaining) });
+      this.write(
+        { claim: record, state: 'in_progress', lease: Math.ceil(record.leaseRemaining) },
+        askedAt + COPIED_WITHIN,
+      );
   }
 
-  putOutcome(claim: Claim, outcome: Outcome, expiresIn = this.lifetimes.retention): void {
+  /** @param askedAt monotonic time (ms) at which the arbiter was asked to record it, or for it */
+  putOutcome(claim: Claim, outcome: Outcome, askedAt: number, expiresIn = this.lifetimes.retention): void {
     const ttl = Math.floor(Math.min(this.lifetimes.ttl, expiresIn));
-    if (ttl > 0) this.write({ claim, state: 'completed', outcome, pending: false, ttl });
+    if (ttl > 0)
+      this.write({ claim, state: 'completed', outcome, pending: false, ttl }, askedAt + COPIED_WITHIN);
   }
 
   /** True once Redis has the outcome that the arbiter could not take. */
@@ -116,6 +128,7 @@ export class RecordCache {
   ): void {
     if (this.isBypassed()) return onEnd(false);
     const askedAt = performance.now();
+    if (askedAt >= notAfter) return onEnd(false);
     this.store.put(entry, notAfter).then(
       (stands) => {
         this.monitor.answered('put', askedAt);

@@ -59,9 +59,10 @@ export class TieredClaims {
       this.order.found(request.id);
       return fromCache(early);
     }
+    const askedAt = performance.now();
     const result = await this.claimInArbiter(request, cached);
     if (result.claimed) return result;
-    cache.fill(result.record);
+    cache.fill(result.record, askedAt);
     return result;
   }
 
@@ -70,6 +71,7 @@ export class TieredClaims {
    * all: it may have the outcome of a row that is in progress, and most often has a copy of one that is completed.
    */
   private async claimThenRead(request: ClaimRequest, cache: RecordCache): Promise<ClaimResult> {
+    const askedAt = performance.now();
     const result = await this.claimInArbiter(request);
     if (result.claimed) return result;
     const cached = result.record.tier === 'redis' ? undefined : cache.read(request.id);
@@ -79,7 +81,7 @@ export class TieredClaims {
       // A copy of a claim before the one that stands is out of date: Redis has failed over to an old state.
       if (late.fence >= result.record.fence) return fromCache(late);
     }
-    cache.fill(result.record);
+    cache.fill(result.record, askedAt);
     return result;
   }
 

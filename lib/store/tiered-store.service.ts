@@ -1,9 +1,10 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { performance } from 'node:perf_hooks';
-import { StoreUnavailableError } from '../core/errors';
+import { ForgottenRecordError, StoreUnavailableError } from '../core/errors';
 import { isPending, type Claim, type IdempotencyRecord, type Outcome, type RecordId } from '../core/record';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore, StorePhase } from '../core/store';
 import type { BeginResult } from '../core/transaction';
+import type { Metrics } from '../core/ports';
 import type { HealthReport } from '../observability/health';
 import { IdempotencyMetrics } from '../observability/metrics';
 import { MODULE_SETTINGS } from '../options/module-settings';
@@ -13,10 +14,11 @@ import { ClaimOrder } from './claim-order';
 import { OwnStoreProvider } from './own-store.provider';
 import type { Completion } from './pending-writes';
 import { PostgresProvider } from './postgres/postgres.provider';
+import { purge, type PurgeResult } from './purge';
 import { RedisProvider } from './redis/redis.provider';
 import { healthOf } from './store-monitor';
 import { TieredClaims } from './tiered-claims';
-import { openTiers, PROBE, type Tiers } from './tiers';
+import { openTiers, PROBE, type StoreSources, type Tiers } from './tiers';
 
 /**
  * The one place that says what happens when a tier fails. Redis answers if it can, but only the arbiter lets a handler
@@ -33,9 +35,9 @@ export class TieredStoreService implements IdempotencyStore {
 
   constructor(
     @Inject(MODULE_SETTINGS) private readonly settings: ModuleSettings,
-    private readonly redis: RedisProvider,
-    private readonly postgres: PostgresProvider,
-    private readonly metrics: IdempotencyMetrics,
+    @Inject(RedisProvider) private readonly redis: StoreSources['redis'],
+    @Inject(PostgresProvider) private readonly postgres: StoreSources['postgres'],
+    @Inject(IdempotencyMetrics) private readonly metrics: Metrics,
     @Inject(OwnStoreProvider) private readonly own?: Pick<OwnStoreProvider, 'open'>,
   ) {}
 
@@ -43,8 +45,9 @@ export class TieredStoreService implements IdempotencyStore {
   async open(): Promise<void> {
     try {
       const { settings, redis, postgres, own, metrics } = this;
-      this.tiers = await openTiers({ settings, redis, postgres, own, metrics }, (completion, result) =>
-        this.afterCompletion(completion, result),
+      this.tiers = await openTiers(
+        { settings, redis, postgres, own, metrics },
+        (completion, result, askedAt) => this.copy(completion, result, askedAt),
       );
       this.claims = new TieredClaims(this.tiers, this.cacheDeadline, this.order, (claim, outcome) =>
         this.complete(claim, outcome),
@@ -86,10 +89,12 @@ export class TieredStoreService implements IdempotencyStore {
     try {
       const result = await arbiter.complete(claim, outcome);
       monitor.answered('complete', askedAt);
-      this.afterCompletion(completion, result);
+      this.copy(completion, result, askedAt);
       return result;
     } catch (reason) {
       const error = monitor.failed('complete', askedAt, reason);
+      if (error instanceof ForgottenRecordError)
+        throw new StoreUnavailableError(this.tiers.name, 'complete', error);
       pending.complete(completion, this.tiers.retention);
       const held = heldUntil();
       const heldByCache =
@@ -124,9 +129,22 @@ export class TieredStoreService implements IdempotencyStore {
     return this.askArbiter('find', () => this.tiers.arbiter.find(id));
   }
 
-  /** What the arbiter holds now, for Redis. */
-  copy(completion: Completion, result: CompleteResult): void {
-    this.afterCompletion(completion, result);
+  /**
+   * What Redis alone says; undefined where it knows nothing, or is no cache.
+   * @throws StoreUnavailableError
+   */
+  async findInCache(id: RecordId): Promise<IdempotencyRecord | undefined> {
+    return this.tiers.cache?.ask('find', (store) => store.find(id));
+  }
+
+  /**
+   * What the arbiter holds now, for Redis.
+   * @param askedAt monotonic time (ms) at which the arbiter was asked
+   */
+  copy({ claim, outcome }: Completion, result: CompleteResult, askedAt: number): void {
+    this.order.record(claim.id);
+    if (result.recorded) this.tiers.cache?.putOutcome(claim, outcome, askedAt);
+    else this.tiers.cache?.fill(result.record, askedAt);
   }
 
   renew(claims: readonly Claim[], lease: number): Promise<ReadonlySet<string>> {
@@ -139,8 +157,9 @@ export class TieredStoreService implements IdempotencyStore {
     if (cached?.state === 'completed' && !cached.pending) return cached;
     try {
       if (cached && isPending(cached)) await this.tiers.pending.settle(id);
+      const askedAt = performance.now();
       const record = await this.askArbiter('find', () => this.tiers.arbiter.find(id));
-      if (record) this.tiers.cache?.fill(record);
+      if (record) this.tiers.cache?.fill(record, askedAt);
       return record;
     } catch (error) {
       const late = error instanceof StoreUnavailableError ? await recalled : undefined;
@@ -164,6 +183,14 @@ export class TieredStoreService implements IdempotencyStore {
     return forgotten || cached?.token === claim.token;
   }
 
+  /**
+   * Deletes records in both tiers, except those whose handler runs. A record whose copy in Redis cannot be reached is
+   * left in the arbiter as well, so that it can be found again. Never rejects for a store that cannot be asked.
+   */
+  purge(claims: readonly Claim[]): Promise<PurgeResult> {
+    return purge(this.tiers, claims);
+  }
+
   /** Asks each tier over the path that requests take. */
   async health(): Promise<HealthReport> {
     const arbiter = healthOf(this.askArbiter('ping', () => this.tiers.arbiter.find(PROBE)));
@@ -175,12 +202,6 @@ export class TieredStoreService implements IdempotencyStore {
 
   private async closeTiers(): Promise<void> {
     await Promise.all([this.redis.close(), this.postgres.close()]);
-  }
-
-  private afterCompletion({ claim, outcome }: Completion, result: CompleteResult): void {
-    this.order.record(claim.id);
-    if (result.recorded) this.tiers.cache?.putOutcome(claim, outcome);
-    else this.tiers.cache?.fill(result.record);
   }
 
   private askArbiter<T>(operation: string, call: () => Promise<T>): Promise<T> {

@@ -33,13 +33,14 @@ export interface Tiers {
 /** Where the stores come from. */
 export interface StoreSources {
   readonly settings: ModuleSettings;
-  readonly redis: RedisProvider;
-  readonly postgres: PostgresProvider;
+  readonly redis: Pick<RedisProvider, 'open' | 'close'>;
+  readonly postgres: Pick<PostgresProvider, 'open' | 'close' | 'silentAtStart' | 'tableTag'>;
   readonly own: Pick<OwnStoreProvider, 'open'> | undefined;
   readonly metrics: Metrics;
 }
 
-type OnCompleted = (completion: Completion, result: CompleteResult) => void;
+/** @param askedAt monotonic time (ms) at which the arbiter was asked */
+type OnCompleted = (completion: Completion, result: CompleteResult, askedAt: number) => void;
 
 /**
  * @param onCompleted told what became of an outcome that had to wait for the arbiter

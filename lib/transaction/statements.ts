@@ -1,5 +1,5 @@
 import type { Isolation } from '../core/policy';
-import { commits, literal, milliseconds } from '../store/postgres/schema/statements';
+import { commits, literal, milliseconds } from '../store/postgres/schema/sql';
 
 /** With their schemas, as the handler may change the search_path. */
 export interface Places {

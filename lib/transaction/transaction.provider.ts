@@ -71,7 +71,7 @@ export class TransactionProvider implements TransactionStore {
       maxQueued: bounds.maxQueuedClaims,
       find: (id) => this.store.find(id),
       findInPostgres: (id) => this.store.findInArbiter(id),
-      completed: (completion, result) => this.store.copy(completion, result),
+      completed: (completion, result, askedAt) => this.store.copy(completion, result, askedAt),
     });
   }
 }

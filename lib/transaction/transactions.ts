@@ -34,7 +34,12 @@ export interface TransactionsOptions {
   readonly find: (id: RecordId) => Promise<IdempotencyRecord | undefined>;
   readonly findInPostgres: (id: RecordId) => Promise<IdempotencyRecord | undefined>;
   /** Told what stands after a commit. */
-  completed(completion: { readonly claim: Claim; readonly outcome: Outcome }, result: CompleteResult): void;
+  completed(
+    completion: { readonly claim: Claim; readonly outcome: Outcome },
+    result: CompleteResult,
+    /** Monotonic time (ms) at which the commit was sent. */
+    askedAt: number,
+  ): void;
 }
 
 interface Prepared {
@@ -115,9 +120,10 @@ export class Transactions {
     transaction: OpenTransaction,
     outcome: Outcome,
   ): Promise<CompleteResult> {
+    const askedAt = performance.now();
     const { wrote = true, ...result } = await commit.run(transaction, outcome);
     if (!wrote) this.unwritten.add(name);
-    this.options.completed({ claim: transaction.claim, outcome }, result);
+    this.options.completed({ claim: transaction.claim, outcome }, result, askedAt);
     return result;
   }
 

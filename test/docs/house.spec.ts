@@ -25,8 +25,10 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   'http/handler': ['core', 'outcome', 'options', 'observability', 'http/platform.ts', 'http/response'],
   'http/routes': ['core', 'options', 'http/platform.ts', 'http/handler', 'http/request', 'http/response'],
   http: ['core', 'outcome', 'options', 'observability'],
+  admin: ['core', 'outcome', 'options', 'observability', 'store', 'http/request'],
+  cli: ['core', 'outcome', 'options', 'observability', 'store', 'admin'],
   testing: ['core', 'options', 'store'],
-  '.': ['core', 'outcome', 'options', 'observability', 'store', 'transaction', 'http'],
+  '.': ['core', 'outcome', 'options', 'observability', 'store', 'transaction', 'http', 'admin'],
 };
 
 /** @param place a folder, or one file */

@@ -42,9 +42,13 @@ const ELSEWHERE: Readonly<Record<string, readonly [spec: string, reason: string]
   'options/own-store.ts': ['options/resolve.spec.ts', 'it says what one option takes'],
   'testing/faulty-store.ts': ['testing/idempotency-testing.spec.ts', 'tests reach it by the testing face'],
   'testing/contract': ['contract/memory.store.spec.ts', 'it is a suite, for stores'],
+  cli: ['cli/program.spec.ts', 'its specs run the command, as operators do'],
+  'admin/audit-log.ts': ['admin/record-admin.spec.ts', 'an admin writes it'],
+  'core/settle-orphan.ts': ['admin/record-admin.spec.ts', 'operators settle by it'],
   'store/tiers.ts': ['contract/tiered.store.spec.ts', 'the tiered store opens them'],
   'store/memory/memory.store.ts': ['contract/memory.store.spec.ts', 'it is a store, as the contract says'],
   'store/postgres/batch-statements.ts': ['store/postgres/batches.spec.ts', 'batches send them'],
+  'store/postgres/schema/directory-statements.ts': ['store/postgres/directory.spec.ts', 'it sends them'],
   'store/postgres/postgres.provider.ts': ['idempotency.module.spec.ts', 'it is wiring'],
   'store/postgres/connection/attempt.ts': [
     'store/postgres/connection/postgres.connection.spec.ts',

@@ -36,7 +36,9 @@ describe('writes that the arbiter could not take', () => {
       },
     };
     const metrics = { pendingWrite: (change: number) => (waiting += change), leaseLost: () => (lost += 1) };
-    writes = new PendingWrites(arbiter, metrics as unknown as Metrics, (...each) => completed.push(each));
+    writes = new PendingWrites(arbiter, metrics as unknown as Metrics, (done, result) =>
+      completed.push([done, result]),
+    );
   });
   afterEach(async () => {
     await writes.stop(0);

@@ -67,9 +67,9 @@ describe('the copies in Redis', () => {
   });
 
   it('last no longer than what they are copies of, nor than the ttl', () => {
-    cache.putOutcome(aClaim(), aResponse(), 300.7);
-    cache.putOutcome(aClaim(), aResponse(), 60_000);
-    cache.putOutcome(aClaim(), aResponse(), 0.5);
+    cache.putOutcome(aClaim(), aResponse(), performance.now(), 300.7);
+    cache.putOutcome(aClaim(), aResponse(), performance.now(), 60_000);
+    cache.putOutcome(aClaim(), aResponse(), performance.now(), 0.5);
     expect(written.map((entry) => 'ttl' in entry && entry.ttl)).toEqual([300, 1_000]);
   });
 
@@ -96,8 +96,16 @@ describe('the copies in Redis', () => {
       [],
     ],
   ])('are filled with %s', (_, record, entries) => {
-    cache.fill(record);
+    cache.fill(record, performance.now());
     expect(written).toMatchObject(entries);
+  });
+
+  it('are not made of what was read so long ago that the mark of its deletion may have gone', () => {
+    const longAgo = performance.now() - 30_000;
+    cache.fill(completedRecord(), longAgo);
+    cache.fill(inProgressRecord(), longAgo);
+    cache.putOutcome(aClaim(), aResponse(), longAgo);
+    expect(written).toEqual([]);
   });
 
   it('say of a takeover at once that it is in flight', () => {

@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { integer, namespaceName } from '../schemas';
+import type { AuditHook } from '../../core/audit';
+import { callback, integer, namespaceName } from '../schemas';
 import { ownStoreSchema } from '../own-store';
 import { secretSchema } from '../secret';
 import { encryptionOptions, encryptionSchema } from './encryption';
@@ -63,5 +64,9 @@ export const moduleOptions = {
   secret: option({
     schema: secretSchema,
     text: 'keys ids, fingerprints and digests of credentials, so that they cannot be guessed from a copy of the stores: at least 32 bytes, the same on all instances; see [Privacy](../operate/privacy.md)',
+  }),
+  audit: option({
+    schema: callback<AuditHook>(),
+    text: 'told of each change that an operator makes with `IdempotencyAdmin`: who, what, when, why; see [Look, settle, erase](../operate/operating.md)',
   }),
 };

@@ -1,6 +1,7 @@
 import { Logger } from '@nestjs/common';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { PostgresConnection } from './connection/postgres.connection';
+import { markCleanup } from './schema/marks';
 import { cleanUp } from './schema/statements';
 import type { TableNames } from './schema/table-name';
 
@@ -21,6 +22,7 @@ const STOP_TIMEOUT = 1_000;
 export class ExpiredRecordCleanup {
   private readonly logger = new Logger('Idempotency');
   private readonly statement: string;
+  private readonly mark: string;
   private timer: NodeJS.Timeout | undefined;
   private pass: Promise<void> | undefined;
   private stopped = true;
@@ -32,6 +34,7 @@ export class ExpiredRecordCleanup {
     private readonly options: ExpiredRecordCleanupOptions,
   ) {
     this.statement = cleanUp(names.table);
+    this.mark = markCleanup(names.table);
   }
 
   /** Starts the passes; the timer keeps no process alive. */
@@ -52,21 +55,27 @@ export class ExpiredRecordCleanup {
 
   /**
    * Deletes expired rows, batch after batch, until there are no more. Does nothing while another instance does so.
+   * @param onBatch told how many were deleted so far
    * @returns how many rows this instance deleted
    * @throws StoreUnavailableError, IdempotencySetupError
    */
-  async runOnce(): Promise<number> {
-    return this.deleteAll(() => true);
+  async runOnce(onBatch: (deleted: number) => void = () => undefined): Promise<number> {
+    return this.deleteAll(() => true, onBatch);
   }
 
-  private async deleteAll(goOn: () => boolean): Promise<number> {
+  private async deleteAll(
+    goOn: () => boolean,
+    onBatch: (deleted: number) => void = () => undefined,
+  ): Promise<number> {
     const { batchSize } = this.options;
     for (let total = 0; ;) {
       const run = this.connection.operation('cleanup', { timeout: BATCH_TIMEOUT });
       const [row] = await run<{ deleted: number | null }>(this.statement, [batchSize]);
-      const deleted = row?.deleted ?? 0;
-      total += deleted;
-      if (deleted < batchSize || !goOn()) return total;
+      const deleted = row?.deleted ?? undefined;
+      total += deleted ?? 0;
+      onBatch(total);
+      if (deleted !== undefined && deleted < batchSize) await run(this.mark, []);
+      if (deleted === undefined || deleted < batchSize || !goOn()) return total;
     }
   }
 

@@ -1,4 +1,5 @@
 import { Logger } from '@nestjs/common';
+import { routeOf } from '../../core/scope-parts';
 import type { PostgresConnection } from './connection/postgres.connection';
 import type { TableNames } from './schema/table-name';
 
@@ -84,7 +85,7 @@ export class OrphanWatch {
     for (const row of unlogged.slice(0, LINES_PER_LOOK)) {
       this.logged.add(row.hash);
       this.logger.warn(
-        `The owner of a claim is lost, and its outcome unknown: ${routeOf(row.scope)}, attempt ${row.attempt}, ` +
+        `The owner of a claim is lost, and its outcome unknown: ${routeOf(row.scope) ?? 'no HTTP route'}, attempt ${row.attempt}, ` +
           `lease lapsed ${Math.round(row.age)} s ago, record ${row.hash}`,
       );
     }
@@ -101,9 +102,4 @@ export class OrphanWatch {
     }, pause);
     this.timer.unref();
   }
-}
-
-/** Method and path; what follows them in a scope names the caller. */
-function routeOf(scope: string): string {
-  return /^[A-Z]+ \/\S*/.exec(scope)?.[0] ?? 'no HTTP route';
 }

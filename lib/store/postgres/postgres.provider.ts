@@ -9,6 +9,7 @@ import { IdempotencyMetrics } from '../../observability/metrics';
 import { MODULE_SETTINGS } from '../../options/module-settings';
 import type { ModuleSettings } from '../../options/resolve';
 import { ExpiredRecordCleanup } from './cleanup';
+import { PostgresDirectory } from './directory';
 import { OrphanWatch } from './orphans';
 import { PostgresConnection } from './connection/postgres.connection';
 import { PostgresStore } from './postgres.store';
@@ -31,6 +32,8 @@ export interface RecordsPlace {
 export class PostgresProvider {
   /** Whether Postgres could not be asked when it was opened. */
   silentAtStart = false;
+  /** Looks through the records; undefined as long as Postgres is not opened. */
+  directory: PostgresDirectory | undefined;
   private dataSource: DataSource | undefined;
   private table: string | undefined;
   private connection: PostgresConnection | undefined;
@@ -69,6 +72,7 @@ export class PostgresProvider {
     this.table = names.table;
     this.connection = new PostgresConnection(dataSource, postgres);
     this.identity = new TableIdentity(this.connection, names.table, this.digest);
+    this.directory = new PostgresDirectory(this.connection, names.table, this.digest);
     const make = dataSource.options.synchronize ? () => makeTable(dataSource) : undefined;
     this.silentAtStart = !(await assertMigrated(this.connection, names, make));
     if (!this.silentAtStart)

@@ -1,5 +1,5 @@
 import { Logger } from '@nestjs/common';
-import { OverloadedError, StoreUnavailableError } from '../../core/errors';
+import { ForgottenRecordError, OverloadedError, StoreUnavailableError } from '../../core/errors';
 import {
   isOrphaned,
   type Claim,
@@ -13,6 +13,7 @@ import type { BatchBounds } from '../batching/batcher';
 import type { ClaimRow } from './batch-statements';
 import { Batches } from './batches';
 import type { PostgresConnection, Run } from './connection/postgres.connection';
+import { forgetAll } from './forget';
 import { claimOf, outcomeValues, recordOf, type RecordRow } from './row';
 import { byteaOf, printable } from './values';
 import * as statements from './schema/statements';
@@ -182,14 +183,12 @@ export class PostgresStore implements IdempotencyStore {
     return row && !row.expired ? this.confirmed(run, row, this.record(id, row)) : undefined;
   }
 
-  async forget({ id, token, fence }: Claim): Promise<boolean> {
-    const run = this.connection.operation('forget');
-    const [row] = await run<{ existed: boolean }>(statements.forget(this.table), [
-      byteaOf(id.hash),
-      token,
-      fence,
-    ]);
-    return row?.existed ?? false;
+  async forget(claim: Claim): Promise<boolean> {
+    return (await this.forgetAll([claim])).tokens.size > 0;
+  }
+
+  forgetAll(claims: readonly Claim[]): ReturnType<typeof forgetAll> {
+    return forgetAll(this.connection.operation('forget'), this.table, claims, this.retention);
   }
 
   private async claimOrRead(run: Run, request: ClaimRequest): Promise<ClaimRow | undefined> {
@@ -230,10 +229,13 @@ export class PostgresStore implements IdempotencyStore {
     return row ? claimOf(request.id, { ...request, ...row }) : 'changed';
   }
 
+  /** @throws ForgottenRecordError if an operator has deleted the record */
   private async insertCompleted(run: Run, claim: Claim, outcome: readonly unknown[]): Promise<boolean> {
     const { id, fingerprint, attempt } = claim;
     const values = [...outcome, byteaOf(fingerprint), attempt, printable(id.scope), printable(id.key)];
-    return (await run(statements.insertCompleted(this.table), values)).length > 0;
+    const [row] = await run<{ recorded: boolean }>(statements.insertCompleted(this.table), values);
+    if (row?.recorded === false) throw new ForgottenRecordError();
+    return row !== undefined;
   }
 
   private async renewed(run: Run, claims: readonly Claim[], lease: number): Promise<Set<string>> {
@@ -291,9 +293,6 @@ function isSameClaim(record: IdempotencyRecord, claim: Claim): boolean {
 }
 
 function contended(operation: string): StoreUnavailableError {
-  return new StoreUnavailableError(
-    'postgres',
-    operation,
-    new Error(`the record changed ${ROUNDS} times meanwhile`),
-  );
+  const reason = new Error(`the record changed ${ROUNDS} times meanwhile`);
+  return new StoreUnavailableError('postgres', operation, reason);
 }

@@ -161,7 +161,8 @@ function prefixOf({ keyPrefix }: KeySpaceOptions, tag: string): string {
   return `${keyPrefix}${tag}:`;
 }
 
-function markKeyOf({ keyPrefix, digest }: KeySpaceOptions): string {
+/** The key of a namespace's mark. */
+export function markKeyOf({ keyPrefix, digest }: Pick<KeySpaceOptions, 'keyPrefix' | 'digest'>): string {
   return `${keyPrefix}mark:${digest.markId}`;
 }
 

@@ -1,3 +1,4 @@
+import { markCleanup } from '../../../lib/store/postgres/schema/marks';
 import * as statements from '../../../lib/store/postgres/schema/statements';
 import * as transaction from '../../../lib/transaction/statements';
 import { COMPLETE, INSPECT, PUT } from '../../../lib/store/redis/scripts';
@@ -26,10 +27,8 @@ const NAMES: readonly (readonly [name: string, text: string])[] = [
   ['read', statements.read(TABLE)],
   ['forget', statements.forget(TABLE)],
   ['cleanup', statements.cleanUp(TABLE)],
+  ['mark-cleanup', markCleanup(TABLE)],
 ];
-
-/** What makes a part of a statement only. */
-const PARTS: readonly string[] = ['commits', 'literal', 'milliseconds'] satisfies (keyof typeof statements)[];
 
 /** What a transaction sends beside those of the handler. */
 const IN_TRANSACTION: readonly (readonly [name: string, text: string])[] = [
@@ -58,8 +57,7 @@ function command(...parts: string[]): string {
 
 describe('the links know what passes', () => {
   it('in Postgres: every statement of the store by the name of what it does', () => {
-    const makers = Object.keys(statements).filter((name) => !PARTS.includes(name));
-    expect(NAMES).toHaveLength(makers.length + 2); // two make two each
+    expect(NAMES).toHaveLength(Object.keys(statements).length + 3); // two make two each, and one is a mark's
     for (const [name, text] of [...NAMES, ...IN_TRANSACTION])
       expect([name, postgresStatement(text)]).toEqual([name, name]);
   });

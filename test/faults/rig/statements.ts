@@ -16,6 +16,8 @@ export interface StatementReader {
  */
 const POSTGRES_STATEMENTS: readonly (readonly [name: string, pattern: RegExp])[] = [
   ['cleanup', /pg_try_advisory_xact_lock[^;]*DELETE/],
+  ['forget', /AS existed/],
+  ['mark-cleanup', /nestjs-idempotency cleanup/],
   ['claim', /INSERT INTO[^;]*'in_progress'/],
   ['insert-completed', /INSERT INTO[^;]*'completed'/],
   ['complete', /UPDATE[^;]*state = 'completed'/],
@@ -25,7 +27,6 @@ const POSTGRES_STATEMENTS: readonly (readonly [name: string, pattern: RegExp])[]
   ['take-over', /attempt = [a-z.]*attempt \+ 1/],
   ['reclaim', /attempt = 1, state = 'in_progress'/],
   ['delete-expired', /DELETE FROM \S+ (AS \w+ )?WHERE id = \$1::bytea AND expires_at <= now\(\)/],
-  ['forget', /AS existed/],
   ['release', /AS released|FOR UPDATE OF record SKIP LOCKED/],
   ['read', /SELECT[^;]*encode\(body, 'base64'\)/],
   // Of transactions.

@@ -47,7 +47,12 @@ describe('ExpiredRecordCleanup', () => {
   }
 
   const rows = async (): Promise<number> =>
-    (await sql<{ count: number }>(url, 'SELECT count(*)::int FROM idempotency_cache'))[0]!.count;
+    (
+      await sql<{ count: number }>(
+        url,
+        "SELECT count(*)::int FROM idempotency_cache WHERE scope NOT LIKE 'nestjs-idempotency: %'",
+      )
+    )[0]!.count;
 
   it('deletes what has expired, batch after batch, and nothing else', async () => {
     const { store, ...opened } = await instance();

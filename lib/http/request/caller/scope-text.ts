@@ -57,7 +57,8 @@ export function escaped(text: string): string {
   );
 }
 
-function principalText(principal: Principal): string {
+/** The caller within a scope text. */
+export function principalText(principal: Principal): string {
   if ('scope' in principal) return `scope:${typed(principal.scope)}`;
   if ('user' in principal) return `user.${principal.user[0]}:${typed(principal.user[1])}`;
   return `credentials:${principal.credentials}`;

@@ -24,7 +24,7 @@ export function laneLimits(poolSize: number): readonly number[] {
 }
 
 /** Upkeep that no request waits for, and that may take long, goes one at a time, beside the lanes, on a connection more. */
-const UPKEEP = new Set(['cleanup', 'orphans']);
+const UPKEEP = new Set(['cleanup', 'orphans', 'look']);
 
 export function isUpkeep(operation: string): boolean {
   return UPKEEP.has(operation);

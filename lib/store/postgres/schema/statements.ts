@@ -1,8 +1,6 @@
 import type { Durability } from '../../../core/policy';
-
-export function literal(text: string): string {
-  return `'${text.replaceAll("'", "''")}'`;
-}
+import { isForgotten, markForgotten } from './marks';
+import { commits, literal, milliseconds } from './sql';
 
 /**
  * A record as every statement returns it. What remains of its times is computed here, by Postgres' clock, so that
@@ -21,22 +19,9 @@ const RECORD = `
 /** As many columns. */
 const NO_RECORD = Array<string>(13).fill('NULL').join(', ');
 
-export const milliseconds = (parameter: string): string => `${parameter}::float8 * interval '1 millisecond'`;
-
 /** A row in progress never expires before its lease. */
 const expiry = (retention: string, lease: string): string =>
   `now() + greatest(${milliseconds(retention)}, ${milliseconds(lease)})`;
-
-/**
- * True, and sets how this statement's own commit is flushed: local to its transaction, so that nothing is left in
- * the session. `durable` is what the server does by default, and corrects it only where it is switched off.
- * It has to stand in a WHERE clause that the change depends on: Postgres drops a CTE that nothing reads.
- */
-export function commits(durability: Durability): string {
-  const setting = `current_setting('synchronous_commit')`;
-  const value = durability === 'fast' ? `'off'` : `CASE ${setting} WHEN 'off' THEN 'on' ELSE ${setting} END`;
-  return `set_config('synchronous_commit', ${value}, true) IS NOT NULL`;
-}
 
 /** Locks the rows of unfinished claims that `item` names, except those that another transaction has locked. */
 const heldForUpdate = (table: string, lock: string): string => `
@@ -184,18 +169,24 @@ export const completeMany = (table: string): string => `
   RETURNING encode(record.id, 'hex') AS id`;
 
 /**
- * Records an outcome where the store has lost its claim, under that claim's token and fence.
+ * Records an outcome where the store has lost its claim, under that claim's token and fence. False if an operator has
+ * deleted the record; no row if another one stands meanwhile.
  *
  * Parameters: id, token, fence, retention, status, tombstone, headers, body, fingerprint, attempt, scope, key.
  */
 export const insertCompleted = (table: string): string => `
-  INSERT INTO ${table} (id, token, fence, state, created_at, completed_at, expires_at, status, tombstone, headers,
-    body, fingerprint, attempt, scope, key)
-  SELECT $1::bytea, $2::uuid, $3::bigint, 'completed', now(), now(), now() + ${milliseconds('$4')}, $5::smallint,
-    $6::text, $7::json, $8::bytea, $9::bytea, $10::integer, $11::text, $12::text
-  WHERE ${commits('durable')}
-  ON CONFLICT (id) DO NOTHING
-  RETURNING true AS recorded`;
+  WITH forgotten AS MATERIALIZED (
+    SELECT WHERE ${isForgotten(table, '$1::bytea', '$3::bigint')}
+  ), inserted AS (
+    INSERT INTO ${table} (id, token, fence, state, created_at, completed_at, expires_at, status, tombstone, headers,
+      body, fingerprint, attempt, scope, key)
+    SELECT $1::bytea, $2::uuid, $3::bigint, 'completed', now(), now(), now() + ${milliseconds('$4')}, $5::smallint,
+      $6::text, $7::json, $8::bytea, $9::bytea, $10::integer, $11::text, $12::text
+    WHERE NOT EXISTS (SELECT FROM forgotten) AND ${commits('durable')}
+    ON CONFLICT (id) DO NOTHING
+    RETURNING true AS recorded
+  )
+  SELECT recorded FROM inserted UNION ALL SELECT false FROM forgotten`;
 
 /** Makes room for {@link insertCompleted}, where an expired record of another claim stands. Parameters: id. */
 export const deleteExpired = (table: string): string => `
@@ -262,11 +253,26 @@ export const renew = (table: string): string => `
 export const read = (table: string): string => `
   SELECT ${RECORD} FROM ${table} WHERE id = $1::bytea`;
 
-/** Deletes the record of a claim unless its lease is alive. Parameters: id, token, fence. */
+/**
+ * Deletes the records of claims, except those whose lease is alive, and marks them as forgotten.
+ *
+ * Parameters: ids, tokens, fences, for how long (ms) the marks stay.
+ */
 export const forget = (table: string): string => `
-  DELETE FROM ${table}
-  WHERE id = $1::bytea AND token = $2::uuid AND fence = $3::bigint AND (lease_until IS NULL OR lease_until <= now()) AND ${commits('durable')}
-  RETURNING expires_at > now() AS existed`;
+  WITH held AS (
+    SELECT record.id
+    FROM ${table} AS record
+    JOIN unnest($1::bytea[], $2::uuid[], $3::bigint[]) AS claim (id, token, fence)
+      ON record.id = claim.id AND record.token = claim.token AND record.fence = claim.fence
+    WHERE record.lease_until IS NULL OR record.lease_until <= now()
+    ORDER BY record.id
+    FOR UPDATE OF record
+  ), deleted AS (
+    DELETE FROM ${table} AS record USING held
+    WHERE record.id = held.id AND ${commits('durable')}
+    RETURNING record.id, record.fence, record.token, record.expires_at > now() AS existed
+  ), marked AS (${markForgotten(table, '$4')})
+  SELECT token, existed FROM deleted`;
 
 /** Class of the cleanup's advisory lock: "idem" in ASCII, so that it can be recognised in pg_locks. */
 const CLEANUP_LOCK = 0x6964656d;

@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
 import type { Digest } from '../../../core/digest';
-import { StoreUnavailableError } from '../../../core/errors';
+import { IdempotencySetupError, StoreUnavailableError } from '../../../core/errors';
 import {
   assertOwnRecords,
   assertSameSecret,
@@ -8,10 +8,8 @@ import {
   type UnmarkedRecord,
 } from '../../../core/secret-mark';
 import type { PostgresConnection, Run } from '../connection/postgres.connection';
-import { commits } from './statements';
-
-/** In place of a scope, for operators. */
-const MARK = 'nestjs-idempotency: mark of a namespace, no record';
+import { IS_RECORD, NAMESPACE_MARK } from './marks';
+import { commits, literal } from './sql';
 
 interface StandingMark {
   /** Hexadecimal. */
@@ -44,11 +42,21 @@ const SAMPLE = 1_000;
 
 /** Marks come first, as they never expire. */
 const latestRows = (table: string): string => `
-  SELECT encode(id, 'hex') AS id, scope, key FROM ${table} WHERE expires_at > now()
+  SELECT encode(id, 'hex') AS id, scope, key FROM ${table}
+  WHERE expires_at > now() AND (${IS_RECORD} OR scope = ${literal(NAMESPACE_MARK)})
   ORDER BY expires_at DESC LIMIT ${SAMPLE}`;
 
 /** Some services keep it from their customers. */
 const systemIdentifier = 'SELECT system_identifier::text AS system FROM pg_control_system()';
+
+export interface TableIdentityOptions {
+  /** Whether a namespace that has no mark gets one. Tools leave none: their namespace may be misspelt. */
+  readonly leavesMark: boolean;
+}
+
+/** Parameters: none. */
+const namespaces = (table: string): string => `
+  SELECT key AS name FROM ${table} WHERE scope = ${literal(NAMESPACE_MARK)} ORDER BY key LIMIT 20`;
 
 /**
  * Which table this is, and that its records are made with this application's secret. Both are asked once: at start, or
@@ -62,6 +70,7 @@ export class TableIdentity {
     private readonly connection: PostgresConnection,
     private readonly table: string,
     private readonly digest: Digest,
+    private readonly options: TableIdentityOptions = { leavesMark: true },
   ) {}
 
   /**
@@ -111,17 +120,35 @@ export class TableIdentity {
   /** Of two that leave one at once, one does, and both read that one. */
   private async leave(run: Run): Promise<StandingMark> {
     const { digest, table } = this;
+    if (!this.options.leavesMark) throw await this.unknownNamespace(run);
     const rows = await run<UnmarkedRecord>(latestRows(table), []);
-    const records = rows.filter(({ scope }) => scope !== MARK);
+    const records = rows.filter(({ scope }) => scope !== NAMESPACE_MARK);
     const shared = records.length < rows.length;
     assertOwnRecords(records, digest, { place: `the table ${table}`, shared });
-    await run(leaveMark(table), [this.id, `\\x${digest.markOfSecret}`, MARK, digest.namespace ?? '']);
+    await run(leaveMark(table), [
+      this.id,
+      `\\x${digest.markOfSecret}`,
+      NAMESPACE_MARK,
+      digest.namespace ?? '',
+    ]);
     const mark = await this.standing(run);
     if (mark) return mark;
     throw new StoreUnavailableError(
       'postgres',
       'check',
       `the mark in the table ${table} was deleted meanwhile`,
+    );
+  }
+
+  private async unknownNamespace(run: Run): Promise<IdempotencySetupError> {
+    const known = await run<{ name: string }>(namespaces(this.table), []);
+    const list = known.map(({ name }) => (name === '' ? 'no namespace' : JSON.stringify(name))).join(', ');
+    const { namespace } = this.digest;
+    const asked =
+      namespace === undefined ? 'without a namespace' : `with the namespace ${JSON.stringify(namespace)}`;
+    return new IdempotencySetupError(
+      `no application ${asked} has used the table ${this.table} yet. ` +
+        (list ? `Known are: ${list}. Name the namespace of the application.` : 'Start the application once.'),
     );
   }
 

@@ -1,0 +1,25 @@
+/** Who changes records by hand, and why. */
+export interface Change {
+  /** Who does it, such as the name of an operator. */
+  readonly by: string;
+  /** Why, such as the number of a ticket. */
+  readonly reason: string;
+}
+
+/** A change that an operator has made. */
+export interface AuditEvent extends Change {
+  /** By this process' clock. */
+  readonly at: Date;
+  readonly action: 'resolve' | 'retry' | 'forget' | 'purge';
+  /** `unknown`: a store failed meanwhile, so the change may have been made or not. */
+  readonly result: 'done' | 'unknown';
+  /** The record that was changed; undefined for a purge. */
+  readonly record?: { readonly hash: string; readonly route: string | undefined };
+  /** Of a purge: which records, as it was asked. It may name a person. */
+  readonly filter?: unknown;
+  /** Of a purge: records that were deleted. */
+  readonly purged?: number;
+}
+
+/** Told of each change that an operator makes, once it is made. */
+export type AuditHook = (event: AuditEvent) => void | Promise<void>;

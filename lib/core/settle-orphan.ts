@@ -1,0 +1,31 @@
+import { isOrphaned, type IdempotencyRecord, type Outcome } from './record';
+import type { IdempotencyStore } from './store';
+
+/** Milliseconds for which an operator's claim is held: a crash in between leaves the orphan that was there. */
+const LEASE = 30_000;
+
+/**
+ * Settles the unknown outcome of a claim whose owner is lost: takes it over, as a retry would, so that an owner that
+ * comes back is refused, and of two operators one does it.
+ * @param outcome undefined: the next request runs the handler
+ * @returns false if there was nothing to settle: an outcome already, or an owner that is alive
+ */
+export async function settleOrphan(
+  store: Pick<IdempotencyStore, 'claim' | 'complete' | 'release'>,
+  record: IdempotencyRecord,
+  outcome: Outcome | undefined,
+): Promise<boolean> {
+  if (!isOrphaned(record)) return false;
+  const result = await store.claim({
+    id: record.id,
+    fingerprint: record.fingerprint,
+    token: crypto.randomUUID(),
+    lease: LEASE,
+    takeOver: true,
+    bypassCache: true,
+    durability: 'durable',
+  });
+  if (!result.claimed) return false;
+  if (!outcome) return store.release(result.claim);
+  return (await store.complete(result.claim, outcome)).recorded;
+}

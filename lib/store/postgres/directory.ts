@@ -1,0 +1,225 @@
+import type { Digest } from '../../core/digest';
+import { callerOf, routeOf } from '../../core/scope-parts';
+import type {
+  RecordBatch,
+  RecordDirectory,
+  RecordPage,
+  RecordSelection,
+  RecordState,
+  RecordSummary,
+  TableStats,
+} from '../../core/record-directory';
+import { InvalidOptionsError } from '../../options/validate';
+import type { PostgresConnection, Run } from './connection/postgres.connection';
+import { lastCleanup } from './schema/marks';
+import * as statements from './schema/directory-statements';
+import { printable } from './values';
+
+/** Milliseconds: no request waits for these statements, and a condition that no index serves reads the whole table. */
+const TIMEOUT = 60_000;
+/** Blocks that one statement of a walk reads: 16 MiB. */
+const BLOCKS = 2_048;
+/** Bytes of rows up to which all are counted; of more, a sample of about so many. */
+const COUNTED = 64 * 1024 * 1024;
+const MOST_ROUTES = 50;
+
+interface SummaryRow {
+  readonly hash: string;
+  readonly scope: string;
+  readonly key: string;
+  readonly state: RecordState;
+  readonly attempt: number;
+  readonly status: number | null;
+  readonly bytes: number;
+  /** Microseconds since 1970, as the others. */
+  readonly created_at: number;
+  readonly completed_at: number | null;
+  readonly lease_until: number | null;
+  readonly expires_at: number;
+}
+
+interface ClaimInBlocks {
+  readonly hash: string;
+  readonly scope: string;
+  readonly key: string;
+  readonly token: string;
+  readonly fence: number;
+  readonly attempt: number;
+  readonly fingerprint: string;
+  readonly in_flight: boolean;
+}
+
+/**
+ * Looks through the records in Postgres, for operators. Rows of other namespaces are left out: only who knows namespace
+ * and secret can tell them by their ids.
+ */
+export class PostgresDirectory implements RecordDirectory {
+  /** @param table for use in SQL */
+  constructor(
+    private readonly connection: PostgresConnection,
+    private readonly table: string,
+    private readonly digest: Digest,
+  ) {}
+
+  async list(selection: RecordSelection, limit: number, cursor?: string): Promise<RecordPage> {
+    const run = this.run();
+    const records: RecordSummary[] = [];
+    let after = cursor === undefined ? undefined : positionIn(cursor);
+    for (;;) {
+      // One more tells whether there is another page.
+      const wanted = limit + 1;
+      const { text, values } = statements.pageQuery(this.table, stored(selection), wanted, after);
+      const rows = await run<SummaryRow>(text, values);
+      for (const row of rows) {
+        if (!this.isOurs(row)) after = positionOf(row);
+        else if (records.length === limit) return { records, cursor: after && cursorOf(after) };
+        else {
+          records.push(summaryOf(row));
+          after = positionOf(row);
+        }
+      }
+      if (rows.length < wanted) return { records, cursor: undefined };
+    }
+  }
+
+  async find(hash: string): Promise<RecordSummary | undefined> {
+    const [row] = await this.run()<SummaryRow>(statements.summary(this.table), [`\\x${hash}`]);
+    return row && summaryOf(row);
+  }
+
+  async *walk(selection: RecordSelection): AsyncGenerator<RecordBatch> {
+    const leaves = await this.run()<{ name: string; blocks: number; now: number }>(statements.LEAVES, [
+      this.table,
+    ]);
+    const total = leaves.reduce((sum, { blocks }) => sum + blocks, 0);
+    let read = 0;
+    for (const { name, blocks, now } of leaves) {
+      for (let from = 0; from < blocks; from += BLOCKS) {
+        const to = Math.min(from + BLOCKS, blocks);
+        const { text, values } = statements.blocksQuery(name, stored(selection), { from, to, until: now });
+        const rows = await this.run()<ClaimInBlocks>(text, values);
+        read += to - from;
+        yield { records: rows.filter((row) => this.isOurs(row)).map(selected), progress: read / total };
+      }
+    }
+  }
+
+  async stats(): Promise<TableStats> {
+    const { table } = this;
+    const [sizes] = await this.run()<{ heap: number; total: number }>(statements.SIZES, [table]);
+    const { heap = 0, total = 0 } = sizes ?? {};
+    const estimated = heap > COUNTED;
+    const percentage = estimated ? (100 * COUNTED) / heap : 100;
+    const [progress] = await this.run()<{ in_flight: number; orphaned: number; oldest: number | null }>(
+      statements.inProgressCounts(table),
+      [],
+    );
+    const completed = await this.run()<{ route: string; unstorable: boolean; rows: number }>(
+      statements.completedCounts(table, estimated),
+      estimated ? [percentage] : [],
+    );
+    const byRoute = new Map<string, number>();
+    let [replayable, unstorable] = [0, 0];
+    for (const { route, unstorable: lost, rows } of completed) {
+      const name = withoutIds(route);
+      const projected = (rows * 100) / percentage;
+      byRoute.set(name, (byRoute.get(name) ?? 0) + projected);
+      if (lost) unstorable += projected;
+      else replayable += projected;
+    }
+    const { in_flight = 0, orphaned = 0, oldest } = progress ?? {};
+    const byState = {
+      in_flight,
+      orphaned,
+      completed: Math.round(replayable),
+      unstorable: Math.round(unstorable),
+    };
+    return {
+      rows: Object.values(byState).reduce((sum, rows) => sum + rows, 0),
+      bytes: total,
+      byState,
+      byRoute: [...byRoute]
+        .map(([route, rows]) => ({ route: route || 'no HTTP route', rows: Math.round(rows) }))
+        .sort((one, other) => other.rows - one.rows)
+        .slice(0, MOST_ROUTES),
+      estimated,
+      oldestOrphan: oldest ?? undefined,
+      lastCleanup: await this.age(lastCleanup(table)),
+      oldestExpired: await this.age(statements.oldestExpired(table)),
+    };
+  }
+
+  private async age(text: string): Promise<number | undefined> {
+    const [row] = await this.run()<{ age: number }>(text, []);
+    return row?.age;
+  }
+
+  /** Each statement has the whole time. */
+  private run(): Run {
+    return this.connection.operation('look', { timeout: TIMEOUT });
+  }
+
+  private isOurs({ hash, scope, key }: Pick<SummaryRow, 'hash' | 'scope' | 'key'>): boolean {
+    return this.digest.idOf(scope, key) === hash;
+  }
+}
+
+/** As the columns hold it. */
+function stored({ scope, key, ...rest }: RecordSelection): RecordSelection {
+  return {
+    ...rest,
+    ...(scope === undefined ? {} : { scope: printable(scope) }),
+    ...(key === undefined ? {} : { key: printable(key) }),
+  };
+}
+
+function summaryOf(row: SummaryRow): RecordSummary {
+  const { hash, scope, key, state, attempt, bytes } = row;
+  return {
+    hash,
+    scope,
+    route: routeOf(scope),
+    principal: callerOf(scope),
+    key,
+    state,
+    attempt,
+    status: row.status ?? undefined,
+    bytes,
+    createdAt: date(row.created_at),
+    completedAt: row.completed_at === null ? undefined : date(row.completed_at),
+    leaseUntil: row.lease_until === null ? undefined : date(row.lease_until),
+    expiresAt: date(row.expires_at),
+  };
+}
+
+function selected({ hash, scope, key, in_flight, ...claim }: ClaimInBlocks): RecordBatch['records'][number] {
+  return { claim: { id: { scope, key, hash }, ...claim }, inFlight: in_flight };
+}
+
+function date(microseconds: number): Date {
+  return new Date(microseconds / 1000);
+}
+
+/** Segments that are most likely values of parameters. */
+function withoutIds(route: string): string {
+  return route.replace(
+    /\/(?:\d+|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{16,}|[0-9A-HJKMNP-TV-Z]{26})(?=\/|$)/gi,
+    '/:id',
+  );
+}
+
+function positionOf({ expires_at, hash }: SummaryRow): statements.Position {
+  return { expiresAt: expires_at, hash };
+}
+
+function cursorOf({ expiresAt, hash }: statements.Position): string {
+  return Buffer.from(`${expiresAt} ${hash}`).toString('base64url');
+}
+
+function positionIn(cursor: string): statements.Position {
+  const [, expiresAt, hash] =
+    /^(\d{1,16}) ([0-9a-f]{64})$/.exec(Buffer.from(cursor, 'base64url').toString()) ?? [];
+  if (!expiresAt || !hash)
+    throw new InvalidOptionsError('IdempotencyAdmin.list', ['option "cursor" is none that a page has given']);
+  return { expiresAt: Number(expiresAt), hash };
+}

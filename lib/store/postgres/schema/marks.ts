@@ -1,0 +1,46 @@
+import { literal, milliseconds } from './sql';
+
+/** Rows of the table that are no records begin so, in place of a scope. */
+const PREFIX = 'nestjs-idempotency: ';
+
+/** Which secret the records of a namespace are made with. */
+export const NAMESPACE_MARK = `${PREFIX}mark of a namespace, no record`;
+
+const CLEANUP_MARK = `${PREFIX}mark of the last cleanup, no record`;
+
+/** Holds for rows that are records. */
+export const IS_RECORD = `scope NOT LIKE '${PREFIX}%'`;
+
+const CLEANUP_ID = `sha256('nestjs-idempotency cleanup'::bytea)`;
+
+/** Notes that a pass of the cleanup has ended. */
+export const markCleanup = (table: string): string => `
+  INSERT INTO ${table} AS mark (id, fingerprint, token, fence, attempt, state, status, tombstone, created_at,
+    completed_at, expires_at, scope, key)
+  SELECT ${CLEANUP_ID}, ${CLEANUP_ID}, gen_random_uuid(), 1, 1, 'completed', 200, 'unstorable', now(), now(),
+    timestamptz '9999-12-31 00:00:00Z', ${literal(CLEANUP_MARK)}, ''
+  ON CONFLICT (id) DO UPDATE SET completed_at = now()`;
+
+/** Seconds since the last pass of the cleanup; no row if there was none. */
+export const lastCleanup = (table: string): string => `
+  SELECT extract(epoch FROM now() - completed_at)::float8 AS age FROM ${table} WHERE id = ${CLEANUP_ID}`;
+
+/** Where the mark of a forgotten record is. It says nothing of the record, whose id cannot be told from it. */
+const forgottenId = (id: string): string => `sha256('nestjs-idempotency forgotten'::bytea || ${id})`;
+
+/** Holds if the record was forgotten that this claim, or a later one, had made. */
+export const isForgotten = (table: string, id: string, fence: string): string =>
+  `EXISTS (SELECT FROM ${table} WHERE id = ${forgottenId(id)} AND fence >= ${fence} AND expires_at > now())`;
+
+/**
+ * Marks the records that `deleted` names as forgotten, for `retention`: an outcome that waits in a process, because
+ * the reply to its completion was lost, would otherwise bring its record back.
+ */
+export const markForgotten = (table: string, retention: string): string => `
+    INSERT INTO ${table} AS mark (id, fingerprint, token, fence, attempt, state, status, tombstone, created_at,
+      completed_at, expires_at, scope, key)
+    SELECT ${forgottenId('id')}, ${forgottenId('id')}, gen_random_uuid(), fence, 1, 'completed', 200, 'unstorable',
+      now(), now(), now() + ${milliseconds(retention)}, '${PREFIX}mark of a forgotten record, no record', ''
+    FROM deleted
+    ON CONFLICT (id) DO UPDATE SET fence = greatest(mark.fence, excluded.fence), expires_at = excluded.expires_at
+  `;

@@ -1,0 +1,241 @@
+import { Controller, Logger, Post } from '@nestjs/common';
+import { randomUUID } from 'node:crypto';
+import {
+  Idempotent,
+  IdempotencyAdmin,
+  httpScope,
+  isIdempotencySetupError,
+  type AuditEvent,
+  type IdempotencyModuleOptions,
+} from '../../lib';
+import { appOnServers } from '../support/app-on-servers';
+import { startApp, type TestApp } from '../support/app';
+import { eventually } from '../support/eventually';
+import { isReplay } from '../support/http';
+import { lapse, sql } from '../support/postgres-store';
+
+let runs = 0;
+
+@Controller('orders')
+class OrdersController {
+  @Post()
+  @Idempotent({
+    onOrphan: 'reject',
+    scope: (context) =>
+      context.switchToHttp().getRequest<{ headers: Record<string, string> }>().headers['x-user'],
+  })
+  create(): unknown {
+    runs += 1;
+    return { run: runs };
+  }
+}
+
+const CHANGE = { by: 'ann', reason: 'ticket 42' };
+
+describe('IdempotencyAdmin', () => {
+  const events: AuditEvent[] = [];
+  let hookFails = false;
+  const options: IdempotencyModuleOptions = {
+    audit: (event) => {
+      events.push(event);
+      if (hookFails) throw new Error('the hook failed');
+    },
+  };
+  const servers = appOnServers({ controllers: [OrdersController], options });
+  let admin: IdempotencyAdmin;
+  let user: string;
+  beforeEach(() => {
+    [runs, hookFails, user] = [0, false, randomUUID()];
+    events.length = 0;
+    admin = servers.app.app.get(IdempotencyAdmin);
+  });
+
+  const send = (key: string, from: string = user) =>
+    servers.app.call('/orders', { headers: { 'idempotency-key': key, 'x-user': from } });
+  const scopeOf = (name: string): string => httpScope('POST', '/orders', { scope: name });
+  /** Its owner is lost. */
+  const orphan = async (key: string): Promise<string> => {
+    const scope = scopeOf(user);
+    const { service } = servers.app;
+    void service
+      .execute(key, () => new Promise(() => undefined), { scope, lease: '1h' })
+      .catch(() => undefined);
+    await eventually(async () => expect(await service.find(key, { scope })).toBeDefined());
+    await lapse(servers.postgres.url, key);
+    const [record] = (await admin.list({ principal: user, state: 'orphaned' })).records;
+    return record!.hash;
+  };
+
+  it('lists and shows what a caller has sent', async () => {
+    const key = randomUUID();
+    await send(key);
+    await send(randomUUID(), 'another');
+    const { records, cursor } = await admin.list({ principal: user });
+    expect(cursor).toBeUndefined();
+    expect(records).toMatchObject([
+      {
+        key,
+        route: 'POST /orders',
+        principal: `scope:s:${user}`,
+        state: 'completed',
+        status: 201,
+        attempt: 1,
+      },
+    ]);
+    const shown = await admin.show(records[0]!.hash);
+    expect(shown).toEqual(await admin.show({ key, scope: scopeOf(user) }));
+    expect(shown).toMatchObject({ hash: records[0]!.hash, unreadable: false });
+    expect(shown?.outcome?.kind === 'response' && shown.outcome.body.toString()).toBe('{"run":1}');
+    await eventually(async () => expect((await admin.show(records[0]!.hash))?.copy).toBe('completed'));
+    expect(await admin.show('0'.repeat(64))).toBeUndefined();
+    await expect(admin.show('short')).rejects.toThrow('64 hexadecimal digits');
+  });
+
+  it('settles an orphan with a response, which the retry gets', async () => {
+    const key = randomUUID();
+    const hash = await orphan(key);
+    expect((await admin.list({ state: 'in_flight', principal: user })).records).toEqual([]);
+    expect(await admin.resolve(hash, { status: 202, body: 'settled' }, CHANGE)).toBe(true);
+    expect(await admin.resolve(hash, { status: 202, body: 'again' }, CHANGE)).toBe(false);
+    expect(await admin.show(hash)).toMatchObject({ state: 'completed', status: 202, attempt: 2 });
+    expect(events).toEqual([
+      {
+        ...CHANGE,
+        at: expect.any(Date),
+        action: 'resolve',
+        result: 'done',
+        record: { hash, route: 'POST /orders' },
+      },
+    ]);
+  });
+
+  it('gives an orphan to the next request', async () => {
+    const hash = await orphan(randomUUID());
+    expect(await admin.retry(hash, CHANGE)).toBe(true);
+    expect(await admin.show(hash)).toBeUndefined();
+    expect(await admin.retry(hash, CHANGE)).toBe(false);
+    expect(events.map(({ action }) => action)).toEqual(['retry']);
+  });
+
+  it('settles by one of two operators at once', async () => {
+    const hash = await orphan(randomUUID());
+    const settled = await Promise.all([1, 2, 3].map((n) => admin.resolve(hash, { status: 200 + n }, CHANGE)));
+    expect(settled.filter((done) => done)).toHaveLength(1);
+    expect(events).toHaveLength(1);
+  });
+
+  it('leaves a request that runs alone, also where its owner was thought lost and renews its lease', async () => {
+    const key = randomUUID();
+    const hash = await orphan(key);
+    await sql(
+      servers.postgres.url,
+      `UPDATE idempotency_cache SET lease_until = now() + interval '1 h' WHERE key = $1`,
+      [key],
+    );
+    expect(await admin.resolve(hash, { status: 201 }, CHANGE)).toBe(false);
+    expect(await admin.retry(hash, CHANGE)).toBe(false);
+    expect(await admin.forget(hash, CHANGE)).toBe(false);
+    expect(await admin.purge({ principal: user }, CHANGE)).toMatchObject({ purged: 0, inFlight: 1 });
+    expect(events.map(({ action }) => action)).toEqual(['purge']);
+    await sql(servers.postgres.url, 'DELETE FROM idempotency_cache WHERE key = $1', [key]);
+  });
+
+  it('forgets one record', async () => {
+    const key = randomUUID();
+    await send(key);
+    expect(isReplay(await send(key))).toBe(true);
+    expect(await admin.forget({ key, scope: scopeOf(user) }, CHANGE)).toBe(true);
+    expect(isReplay(await send(key))).toBe(false);
+    expect(runs).toBe(2);
+  });
+
+  it('purges by caller in both stores, and no other caller', async () => {
+    const keys = Array.from({ length: 5 }, () => randomUUID());
+    await Promise.all(keys.flatMap((key) => [send(key), send(key, `${user}7`)]));
+    const progress: number[] = [];
+    const report = await admin.purge({ principal: user }, CHANGE, ({ read }) => progress.push(read));
+    expect(report).toMatchObject({
+      purged: 5,
+      inFlight: 0,
+      changed: 0,
+      complete: true,
+      unreachable: { redis: 0, arbiter: 0 },
+    });
+    expect(progress.at(-1)).toBe(1);
+    for (const key of keys) {
+      expect(isReplay(await send(key))).toBe(false);
+      expect(isReplay(await send(key, `${user}7`))).toBe(true);
+    }
+    expect(events).toMatchObject([
+      { action: 'purge', filter: { principal: user }, purged: 5, result: 'done' },
+    ]);
+  });
+
+  it('purges by route and age together', async () => {
+    const key = randomUUID();
+    await send(key);
+    expect(
+      await admin.purge({ route: 'POST /orders', principal: user, olderThan: '1h' }, CHANGE),
+    ).toMatchObject({ purged: 0 });
+    expect(await admin.purge({ route: 'POST /orders/:id', principal: user }, CHANGE)).toMatchObject({
+      purged: 0,
+    });
+    expect(await admin.purge({ route: 'POST /orders', principal: user, olderThan: 0 }, CHANGE)).toMatchObject(
+      { purged: 1 },
+    );
+    await expect(admin.purge({}, CHANGE)).rejects.toThrow('no condition is given');
+  });
+
+  it('wants to know who and why, and logs it without key and caller', async () => {
+    const lines: string[] = [];
+    jest.spyOn(Logger.prototype, 'warn').mockImplementation((line: unknown) => void lines.push(String(line)));
+    const key = randomUUID();
+    await send(key);
+    const record = { key, scope: scopeOf(user) };
+    await expect(admin.forget(record, { by: '', reason: 'x' })).rejects.toThrow('who does it');
+    await expect(admin.purge({ key }, undefined as never)).rejects.toThrow('who does it');
+    expect(await admin.forget(record, CHANGE)).toBe(true);
+    jest.restoreAllMocks();
+    const [line = ''] = lines.filter((each) => each.startsWith('Audit'));
+    expect(line).toMatch(
+      /^Audit: forget \(done\) of POST \/orders, record [0-9a-f]{64}, by "ann": "ticket 42"$/,
+    );
+  });
+
+  it('has made the change where the hook fails', async () => {
+    hookFails = true;
+    const key = randomUUID();
+    await send(key);
+    const error = jest.spyOn(Logger.prototype, 'error').mockImplementation(() => undefined);
+    expect(await admin.forget({ key, scope: scopeOf(user) }, CHANGE)).toBe(true);
+    expect(error).toHaveBeenCalledWith(expect.stringContaining('`audit` option failed'), expect.any(Error));
+    jest.restoreAllMocks();
+  });
+
+  it('says how many requests of this process were executed and replayed', async () => {
+    const before = (await admin.stats()).requests!;
+    const key = randomUUID();
+    await send(key);
+    await send(key);
+    expect((await admin.stats()).requests).toEqual({
+      executed: before.executed + 1,
+      replayed: before.replayed + 1,
+    });
+  });
+});
+
+describe('IdempotencyAdmin without Postgres', () => {
+  let app: TestApp;
+  afterEach(() => app.close());
+
+  it('says what it cannot do, and reaches a record by its key', async () => {
+    app = await startApp({ options: { store: 'memory', redis: undefined, postgres: undefined } });
+    const admin = app.app.get(IdempotencyAdmin);
+    const asked = [admin.list(), admin.stats(), admin.show({ key: 'a' }), admin.purge({ key: 'a' }, CHANGE)];
+    for (const answer of await Promise.allSettled<unknown>(asked))
+      expect(answer.status === 'rejected' && isIdempotencySetupError(answer.reason)).toBe(true);
+    await app.service.execute('a', () => 1);
+    expect(await admin.forget({ key: 'a' }, CHANGE)).toBe(true);
+    expect(await app.service.find('a')).toBeUndefined();
+  });
+});
