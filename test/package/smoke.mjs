@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url';
 const require = createRequire(import.meta.url);
 require('../support/register.js');
 const { pack } = require('./pack.ts');
+const { startPostgres } = require('../../servers/index.ts');
 const { publicTypes } = require('./public-types.ts');
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
@@ -26,6 +27,7 @@ try {
     'dist/index.d.ts',
     'dist/testing/index.js',
     'dist/testing/index.d.ts',
+    'dist/cli/main.js',
     'dist/index.js.map',
     'lib/index.ts',
     'migrations/015_idempotency_cache.sql',
@@ -106,6 +108,25 @@ IdempotencyModule.forRoot({ lese: '30s' });
   run('node', ['app.cjs'], project);
   run('node', ['app.mjs'], project);
   run('npx', ['tsc', '-p', '.'], project);
+  const postgres = await startPostgres();
+  try {
+    const command = (...args) =>
+      execFileSync('npx', ['nestjs-idempotency', ...args], {
+        cwd: project,
+        env: { ...process.env, DATABASE_URL: postgres.url, REDIS_URL: '' },
+      }).toString();
+    command('migrate');
+    let found = '';
+    try {
+      found = command('doctor', '--no-redis');
+    } catch ({ stdout }) {
+      found = String(stdout); // it ends with 1, as no application has used the table yet
+    }
+    if (!/^ok +table/m.test(found) || !/^error +namespace/m.test(found))
+      throw new Error(`The doctor has not found what it should: ${found}`);
+  } finally {
+    await postgres.stop();
+  }
   console.log(`The package works in a fresh project (${paths.length} files).`);
 } finally {
   rmSync(project, { recursive: true, force: true });

@@ -92,7 +92,7 @@ export async function startProcess({
     exited,
     handling,
     post: (path, key, body, more) =>
-      call(url + path, { ...more, body, headers: { 'x-idempotency-key': key } }),
+      call(url + path, { ...more, body, headers: { ...more?.headers, 'x-idempotency-key': key } }),
     stop: async () => {
       child.kill('SIGKILL');
       await exited;

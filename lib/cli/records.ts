@@ -1,0 +1,256 @@
+import { readFile } from 'node:fs/promises';
+import { text as readAll } from 'node:stream/consumers';
+import type { IdempotencyAdmin, RecordFilter, RecordReference } from '../admin/idempotency-admin';
+import { callersNamed } from '../admin/selection';
+import { recordId } from '../core/record';
+import type { RecordState, RecordSummary } from '../core/record-directory';
+import type { Duration } from '../options/idempotency.options';
+import type { Resolution } from '../outcome/resolution';
+import { EXIT, UsageError, type ExitCode } from './exit';
+import { age, bytes, lines, table } from './output';
+import { changeOf, withSession, type ChangeOptions, type Session } from './session';
+import type { CommonOptions } from './settings';
+import { terminal } from './terminal';
+
+export interface FilterOptions {
+  readonly scope?: string;
+  readonly route?: string;
+  readonly principal?: string;
+  readonly principalText?: string;
+  readonly key?: string;
+  readonly olderThan?: string;
+}
+
+interface ReferenceOptions extends CommonOptions {
+  readonly scope?: string;
+}
+
+export interface ListCommand extends CommonOptions, FilterOptions {
+  readonly state?: RecordState;
+  readonly limit: string;
+  readonly cursor?: string;
+}
+
+export async function list(options: ListCommand): Promise<ExitCode> {
+  return withSession(options, async ({ admin }) => {
+    const { state, limit, cursor, json } = options;
+    const page = await admin.list({
+      ...filterOf(options),
+      ...(state === undefined ? {} : { state }),
+      ...(cursor === undefined ? {} : { cursor }),
+      limit: Number(limit),
+    });
+    if (json) terminal.print(JSON.stringify(page, undefined, 2));
+    else {
+      terminal.print(table(HEAD, page.records.map(cellsOf)));
+      if (page.cursor) terminal.note(`There are more: --cursor ${page.cursor}`);
+    }
+    return EXIT.done;
+  });
+}
+
+export interface ShowCommand extends ReferenceOptions {
+  readonly headers?: boolean;
+  readonly body?: boolean;
+}
+
+export async function show(reference: string, options: ShowCommand): Promise<ExitCode> {
+  return withSession(options, async (session) => {
+    const record = await find(session, reference, options);
+    const details = record && (await session.admin.show(record.hash));
+    if (!details) return notFound(reference);
+    const { outcome, ...rest } = details;
+    const response = outcome?.kind === 'response' ? outcome : undefined;
+    const headers = options.headers && response ? { headers: response.headers } : {};
+    if (options.json) {
+      const body = options.body && response ? { body: response.body.toString('base64') } : {};
+      terminal.print(JSON.stringify({ ...rest, ...headers, ...body }, undefined, 2));
+      return EXIT.done;
+    }
+    terminal.print(lines({ ...rest, ...headers }));
+    if (options.body && response)
+      process.stdout.write(Buffer.concat([Buffer.from('\n'), response.body, Buffer.from('\n')]));
+    return EXIT.done;
+  });
+}
+
+export interface ResolveCommand extends ReferenceOptions, ChangeOptions {
+  readonly status?: string;
+  readonly header: readonly string[];
+  readonly body?: string;
+  readonly value?: string;
+}
+
+export async function resolve(reference: string, options: ResolveCommand): Promise<ExitCode> {
+  const outcome = await outcomeIn(options);
+  return change(reference, options, 'Settle', (admin, record) =>
+    admin.resolve(record, outcome, changeOf(options)),
+  );
+}
+
+type ChangeCommand = ReferenceOptions & ChangeOptions;
+
+export function retry(reference: string, options: ChangeCommand): Promise<ExitCode> {
+  return change(reference, options, 'Let the next request run the handler of', (admin, record) =>
+    admin.retry(record, changeOf(options)),
+  );
+}
+
+export function forget(reference: string, options: ChangeCommand): Promise<ExitCode> {
+  return change(reference, options, 'Forget', (admin, record) => admin.forget(record, changeOf(options)));
+}
+
+export type PurgeCommand = CommonOptions & FilterOptions & ChangeOptions;
+
+export async function purge(options: PurgeCommand): Promise<ExitCode> {
+  const filter = filterOf(options);
+  return withSession(options, async ({ admin }) => {
+    await terminal.confirm(`Delete all records with ${JSON.stringify(filter)}, in both stores?`, options.yes);
+    const report = await admin.purge(filter, changeOf(options), ({ read, purged }) =>
+      terminal.progress(`${Math.round(100 * read)} % read, ${purged} records purged`),
+    );
+    terminal.progress('');
+    if (options.json) terminal.print(JSON.stringify(report, undefined, 2));
+    else {
+      const { unreachable, ...rest } = report;
+      terminal.print(
+        lines({
+          ...rest,
+          'left, as Redis was unreachable': unreachable.redis,
+          'left, as Postgres was unreachable': unreachable.arbiter,
+        }),
+      );
+    }
+    const { complete, unreachable, inFlight } = report;
+    if (inFlight > 0)
+      terminal.note(`${inFlight} records are in flight, and were left. Purge again once they have ended.`);
+    return complete && unreachable.redis + unreachable.arbiter === 0 ? EXIT.done : EXIT.unreachable;
+  });
+}
+
+async function change(
+  reference: string,
+  options: ChangeCommand,
+  verb: string,
+  make: (admin: IdempotencyAdmin, record: RecordReference) => Promise<boolean>,
+): Promise<ExitCode> {
+  return withSession(options, async (session) => {
+    const record = await find(session, reference, options);
+    if (!record) return notFound(reference);
+    const { route = 'no HTTP route', key, state, hash } = record;
+    await terminal.confirm(
+      `${verb} ${route}, key ${JSON.stringify(key)} (${state}, attempt ${record.attempt})?`,
+      options.yes,
+    );
+    const changed = await make(session.admin, hash);
+    if (options.json) terminal.print(JSON.stringify({ changed, hash }));
+    else
+      terminal.print(
+        changed ? `Done: ${hash}` : `Nothing was changed: the record is ${state}, or has changed meanwhile.`,
+      );
+    return changed ? EXIT.done : EXIT.nothing;
+  });
+}
+
+/** A hash, a key with `--scope`, or a key that one record has. */
+async function find(
+  { directory, admin, digest }: Session,
+  reference: string,
+  { scope }: ReferenceOptions,
+): Promise<RecordSummary | undefined> {
+  if (scope !== undefined) return directory.find(recordId(scope, reference, digest).hash);
+  if (/^[0-9a-f]{64}$/i.test(reference)) return directory.find(reference.toLowerCase());
+  const { records } = await admin.list({ key: reference, limit: 20 });
+  if (records.length < 2) return records[0];
+  throw new UsageError(
+    `Several records have this key. Name one by its hash, or pass --scope:\n${table(HEAD, records.map(cellsOf))}`,
+  );
+}
+
+function notFound(reference: string): ExitCode {
+  terminal.note(`There is no record ${JSON.stringify(reference)}.`);
+  return EXIT.nothing;
+}
+
+const HEAD = ['STATE', 'AGE', 'STATUS', 'SIZE', 'ROUTE', 'PRINCIPAL', 'KEY', 'HASH'];
+
+function cellsOf({
+  state,
+  createdAt,
+  status,
+  bytes: size,
+  route,
+  scope,
+  principal,
+  key,
+  hash,
+}: RecordSummary): string[] {
+  return [
+    state,
+    age(createdAt),
+    String(status ?? ''),
+    bytes(size),
+    route ?? scope,
+    principal ?? '',
+    key,
+    hash,
+  ];
+}
+
+export function filterOf(options: FilterOptions): RecordFilter {
+  const { scope, route, principal, principalText, key, olderThan } = options;
+  if (principal !== undefined && principalText !== undefined)
+    throw new UsageError('Pass one of --principal and --principal-text.');
+  return {
+    ...(scope === undefined ? {} : { scope }),
+    ...(route === undefined ? {} : { route }),
+    ...(principal === undefined ? {} : { principal: { text: callersCalled(principal) } }),
+    ...(principalText === undefined ? {} : { principal: { text: principalText } }),
+    ...(key === undefined ? {} : { key }),
+    ...(olderThan === undefined ? {} : { olderThan: olderThan as Duration }),
+  };
+}
+
+/** A command line has no types: `7` may be a text or a number. */
+function callersCalled(name: string): string[] {
+  const number = /^-?\d{1,15}$/.test(name)
+    ? [...callersNamed(Number(name)), ...callersNamed(BigInt(name))]
+    : [];
+  return [...callersNamed(name), ...number];
+}
+
+async function outcomeIn({
+  status,
+  header,
+  body,
+  value,
+}: ResolveCommand): Promise<Exclude<Resolution, 'retry'>> {
+  if (value !== undefined) {
+    if (status !== undefined || body !== undefined)
+      throw new UsageError('Pass --value, or --status with --body.');
+    try {
+      return { value: JSON.parse(value) as unknown };
+    } catch {
+      throw new UsageError('--value is not JSON.');
+    }
+  }
+  if (status === undefined || !/^\d{3}$/.test(status))
+    throw new UsageError(
+      'Pass the response that retries shall get: --status 201 --body @file, or --value for execute().',
+    );
+  const headers = header.map((line) => {
+    const at = line.indexOf(':');
+    if (at < 1) throw new UsageError(`--header ${JSON.stringify(line)} is not of the form 'Name: value'.`);
+    return [line.slice(0, at).trim(), line.slice(at + 1).trim()] as const;
+  });
+  return { status: Number(status), headers: Object.fromEntries(headers), body: await bodyIn(body) };
+}
+
+async function bodyIn(body = ''): Promise<string | Buffer> {
+  if (body === '@-') return readAll(process.stdin);
+  if (!body.startsWith('@')) return body;
+  const file = body.slice(1);
+  return readFile(file).catch((error: unknown) => {
+    throw new UsageError(`The file ${JSON.stringify(file)} cannot be read: ${String(error)}`);
+  });
+}

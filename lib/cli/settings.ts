@@ -1,0 +1,87 @@
+import type { Command } from 'commander';
+import { Option } from 'commander';
+import { withoutPassword } from './output';
+import type { IdempotencyModuleOptions } from '../options/idempotency.options';
+import { resolveModuleOptions, type ModuleSettings } from '../options/resolve';
+import { UsageError } from './exit';
+
+/** What every verb takes. */
+export interface CommonOptions {
+  readonly databaseUrl?: string;
+  readonly redisUrl?: string;
+  /** False with `--no-redis`. */
+  readonly redis: boolean;
+  readonly redisCluster?: boolean;
+  readonly keyPrefix?: string;
+  readonly schema?: string;
+  readonly table: string;
+  readonly namespace?: string;
+  readonly retention?: string;
+  readonly json?: boolean;
+}
+
+/** Where a verb works, checked. */
+export interface Place {
+  readonly databaseUrl: string;
+  /** Undefined: the application uses no Redis. */
+  readonly redisUrl: string | undefined;
+  readonly isCluster: boolean;
+  readonly schema: string | undefined;
+  readonly table: string;
+  readonly settings: ModuleSettings;
+}
+
+export function addCommonOptions(command: Command): Command {
+  const option = (flags: string, text: string, variable: string): Option =>
+    new Option(flags, text).env(variable);
+  return command
+    .addOption(option('--database-url <url>', 'Postgres', 'DATABASE_URL'))
+    .addOption(option('--redis-url <url>', 'Redis', 'REDIS_URL'))
+    .option('--no-redis', 'the application uses no Redis (`redis: false`)')
+    .option('--redis-cluster', 'the URL is a node of a cluster')
+    .addOption(option('--key-prefix <text>', 'as `redis.keyPrefix`', 'IDEMPOTENCY_KEY_PREFIX'))
+    .addOption(option('--schema <name>', 'schema of the table', 'IDEMPOTENCY_SCHEMA'))
+    .addOption(
+      option('--table <name>', 'name of the table', 'IDEMPOTENCY_TABLE').default('idempotency_cache'),
+    )
+    .addOption(option('--namespace <name>', 'as the option `namespace`', 'IDEMPOTENCY_NAMESPACE'))
+    .addOption(option('--retention <duration>', 'as `postgres.retention`', 'IDEMPOTENCY_RETENTION'))
+    .option('--json', 'print JSON');
+}
+
+/** Secrets come from the environment alone: arguments can be seen by every user of the machine. */
+export function placeOf(options: CommonOptions, environment: NodeJS.ProcessEnv): Place {
+  const { databaseUrl, redisUrl, redis, redisCluster = false, schema, table } = options;
+  if (!databaseUrl) throw new UsageError('No database is given. Set DATABASE_URL, or pass --database-url.');
+  if (redis && !redisUrl)
+    throw new UsageError(
+      'No Redis is given. Set REDIS_URL, or pass --no-redis if the application runs with `redis: false`: copies of ' +
+        'records in a Redis that is not told are replayed all the same.',
+    );
+  assertUrl('DATABASE_URL', databaseUrl);
+  if (redis && redisUrl) assertUrl('REDIS_URL', redisUrl);
+  const keys = environment.IDEMPOTENCY_ENCRYPTION_KEYS?.split(/[\s,]+/).filter((key) => key !== '');
+  const given = {
+    ...(options.namespace === undefined ? {} : { namespace: options.namespace }),
+    ...(environment.IDEMPOTENCY_SECRET ? { secret: environment.IDEMPOTENCY_SECRET } : {}),
+    ...(keys?.length ? { encryption: { keys } } : {}),
+    redis: redis && (options.keyPrefix === undefined ? {} : { keyPrefix: options.keyPrefix }),
+    postgres: {
+      timeout: '10s',
+      cleanupInterval: false,
+      ...(options.retention === undefined ? {} : { retention: options.retention }),
+    },
+  } as IdempotencyModuleOptions;
+  return {
+    databaseUrl,
+    redisUrl: redis ? redisUrl : undefined,
+    isCluster: redisCluster,
+    schema,
+    table,
+    settings: resolveModuleOptions(given),
+  };
+}
+
+function assertUrl(name: string, url: string): void {
+  if (!URL.canParse(url)) throw new UsageError(`${name} is not a URL: ${withoutPassword(url)}`);
+}

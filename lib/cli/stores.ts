@@ -1,0 +1,161 @@
+import type { Cluster, Redis, RedisOptions } from 'ioredis';
+import type { Client } from 'pg';
+import type { DataSource } from 'typeorm';
+import type { Metrics } from '../core/ports';
+import { Digest } from '../core/digest';
+import { IdempotencySetupError, StoreUnavailableError } from '../core/errors';
+import { outcomeCipherOf } from '../outcome/outcome-cipher';
+import { PostgresConnection } from '../store/postgres/connection/postgres.connection';
+import { PostgresDirectory } from '../store/postgres/directory';
+import { PostgresStore } from '../store/postgres/postgres.store';
+import { assertMigrated } from '../store/postgres/schema/setup';
+import { TableIdentity } from '../store/postgres/schema/table-identity';
+import { tableNames, type TableNames } from '../store/postgres/schema/table-name';
+import { RedisConnection } from '../store/redis/connection/redis.connection';
+import { TableKeySpace } from '../store/redis/key-space';
+import { RedisStore } from '../store/redis/redis.store';
+import { TieredStoreService } from '../store/tiered-store.service';
+import type { Place } from './settings';
+
+const POOL_SIZE = 2;
+
+/** Both stores, as the application would open them, without the application. */
+export interface OpenStores {
+  readonly store: TieredStoreService;
+  readonly directory: PostgresDirectory;
+  readonly digest: Digest;
+  readonly connection: PostgresConnection;
+  readonly names: TableNames;
+  close(): Promise<void>;
+}
+
+/**
+ * @throws IdempotencySetupError if the table is missing, or its records are of another secret or namespace
+ * @throws StoreUnavailableError if Postgres cannot be asked
+ */
+export async function openStores(place: Place): Promise<OpenStores> {
+  const { settings } = place;
+  const digest = new Digest(settings);
+  const cipher = outcomeCipherOf(settings.encryption);
+  const names = namesOf(place);
+  const connection = await openConnection(place);
+  const identity = new TableIdentity(connection, names.table, digest, { leavesMark: false });
+  let redis: RedisConnection | undefined;
+  const close = async (): Promise<void> => {
+    await Promise.all([connection.close(), redis?.close()]);
+  };
+  try {
+    await assertMigrated(connection, names);
+    await identity.confirm();
+    const { retention } = settings.postgres || { retention: 0 };
+    const postgresStore = new PostgresStore(connection, names, { retention, cipher, identity });
+    const store = new TieredStoreService(
+      settings,
+      {
+        open: async () => {
+          if (!settings.redis || !place.redisUrl) return undefined;
+          const { keyPrefix, ttl } = settings.redis;
+          redis = await openRedis(place.redisUrl, place.isCluster);
+          const space = new TableKeySpace({ connection: redis, keyPrefix, digest }, () => identity.tag);
+          return new RedisStore({ connection: redis, keyPrefix, space, ttl, cipher });
+        },
+        close: async () => redis?.close(),
+      },
+      {
+        open: () => Promise.resolve(postgresStore),
+        close: () => connection.close(),
+        silentAtStart: false,
+        tableTag: undefined,
+      },
+      noMetrics,
+    );
+    await store.open();
+    const directory = new PostgresDirectory(connection, names.table, digest);
+    return { store, directory, digest, connection, names, close: () => store.close(2_000) };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+export function namesOf({ schema, table }: Pick<Place, 'schema' | 'table'>): TableNames {
+  return tableNames({ schema, tableName: table });
+}
+
+export async function openConnection({ databaseUrl, settings }: Place): Promise<PostgresConnection> {
+  const { default: pg } = await required(() => import('pg'), 'pg');
+  // The module duplicates a pool; this one never connects.
+  const pool = new pg.Pool({ connectionString: databaseUrl, application_name: 'nestjs-idempotency' });
+  const dataSource = { driver: { master: pool } } as unknown as DataSource;
+  const { timeout } = settings.postgres || { timeout: 10_000 };
+  return new PostgresConnection(dataSource, { timeout, poolSize: POOL_SIZE });
+}
+
+/**
+ * Works on a separate connection, for statements about the schema and the server's settings.
+ * @throws StoreUnavailableError if there is none
+ */
+export async function connected<T>(
+  { databaseUrl }: Pick<Place, 'databaseUrl'>,
+  work: (client: Client) => Promise<T>,
+): Promise<T> {
+  const { default: pg } = await required(() => import('pg'), 'pg');
+  const client = new pg.Client({ connectionString: databaseUrl, connectionTimeoutMillis: 10_000 });
+  client.on('error', () => undefined); // the query that is under way is told
+  try {
+    await client.connect();
+  } catch (error) {
+    throw new StoreUnavailableError('postgres', 'connect', error, false);
+  }
+  try {
+    return await work(client);
+  } finally {
+    await client.end();
+  }
+}
+
+async function openRedis(url: string, isCluster: boolean): Promise<RedisConnection> {
+  const connection = new RedisConnection(await redisClient(url, isCluster), { timeout: 2_000 });
+  await connection.open();
+  return connection;
+}
+
+/** One that is not connected yet. */
+export async function redisClient(
+  url: string,
+  isCluster: boolean,
+  options: RedisOptions = {},
+): Promise<Redis | Cluster> {
+  const { Redis: Client, Cluster: Nodes } = await required(() => import('ioredis'), 'ioredis');
+  return isCluster
+    ? new Nodes([url], { lazyConnect: true, redisOptions: options })
+    : new Client(url, { ...options, lazyConnect: true });
+}
+
+/** The application has these packages if it uses the store. */
+export async function required<T>(load: () => Promise<T>, name: string): Promise<T> {
+  try {
+    return await load();
+  } catch (cause) {
+    throw new IdempotencySetupError(`the package ${name} is not installed. Run \`npm install ${name}\`.`, {
+      cause,
+    });
+  }
+}
+
+const nothing = (): void => undefined;
+const noMetrics: Metrics = {
+  request: nothing,
+  replayedFrom: nothing,
+  firstRequest: nothing,
+  orphanTakenOver: nothing,
+  leaseLost: nothing,
+  shed: nothing,
+  waiting: nothing,
+  storeOperation: nothing,
+  storeError: nothing,
+  tierUp: nothing,
+  tierDisabled: nothing,
+  orphansSeen: nothing,
+  pendingWrite: nothing,
+};

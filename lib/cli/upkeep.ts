@@ -1,0 +1,50 @@
+import { ExpiredRecordCleanup } from '../store/postgres/cleanup';
+import { EXIT, type ExitCode } from './exit';
+import { bytes, lines, seconds, table } from './output';
+import { withSession } from './session';
+import type { CommonOptions } from './settings';
+import { terminal } from './terminal';
+
+export async function stats(options: CommonOptions): Promise<ExitCode> {
+  return withSession(options, async ({ admin }) => {
+    const { requests, ...found } = await admin.stats();
+    if (options.json) {
+      terminal.print(JSON.stringify({ ...found, requests }, undefined, 2));
+      return EXIT.done;
+    }
+    const { byState, byRoute, estimated, oldestOrphan, lastCleanup, oldestExpired } = found;
+    terminal.print(
+      lines({
+        rows: estimated ? `about ${found.rows}` : found.rows,
+        size: bytes(found.bytes),
+        ...byState,
+        'oldest orphan': oldestOrphan === undefined ? 'none' : seconds(oldestOrphan),
+        'last cleanup': lastCleanup === undefined ? 'never' : `${seconds(lastCleanup)} ago`,
+        'oldest expired row': oldestExpired === undefined ? 'none' : seconds(oldestExpired),
+      }),
+    );
+    terminal.print(
+      `\n${table(
+        ['ROWS', 'ROUTE'],
+        byRoute.map(({ route, rows }) => [String(rows), route]),
+      )}`,
+    );
+    return EXIT.done;
+  });
+}
+
+export interface CleanupCommand extends CommonOptions {
+  readonly batchSize: string;
+}
+
+/** Deletes expired records; while an instance of the application does so, there is nothing to do. */
+export async function cleanup(options: CleanupCommand): Promise<ExitCode> {
+  return withSession(options, async ({ connection, names }) => {
+    const batchSize = Number(options.batchSize);
+    const expired = new ExpiredRecordCleanup(connection, names, { interval: 0, batchSize });
+    const deleted = await expired.runOnce((total) => terminal.progress(`${total} expired records deleted`));
+    terminal.progress('');
+    terminal.print(options.json ? JSON.stringify({ deleted }) : `${deleted} expired records deleted`);
+    return EXIT.done;
+  });
+}

@@ -1,0 +1,217 @@
+import { randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { RecordPage } from '../../lib';
+import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
+import { startApp, type TestApp } from '../support/app';
+import { directoryPlans } from '../support/plans';
+import { cli, type CliOptions, type CliResult } from '../support/cli';
+import { lapse, sql, until } from '../support/postgres-store';
+
+/** Each command is a process that loads the module. */
+jest.setTimeout(180_000);
+
+describe('the command line', () => {
+  let postgres: RunningPostgres;
+  let redis: RunningRedis;
+  let databaseUrl: string;
+  let app: TestApp | undefined;
+  beforeAll(async () => {
+    [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
+  });
+  afterAll(() => Promise.all([postgres.stop(), redis.stop()]));
+  beforeEach(async () => {
+    databaseUrl = await postgres.createDatabase();
+  });
+  afterEach(async () => {
+    await app?.close();
+    app = undefined;
+  });
+
+  const run = (args: readonly string[], { env, ...more }: CliOptions = {}): Promise<CliResult> =>
+    cli(args, { ...more, env: { DATABASE_URL: databaseUrl, REDIS_URL: redis.url, ...env } });
+  const started = async (): Promise<TestApp> => (app = await startApp({ databaseUrl, redisUrl: redis.url }));
+  const tables = async (): Promise<string[]> => {
+    const rows = await sql<{ name: string }>(
+      databaseUrl,
+      `SELECT schemaname || '.' || tablename AS name FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')`,
+    );
+    return rows.map(({ name }) => name).sort();
+  };
+
+  describe('migrate', () => {
+    it('makes the table, again without harm, and prints the SQL alone with --dry-run', async () => {
+      const dry = await run(['migrate', '--dry-run']);
+      expect(dry.code).toBe(0);
+      expect(dry.stdout).toContain('CREATE TABLE IF NOT EXISTS idempotency_cache');
+      expect(await tables()).toEqual([]);
+      expect(await run(['migrate'])).toMatchObject({ code: 0 });
+      expect(await run(['migrate'])).toMatchObject({ code: 0 });
+      expect(await tables()).toEqual(['public.idempotency_cache']);
+      await started();
+    });
+
+    it('puts it into a schema, under a name, in partitions, with indexes', async () => {
+      await sql(databaseUrl, 'CREATE SCHEMA "Other"');
+      const place = ['--schema', 'Other', '--table', 'keys'];
+      expect(await run(['migrate', '--partitioned', '--indexes', ...place])).toMatchObject({
+        code: 0,
+        stderr: '',
+      });
+      expect(await run(['migrate', '--partitioned', '--indexes', ...place])).toMatchObject({
+        code: 0,
+        stderr: '',
+      });
+      expect((await tables())[0]).toBe('Other.keys');
+      const indexes = await sql<{ count: string }>(
+        databaseUrl,
+        `SELECT count(*) FROM pg_inherits WHERE inhparent IN ('"Other".keys_caller_idx'::regclass, '"Other".keys_key_idx'::regclass, '"Other".keys_scope_idx'::regclass)`,
+      );
+      expect(indexes).toEqual([{ count: '48' }]);
+    });
+
+    it('makes the indexes that callers, keys and routes are found by', async () => {
+      await run(['migrate', '--indexes']);
+      await sql(
+        databaseUrl,
+        `INSERT INTO idempotency_cache (id, token, fingerprint, state, attempt, created_at, completed_at, expires_at, status, headers, body, scope, key)
+         SELECT sha256(i::text::bytea), gen_random_uuid(), sha256('f'), 'completed', 1, now(), now(), now() + interval '1 d', 201, '[]', '',
+           'POST /leads user.id:s:u' || i, 'key ' || i FROM generate_series(1, 5000) AS i`,
+      );
+      await sql(databaseUrl, 'ANALYZE idempotency_cache');
+      expect(await directoryPlans(databaseUrl)).toEqual({
+        caller: 'idempotency_cache_caller_idx',
+        key: 'idempotency_cache_key_idx',
+        route: 'idempotency_cache_scope_idx',
+      });
+    });
+  });
+
+  it('lists and shows records', async () => {
+    const { service } = await started();
+    const key = randomUUID();
+    await service.execute(key, () => 'a secret value', { scope: 'jobs' });
+    const page = (await run(['list', '--json'])).json<RecordPage>();
+    expect(page.records).toMatchObject([{ key, scope: 'jobs', state: 'completed' }]);
+    const listed = await run(['list']);
+    expect(listed.stdout.split('\n')[1]).toMatch(
+      new RegExp(`^completed .*jobs .*${key}  ${page.records[0]!.hash}$`),
+    );
+    const references = [[page.records[0]!.hash], [key], [key, '--scope', 'jobs']];
+    for (const shown of await Promise.all(references.map((reference) => run(['show', ...reference])))) {
+      expect(shown).toMatchObject({ code: 0 });
+      expect(shown.stdout).toContain(key);
+      expect(shown.stdout).not.toContain('secret value');
+    }
+    expect((await run(['show', key, '--body'])).stdout).toContain('secret value');
+    expect(await run(['show', 'no such key'])).toMatchObject({ code: 1, stdout: '' });
+  });
+
+  it('changes nothing unless it is confirmed, and says in the audit who did it', async () => {
+    const { service } = await started();
+    const key = randomUUID();
+    await service.execute(key, () => 1, { scope: 'jobs' });
+    expect(await run(['forget', key])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('Pass --yes'),
+    });
+    expect(await service.find(key, { scope: 'jobs' })).toBeDefined();
+    const audit = join(tmpdir(), `audit-${randomUUID()}.log`);
+    const change = ['--yes', '--by', 'ann', '--reason', 'ticket 42', '--audit', audit];
+    expect(await run(['forget', key, ...change])).toMatchObject({ code: 0 });
+    expect(await service.find(key, { scope: 'jobs' })).toBeUndefined();
+    expect(await run(['forget', key, '--yes'])).toMatchObject({ code: 1 });
+    expect(JSON.parse(await readFile(audit, 'utf8'))).toMatchObject({
+      action: 'forget',
+      by: 'ann',
+      reason: 'ticket 42',
+      result: 'done',
+    });
+  });
+
+  it('asks for one of several records with one key', async () => {
+    const { service } = await started();
+    for (const scope of ['a', 'b']) await service.execute('same', () => 1, { scope });
+    const result = await run(['show', 'same']);
+    expect(result).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('Several records have this key'),
+    });
+  });
+
+  it('settles with a body from a file, from standard input, or a value', async () => {
+    const { service } = await started();
+    const settled: Record<string, readonly [args: string[], input?: string]> = {
+      'by value': [['--value', '{"a":1}']],
+      'by body': [['--status', '201', '--header', 'Content-Type: text/plain', '--body', 'text']],
+      'by input': [['--status', '201', '--body', '@-'], 'from input'],
+    };
+    for (const [key, [args, input]] of Object.entries(settled)) {
+      void service.execute(key, () => new Promise(() => undefined), { lease: '1h' }).catch(() => undefined);
+      await until(async () => (await service.find(key)) !== undefined);
+      await lapse(databaseUrl, key);
+      expect(await run(['resolve', key, '--yes', ...args], { input })).toMatchObject({ code: 0 });
+    }
+    expect(await run(['resolve', 'by value', '--yes', '--value', '1'])).toMatchObject({ code: 1 });
+    expect((await run(['show', 'by input', '--body'])).stdout).toContain('from input');
+    expect(await run(['resolve', 'by body', '--yes'])).toMatchObject({ code: 2 });
+    expect(await run(['resolve', 'by body', '--yes', '--status', '201', '--body', '@/none'])).toMatchObject({
+      code: 2,
+    });
+  });
+
+  it('purges, and says where it could not', async () => {
+    const { service } = await started();
+    for (let i = 0; i < 3; i++) await service.execute(`key ${i}`, () => i, { scope: 'jobs' });
+    expect(await run(['purge', '--yes'])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('no condition'),
+    });
+    expect(await run(['purge', '--scope', 'jobs'])).toMatchObject({ code: 2 });
+    const unreached = await run(['purge', '--scope', 'jobs', '--yes', '--json'], {
+      env: { REDIS_URL: 'redis://127.0.0.1:1' },
+    });
+    expect(unreached.code).toBe(4);
+    expect(unreached.json()).toMatchObject({ purged: 0, unreachable: { redis: 3, arbiter: 0 } });
+    const result = await run(['purge', '--scope', 'jobs', '--yes', '--json']);
+    expect(result.code).toBe(0);
+    expect(result.json()).toMatchObject({ purged: 3, unreachable: { redis: 0, arbiter: 0 }, complete: true });
+    expect(await service.execute('key 1', () => 'anew', { scope: 'jobs' })).toBe('anew');
+  });
+
+  it('counts, and cleans up', async () => {
+    const { service } = await started();
+    await service.execute('stays', () => 1);
+    await service.execute('goes', () => 1);
+    await sql(
+      databaseUrl,
+      `UPDATE idempotency_cache SET expires_at = now() - interval '1 h' WHERE key = 'goes'`,
+    );
+    expect((await run(['cleanup', '--json'])).json()).toEqual({ deleted: 1 });
+    const stats = (await run(['stats', '--json'])).json<{ rows: number; lastCleanup: number }>();
+    expect(stats).toMatchObject({ rows: 1, byState: { completed: 1 } });
+    expect(stats.lastCleanup).toBeLessThan(60);
+    expect((await run(['stats'])).stdout).toMatch(/last cleanup +\d+ s ago/);
+  });
+
+  it('ends with a code that says why', async () => {
+    expect(await cli(['list'])).toMatchObject({ code: 2, stderr: expect.stringContaining('DATABASE_URL') });
+    expect(await cli(['list'], { env: { DATABASE_URL: databaseUrl } })).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('--no-redis'),
+    });
+    expect(await run(['lists'])).toMatchObject({ code: 2 });
+    expect(await run(['--help'])).toMatchObject({ code: 0 });
+    expect(await run(['list'])).toMatchObject({ code: 3, stderr: expect.stringContaining('is missing') });
+    const down = await run(['list'], { env: { DATABASE_URL: 'postgres://me:hidden@127.0.0.1:1/none' } });
+    expect(down).toMatchObject({ code: 4, stdout: '' });
+    expect(down.stderr).not.toContain('hidden');
+  });
+
+  it('shows nothing that would move the cursor of a terminal', async () => {
+    const { service } = await started();
+    await service.execute('key', () => 1, { scope: 'jobs \u001b[31mred' });
+    expect((await run(['list'])).stdout).toContain('\\u{1b}[31mred');
+  });
+});
