@@ -60,11 +60,25 @@ const MODULE_OPTIONS = Symbol('nestjs-idempotency:options');
 const DRAIN_TIMEOUT = 2_500;
 const LAST_WRITES_TIMEOUT = 500;
 
+/** What the module's constructor takes. */
+const PARTS = [IdempotencyInterceptor, Protocol, TieredStoreService, TransactionProvider, RouteExplorer];
+
+/** The providers of the bare class. Those of `forRoot()` come after them, and take their place. */
+const withoutOptions: Provider[] = PARTS.map((provide) => ({
+  provide,
+  useFactory: () => {
+    throw new IdempotencySetupError(
+      'the class itself was imported. Import IdempotencyModule.forRoot() or forRootAsync(), once, in the root module. ' +
+        'It is global, so other modules can inject IdempotencyService without it.',
+    );
+  },
+}));
+
 /**
  * Makes routes marked with `@Idempotent()` safe to retry. Import it once, in the root module, beside
  * `RedisModule` (`@nestjs-modules/ioredis`) and `TypeOrmModule`.
  */
-@Module({})
+@Module({ providers: withoutOptions })
 export class IdempotencyModule
   implements NestModule, OnModuleInit, BeforeApplicationShutdown, OnApplicationShutdown
 {
@@ -108,7 +122,8 @@ export class IdempotencyModule
     const interceptors = this.application.getGlobalInterceptors();
     if (interceptors.some((each) => each instanceof IdempotencyInterceptor)) {
       throw new IdempotencySetupError(
-        'it is imported twice. Import it once, in the root module: it is global.',
+        'it is imported twice. Import it once, in the root module: it is global. Options that hold for some routes ' +
+          'only belong in @Idempotent() on their class or method.',
       );
     }
     interceptors.unshift(this.interceptor);

@@ -1,6 +1,7 @@
 import type { IdempotencyContext } from './core/context';
 import type { IdempotencyRecord } from './core/record';
-import type { PolicyOptions, TransactionOptions } from './options/idempotency.options';
+import type { LegacyOptions, PolicyOptions, TransactionOptions } from './options/idempotency.options';
+import type { LegacyValueLookup } from './options/legacy-answer';
 import type { Resolution } from './outcome/resolution';
 import type { TransactionContext } from './transaction/context';
 
@@ -17,6 +18,12 @@ export interface ScopeOption {
 export interface ExecuteOptions extends PolicyOptions, ScopeOption {
   /** What must be equal when the key is used again, such as the serialised input of a job. @default '' */
   readonly fingerprint?: string;
+  /**
+   * For a change from another system: looks up what that one has given for a key that is unknown here
+   * (docs/guide/migrating.md). The module's `legacy` is for HTTP requests alone.
+   * @default none
+   */
+  readonly legacy?: LegacyValueLookup | LegacyOptions<LegacyValueLookup> | false;
 }
 
 /** Protects work that is no HTTP request, and lets operators look at records and settle them. To be injected. */
@@ -27,7 +34,8 @@ export abstract class IdempotencyService {
    *
    * @throws IdempotencyError `key_invalid`; `fingerprint_mismatch`; `in_flight` after `waitTimeout`;
    * `outcome_unknown` with `onOrphan: 'reject'`; `outcome_not_stored` if the value exceeded `maxBodySize` or had no
-   * JSON form; `outcome_not_recorded` or `store_unavailable` while no store can be reached;
+   * JSON form; `outcome_not_recorded` or `store_unavailable` while no store can be reached, or
+   * where the lookup of `legacy` failed;
    * `overloaded` while too many wait
    * @throws InvalidOptionsError
    */

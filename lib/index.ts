@@ -66,6 +66,7 @@ export type {
   EncryptionKey,
   EncryptionOptions,
   HeaderFilter,
+  LegacyOptions,
   CallerName,
   ScopeAnswer,
   IdempotencyModuleOptions,
@@ -75,6 +76,13 @@ export type {
   RedisOptions,
   TransactionOptions,
 } from './options/idempotency.options';
+export type {
+  LegacyAnswer,
+  LegacyLookup,
+  LegacyResponse,
+  LegacyValue,
+  LegacyValueLookup,
+} from './options/legacy-answer';
 export { InvalidOptionsError, isInvalidOptionsError } from './options/validate';
 export { IdempotencyCache } from './store/postgres/schema/idempotency-cache.entity';
 export { CreateIdempotencyCache1764000000015 } from './store/postgres/schema/migration';

@@ -10,7 +10,10 @@ import { assertArguments, assertOpen, invalid } from './options/service-argument
 import type { IdempotencyStore, StorePhase } from './core/store';
 import { valueOf, valueOutcome } from './outcome/value-outcome';
 import type { IdempotencyOptions } from './options/idempotency.options';
-import { resolvePolicy } from './options/resolve';
+import type { LegacyValueLookup } from './options/legacy-answer';
+import { resolveLegacy, resolvePolicy } from './options/resolve';
+import { lookUpLegacy } from './legacy/legacy-lookup';
+import { legacyValue } from './legacy/legacy-outcome';
 import { IdempotencyService, type ExecuteOptions, type ScopeOption } from './idempotency.service';
 
 const DEFAULT_SCOPE = 'execute';
@@ -35,19 +38,30 @@ export class ProtocolService extends IdempotencyService {
     const where = 'IdempotencyService.execute';
     assertArguments(where, key, options);
     if (typeof fn !== 'function') throw invalid(where, 'fn', fn, 'a function');
-    const { scope = DEFAULT_SCOPE, fingerprint = '', ...rest } = options;
+    const { scope = DEFAULT_SCOPE, fingerprint = '', legacy } = options;
     if (typeof fingerprint !== 'string')
       throw invalid(`${where} options`, 'fingerprint', fingerprint, 'a string');
-    const policy = resolvePolicy(`${where} options`, rest, this.defaults);
+    const policy = resolvePolicy(`${where} options`, options, this.defaults);
+    const earlier = resolveLegacy(`${where} options`, legacy);
     assertKey(key, policy.maxKeyLength);
 
+    const name = `IdempotencyService.execute() in scope ${JSON.stringify(scope)}`;
     let unstored: { value: T } | undefined;
     const result = await this.protocol.run(
       {
         id: recordId(scope, key, this.digest),
         fingerprint: this.digest.fingerprintOf(bytesOf(fingerprint)),
         policy,
-        name: `IdempotencyService.execute() in scope ${JSON.stringify(scope)}`,
+        name,
+        legacy:
+          earlier &&
+          (() =>
+            lookUpLegacy(earlier, {
+              name,
+              lease: policy.lease,
+              ask: () => (earlier.lookup as LegacyValueLookup)(key),
+              outcomeOf: legacyValue,
+            })),
       },
       async (context, transaction) => {
         const value = await (transaction

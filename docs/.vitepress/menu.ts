@@ -25,6 +25,7 @@ export const menu: readonly Room[] = [
       page('Webhooks and jobs', 'guide/webhooks-and-jobs'),
       page('For the callers of your API', 'guide/api-clients'),
       page('Test your application', 'guide/testing'),
+      page('Coming from another system', 'guide/migrating'),
       page('Glossary', 'guide/glossary'),
     ],
   },

@@ -15,6 +15,11 @@ export interface ProtectedRequest extends WaitingRequest {
   readonly policy: Policy;
   /** What runs, such as the name of a route. @default its scope */
   readonly name?: string;
+  /**
+   * Asks the system that recorded outcomes before this module, once the key is this request's, and before its work.
+   * Nothing runs if it rejects.
+   */
+  readonly legacy?: () => Promise<Outcome | undefined>;
 }
 
 /**
@@ -28,7 +33,8 @@ export type Work = (
 
 export type RunResult =
   | { readonly kind: 'executed'; readonly outcome: Outcome | undefined; readonly recorded: boolean }
-  | { readonly kind: 'replayed'; readonly outcome: Outcome };
+  /** `legacy`: by the system that recorded outcomes before this module. */
+  | { readonly kind: 'replayed'; readonly outcome: Outcome; readonly legacy?: true };
 
 /** The key is this request's. */
 export interface Claimed {
@@ -52,7 +58,7 @@ export class ClaimedExecutions {
   ) {}
 
   async run(request: ProtectedRequest, { claim, claimedAt }: Claimed, work: Work): Promise<RunResult> {
-    this.metrics.firstRequest();
+    if (!request.legacy) this.metrics.firstRequest(); // else its handler may not run
     if (claim.attempt > 1) this.metrics.orphanTakenOver();
     const lease = this.leases.start(claim, request.policy.lease, claimedAt);
     try {
@@ -69,7 +75,7 @@ export class ClaimedExecutions {
     try {
       return await work(contextOf(claim, lease));
     } catch (error) {
-      await releaseClaim(this.store, claim);
+      await releaseClaim(this.store, releasable(claim, error));
       throw error;
     }
   }
@@ -103,6 +109,19 @@ export async function executeUnprotected({ id }: ProtectedRequest, work: Work): 
   const signal = new AbortController().signal;
   const outcome = await work({ key: id.key, attempt: 1, fence: 0, outside: runAsItIs, signal });
   return { kind: 'executed', outcome, recorded: false };
+}
+
+/** Before its work began, nothing was executed under the claim; but under an orphan that it took over, perhaps. */
+export class NotBegunError extends Error {
+  constructor(override readonly cause: unknown) {
+    super('The work did not begin', { cause });
+    this.name = 'NotBegunError';
+  }
+}
+
+/** How a claim is given back after this error. */
+export function releasable(claim: Claim, error: unknown): Claim {
+  return error instanceof NotBegunError ? { ...claim, fence: 0 } : claim;
 }
 
 /** A store that cannot be reached keeps the release and tries it again; the caller's answer does not wait for it. */

@@ -2,6 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import {
   ClaimedExecutions,
+  executeUnprotected,
+  NotBegunError,
   releaseClaim,
   type Claimed,
   type ProtectedRequest,
@@ -12,7 +14,7 @@ import { StoreError } from './errors';
 import type { InFlightResult } from './in-flight-requests';
 import type { LeaseManager } from './lease';
 import type { Metrics } from './ports';
-import type { CompletedRecord, InProgressRecord } from './record';
+import type { CompletedRecord, InProgressRecord, Outcome } from './record';
 import { unavailable } from './refusals';
 import type { ClaimResult, IdempotencyStore } from './store';
 import type { TransactionStore } from './transaction';
@@ -33,7 +35,7 @@ export class Executions {
   /** @param waitForWinner for the outcome of the request that took a key over */
   constructor(
     private readonly store: IdempotencyStore,
-    metrics: Metrics,
+    private readonly metrics: Metrics,
     leases: LeaseManager,
     waitForWinner: (
       record: InProgressRecord,
@@ -58,7 +60,44 @@ export class Executions {
     return this.transactional.begin(request, transaction);
   }
 
-  run(request: ProtectedRequest, right: Right, work: Work): Promise<RunResult> {
+  /**
+   * Runs the work, unless the system before this module has recorded its outcome: then that is recorded.
+   * @param right undefined where no store can be asked for one
+   */
+  run(request: ProtectedRequest, right: Right | undefined, work: Work): Promise<RunResult> {
+    const { legacy } = request;
+    return legacy ? this.runUnlessKnown(request, right, work, legacy) : this.runWork(request, right, work);
+  }
+
+  private async runUnlessKnown(
+    request: ProtectedRequest,
+    right: Right | undefined,
+    work: Work,
+    legacy: () => Promise<Outcome | undefined>,
+  ): Promise<RunResult> {
+    let known: Outcome | undefined;
+    try {
+      const result = await this.runWork(request, right, async (context, transaction) => {
+        known = await context.outside(legacy).catch((error: unknown) => {
+          throw new NotBegunError(error);
+        });
+        if (known) {
+          transaction?.undo(); // nothing is written there, so the outcome is recorded alone
+          return known;
+        }
+        if (right) this.metrics.firstRequest();
+        return work(context, transaction);
+      });
+      return known && result.kind === 'executed'
+        ? { kind: 'replayed', outcome: known, legacy: true }
+        : result;
+    } catch (error) {
+      throw error instanceof NotBegunError ? error.cause : error;
+    }
+  }
+
+  private runWork(request: ProtectedRequest, right: Right | undefined, work: Work): Promise<RunResult> {
+    if (!right) return executeUnprotected(request, work);
     if (right.kind === 'claimed') return this.claimed.run(request, right, this.apart(work));
     if (!this.transactional) throw new TypeError('There is no store of transactions.');
     return this.transactional.run(request, right, work);

@@ -5,6 +5,7 @@ export const REQUEST_OUTCOMES = [
   'executed',
   'released',
   'replayed',
+  'replayed_legacy',
   'unprotected',
   'key_missing',
   'key_invalid',

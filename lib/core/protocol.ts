@@ -2,13 +2,7 @@ import { setMaxListeners } from 'node:events';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Metrics } from './ports';
-import {
-  executeUnprotected,
-  replay,
-  type ProtectedRequest,
-  type RunResult,
-  type Work,
-} from './claimed-executions';
+import { replay, type ProtectedRequest, type RunResult, type Work } from './claimed-executions';
 import { ClientLeftError, isIdempotencyError } from './errors';
 import { Executions, isRight } from './executions';
 import { InFlightRequests, type InFlightRequest, type InFlightResult } from './in-flight-requests';
@@ -149,9 +143,7 @@ export class Protocol {
       const unprotected = outage && !this.polls.get(id.hash);
       if (!isRight(found) && !unprotected) return (result = found);
       own.execute(fingerprint);
-      const run = isRight(found)
-        ? await this.executions.run(request, found, work)
-        : await executeUnprotected(request, work);
+      const run = await this.executions.run(request, isRight(found) ? found : undefined, work);
       if (run.outcome) result = { kind: 'outcome', fingerprint, outcome: run.outcome };
       return run;
     } catch (error) {
@@ -249,9 +241,10 @@ export class Protocol {
 
   private count(result: RunResult): void {
     this.traffic[result.kind] += 1;
-    if (result.kind === 'replayed')
-      this.metrics.request(result.outcome.kind === 'response' ? 'replayed' : 'outcome_not_stored');
-    else this.metrics.request(result.recorded ? 'executed' : result.outcome ? 'unprotected' : 'released');
+    if (result.kind === 'replayed') {
+      const replayed = result.legacy ? 'replayed_legacy' : 'replayed';
+      this.metrics.request(result.outcome.kind === 'response' ? replayed : 'outcome_not_stored');
+    } else this.metrics.request(result.recorded ? 'executed' : result.outcome ? 'unprotected' : 'released');
   }
 }
 

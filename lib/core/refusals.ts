@@ -44,6 +44,15 @@ export function notRecorded(cause: StoreError): IdempotencyError {
   );
 }
 
+/** Of the system that kept responses before this module. */
+export function legacyUnavailable(cause: unknown): IdempotencyError {
+  return new IdempotencyError(
+    'store_unavailable',
+    'An earlier response to this key could not be looked up, so nothing was executed. Retry later with the same key.',
+    { retryAfter: RETRY_AFTER_OUTAGE, cause },
+  );
+}
+
 /** What it means for the requests of a key that the store could not be asked about it. */
 export function unavailable(error: StoreError): InFlightResult & { kind: 'unavailable' } {
   const refused = (

@@ -1,7 +1,8 @@
 import { performance } from 'node:perf_hooks';
 import {
-  replay,
+  releasable,
   releaseClaim,
+  replay,
   type Claimed,
   type ProtectedRequest,
   type RunResult,
@@ -87,7 +88,7 @@ export class TransactionalExecutions {
 
   async run(request: ProtectedRequest, { transaction, lease }: Begun, work: Work): Promise<RunResult> {
     const { claim } = transaction;
-    this.metrics.firstRequest();
+    if (!request.legacy) this.metrics.firstRequest(); // else its handler may not run
     if (claim.attempt > 1) this.metrics.orphanTakenOver();
     try {
       return await this.runWork(request, transaction, lease, work);
@@ -113,7 +114,7 @@ export class TransactionalExecutions {
     try {
       outcome = await transaction.run(() => work(transaction.context, told));
     } catch (error) {
-      await this.giveUp(transaction, lease);
+      await this.giveUp(transaction, lease, error);
       throw transaction.aborted ?? transaction.explain(error);
     }
     if (transaction.aborted || !outcome) {
@@ -159,9 +160,9 @@ export class TransactionalExecutions {
       });
   }
 
-  private async giveUp(transaction: Transaction, lease: Lease | undefined): Promise<void> {
+  private async giveUp(transaction: Transaction, lease: Lease | undefined, error?: unknown): Promise<void> {
     await transaction.rollBack();
-    if (lease) await releaseClaim(this.store, transaction.claim);
+    if (lease) await releaseClaim(this.store, releasable(transaction.claim, error));
   }
 }
 

@@ -104,7 +104,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
       if (key === undefined) return undefined;
       const fingerprint = requestFingerprint(context, this.digest);
       const id = recordId(this.scopes.requestScope(context, route), key, this.digest);
-      return new HttpRequest(id, fingerprint, route.policy, context);
+      return new HttpRequest(id, fingerprint, route, context);
     } catch (error) {
       throw this.counted(error);
     }
@@ -121,7 +121,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
         this.scopes.resolve(context, route),
         fingerprintOf(context, route, this.digest),
       ]);
-      return new HttpRequest(recordId(scope, key, this.digest), fingerprint, route.policy, context);
+      return new HttpRequest(recordId(scope, key, this.digest), fingerprint, route, context);
     } catch (error) {
       throw this.counted(error);
     }

@@ -56,3 +56,8 @@ export function rawResponse(response: PlatformResponse): ServerResponse {
 export function userOf(request: PlatformRequest): unknown {
   return request.user ?? (rawRequest(request) as IncomingMessage & { readonly user?: unknown }).user;
 }
+
+/** Of class and method. */
+export function routeName(context: ExecutionContext): string {
+  return `${context.getClass().name}.${context.getHandler().name}`;
+}

@@ -1,4 +1,5 @@
 import { Logger } from '@nestjs/common';
+import { suggestionsFor } from './suggestions';
 import { InvalidOptionsError } from './validate';
 import type { IdempotencyModuleOptions } from './idempotency.options';
 
@@ -12,12 +13,13 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
  * Applies the environment's switches to the options.
- * @throws InvalidOptionsError for a value that says neither on nor off
+ * @throws InvalidOptionsError for a value that says neither on nor off, and for a variable that is misspelt
  */
 export function withEnvironment(
   options: IdempotencyModuleOptions,
   environment: Environment,
 ): IdempotencyModuleOptions {
+  assertSpelling(DISABLE_POSTGRES, environment);
   if (!isOn(DISABLE_POSTGRES, environment) || options.postgres === false || options.store !== undefined)
     return options;
   new Logger('Idempotency').warn(
@@ -29,6 +31,19 @@ export function withEnvironment(
 }
 
 /** A switch that is misspelt must not be ignored: it is set in an emergency. */
+function assertSpelling(name: string, environment: Environment): void {
+  const misspelt = Object.keys(environment).find((each) => {
+    // Windows has one variable for all cases.
+    if (each === name || (environment[name] !== undefined && each.toUpperCase() === name)) return false;
+    return suggestionsFor(each, [name]).length > 0;
+  });
+  if (misspelt === undefined) return;
+  throw new InvalidOptionsError('The environment', [
+    `variable ${misspelt} is unknown (did you mean ${name}?): correct its name, or remove it`,
+  ]);
+}
+
+/** Likewise its value. */
 function isOn(name: string, environment: Environment): boolean {
   const value = environment[name] ?? '';
   const said = value.trim().toLowerCase();

@@ -1,6 +1,7 @@
 import type { ExecutionContext } from '@nestjs/common';
 import type { AuditHook } from '../core/audit';
 import type { Durability, Isolation } from '../core/policy';
+import type { LegacyLookup } from './legacy-answer';
 import type { OwnStore } from './own-store';
 
 type Unit = 'ms' | 's' | 'sec' | 'm' | 'min' | 'h' | 'hr' | 'd' | 'w' | 'y';
@@ -159,6 +160,12 @@ export interface IdempotencyOptions extends PolicyOptions {
    */
   fingerprint?: (context: ExecutionContext) => string | Promise<string>;
   /**
+   * For a change from another system: looks up what that one has answered to a key that is unknown here. What it finds is
+   * recorded and replayed, and the handler does not run (docs/guide/migrating.md). `false` switches it off for a route.
+   * @default none
+   */
+  legacy?: LegacyLookup | LegacyOptions | false;
+  /**
    * Which responses are recorded; the others give the key back.
    * @default below 500, except 400, 401, 403, 408, 422, 423, 425 and 429
    */
@@ -171,6 +178,20 @@ export interface IdempotencyOptions extends PolicyOptions {
    * @default all others
    */
   replayHeaders?: readonly string[] | HeaderFilter;
+}
+
+/** How keys of the system before this module are treated. */
+export interface LegacyOptions<Lookup = LegacyLookup> {
+  /** Asked once the key is this request's, before its handler runs, and outside of its transaction. */
+  lookup: Lookup;
+  /** How long a lookup may take before it counts as failed. @default '2s' */
+  timeout?: Duration;
+  /**
+   * Where a lookup fails: the request gets 503 (`store_unavailable`) and its handler does not run (`reject`), or the
+   * handler runs (`execute`). An answer that cannot be replayed is 503 under both.
+   * @default 'reject'
+   */
+  onError?: 'reject' | 'execute';
 }
 
 export interface RedisOptions {

@@ -14,6 +14,7 @@ import type {
 import type { encryptionSchema } from './specification/encryption';
 import type { OwnStore } from './own-store';
 import { encryptionOptions } from './specification/encryption';
+import { legacySchema } from './specification/legacy';
 import { boundOptions, moduleOptions } from './specification/module';
 import { defaultsOf, givenOf, shapeOf, type Settings } from './specification/option';
 import { policyOptions } from './specification/policy';
@@ -32,10 +33,13 @@ export interface RouteOptions {
   /** Matches the headers that count as credentials beside those that always do. */
   readonly credentialHeaders: RegExp | undefined;
   readonly fingerprint: IdempotencyOptions['fingerprint'];
+  readonly legacy: LegacySettings | undefined;
   readonly records: (status: number) => boolean;
   readonly keepsHeader: HeaderFilter;
 }
 
+/** How the system before this module is asked. */
+export type LegacySettings = Exclude<z.output<typeof legacySchema>, false>;
 export type RedisSettings = Settings<typeof redisOptions>;
 export type PostgresSettings = Settings<typeof postgresOptions>;
 export type LoadBounds = Settings<typeof boundOptions>;
@@ -65,9 +69,19 @@ const NEEDS_POSTGRES =
 
 const STATUSES_NOT_RECORDED = new Set([400, 401, 403, 408, 422, 423, 425, 429]);
 
-const policySchema = z.strictObject(shapeOf(policyOptions));
 const routeSchema = z.strictObject(shapeOf(routeOptions));
 const moduleSchema = z.strictObject({ ...routeSchema.shape, ...shapeOf(moduleOptions) });
+
+/** Scope and fingerprint have a meaning of their own there, and are checked there. */
+const serviceSchema = z.strictObject({
+  ...shapeOf(policyOptions),
+  scope: z.unknown().optional(),
+  fingerprint: z.unknown().optional(),
+  legacy: legacySchema.optional(),
+});
+
+const OF_MODULE = { schema: moduleSchema, place: 'IdempotencyModule.forRoot()' };
+const OF_ROUTES = { schema: moduleSchema, place: 'HTTP routes and the module' };
 
 const redisSettings = defaultsOf(redisOptions);
 const postgresSettings = defaultsOf(postgresOptions);
@@ -80,7 +94,7 @@ const routeSettings = defaultsOf(routeOptions);
  * Validates the module's options and fills in the defaults of its two tiers.
  * @throws InvalidOptionsError
  */
-export function resolveModuleOptions(options: IdempotencyModuleOptions = {}): ModuleSettings {
+export function resolveModuleOptions(options: IdempotencyModuleOptions): ModuleSettings {
   const given = validate(moduleSchema, options, 'IdempotencyModule options');
   assertOneStore(given);
   if (given.transaction) assertTransactional('IdempotencyModule options', [options]);
@@ -124,7 +138,7 @@ function assertOneStore({
  * @throws InvalidOptionsError
  */
 export function checkRouteOptions(where: string, options: IdempotencyOptions): void {
-  if (validate(routeSchema, options, where).transaction) assertTransactional(where, [options]);
+  if (validate(routeSchema, options, where, OF_MODULE).transaction) assertTransactional(where, [options]);
 }
 
 /**
@@ -135,31 +149,41 @@ export function checkRouteOptions(where: string, options: IdempotencyOptions): v
 export function resolveRouteOptions(where: string, ...layers: readonly IdempotencyOptions[]): RouteOptions {
   const given = validate(routeSchema, merge(layers), where);
   if (given.transaction) assertTransactional(where, layers);
-  const { header, credentialHeaders, record, replayHeaders, ...options } = routeSettings(given);
+  const { header, credentialHeaders, legacy, record, replayHeaders, ...options } = routeSettings(given);
   return {
     ...options,
     policy: policySettings(given),
     headers: typeof header === 'string' ? [header] : header,
     credentialHeaders: credentialHeaders && headerPattern(credentialHeaders),
+    legacy: legacy === false ? undefined : legacy,
     records: record
-      ? syncOnly('record', record)
+      ? syncOnly(where, 'record', record)
       : (status) => status < 500 && !STATUSES_NOT_RECORDED.has(status),
     keepsHeader:
       typeof replayHeaders === 'function'
-        ? syncOnly('replayHeaders', replayHeaders)
+        ? syncOnly(where, 'replayHeaders', replayHeaders)
         : keepsListed(replayHeaders),
   };
 }
 
 /**
  * The policy of work that is no HTTP request.
+ * @param options all that `execute()` was given
  * @throws InvalidOptionsError
  */
 export function resolvePolicy(where: string, options: PolicyOptions, defaults: IdempotencyOptions): Policy {
-  validate(policySchema, options, where);
-  const given = validate(routeSchema, merge([options, defaults]), where);
-  if (given.transaction) assertTransactional(where, [options, defaults]);
+  validate(serviceSchema, options, where, OF_ROUTES);
+  const own = Object.fromEntries(Object.entries(options).filter(([option]) => option in policyOptions));
+  const given = validate(routeSchema, merge([own, defaults]), where);
+  if (given.transaction) assertTransactional(where, [own, defaults]);
   return policySettings(given);
+}
+
+/** @throws InvalidOptionsError */
+export function resolveLegacy(where: string, legacy: unknown): LegacySettings | undefined {
+  const schema = z.object({ legacy: legacySchema.optional() });
+  const { legacy: given } = validate(schema, { legacy }, where);
+  return given === false ? undefined : given;
 }
 
 function keepsListed(names: readonly string[] | undefined): HeaderFilter {

@@ -12,6 +12,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   options: ['core'],
   outcome: ['core', 'options'],
   observability: ['core'],
+  legacy: ['core', 'outcome', 'options', 'observability'],
   'store/batching': ['core'],
   'store/redis/connection': ['core', 'observability', 'store/batching'],
   'store/redis': ['core', 'outcome', 'options', 'observability', 'store/batching'],
@@ -20,15 +21,15 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   'store/postgres': ['core', 'outcome', 'options', 'observability', 'store/batching'],
   transaction: ['core', 'outcome', 'options', 'observability', 'store'],
   store: ['core', 'outcome', 'options', 'observability'],
-  'http/request': ['core', 'options', 'http/platform.ts'],
+  'http/request': ['core', 'options', 'observability', 'legacy', 'http/platform.ts'],
   'http/response': ['core', 'outcome', 'options', 'observability', 'http/platform.ts'],
   'http/handler': ['core', 'outcome', 'options', 'observability', 'http/platform.ts', 'http/response'],
   'http/routes': ['core', 'options', 'http/platform.ts', 'http/handler', 'http/request', 'http/response'],
-  http: ['core', 'outcome', 'options', 'observability'],
+  http: ['core', 'outcome', 'options', 'observability', 'legacy'],
   admin: ['core', 'outcome', 'options', 'observability', 'store', 'http/request'],
   cli: ['core', 'outcome', 'options', 'observability', 'store', 'admin'],
   testing: ['core', 'options', 'store'],
-  '.': ['core', 'outcome', 'options', 'observability', 'store', 'transaction', 'http', 'admin'],
+  '.': ['core', 'outcome', 'options', 'observability', 'legacy', 'store', 'transaction', 'http', 'admin'],
 };
 
 /** @param place a folder, or one file */

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import ts from 'typescript';
 import { encryptionOptions } from '../../lib/options/specification/encryption';
+import { legacyOptions } from '../../lib/options/specification/legacy';
 import { moduleOptions } from '../../lib/options/specification/module';
 import type { Option, Options } from '../../lib/options/specification/option';
 import { policyOptions } from '../../lib/options/specification/policy';
@@ -62,6 +63,7 @@ const ownOptions = Object.fromEntries(
 const interfaces: [string, Options][] = [
   ['PolicyOptions', policyOptions],
   ['IdempotencyOptions', ownOptions],
+  ['LegacyOptions', legacyOptions],
   ['RedisOptions', redisOptions],
   ['PostgresOptions', postgresOptions],
   ['EncryptionOptions', encryptionOptions],

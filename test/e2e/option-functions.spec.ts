@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { Controller, Post } from '@nestjs/common';
+import { Controller, ForbiddenException, Post } from '@nestjs/common';
 import { Idempotent, type IdempotencyOptions } from '../../lib';
 import { type Platform, type TestApp } from '../support/app';
 import { appOnServers } from '../support/app-on-servers';
@@ -103,16 +103,30 @@ describe.each<Platform>(['express', 'fastify'])('the answer of an option on %s',
     it.each(failures)('that %s is a 500, and no handler runs', async (_, given) => {
       for (const { status } of await twice(option, given)) expect(status).toBe(500);
       expect(handled).toBe(0);
+      expect(log.lines.join()).toContain(`The \`${option}\` option of OptionsController.${option} failed`);
+    });
+
+    it('that is an answer to the sender reaches it, and is no error of the application', async () => {
+      const refusal = (): never => {
+        throw new ForbiddenException('not this one');
+      };
+      for (const { status, text } of await twice(option, refusal)) {
+        expect(status).toBe(403);
+        expect(text).toContain('not this one');
+      }
+      expect([handled, log.lines]).toEqual([0, []]);
     });
 
     it.each(strangers)('that is %s is refused with a reason, and no handler runs', async (_, stranger) => {
       for (const later of [() => stranger, () => Promise.resolve(stranger)]) {
         for (const { status, text } of await twice(option, later)) {
-          expect(status).toBe(option === 'key' ? 400 : 500);
-          expect(option === 'key' ? text : log.lines.join()).toContain(`\`${option}\` option`);
+          expect(status).toBe(500);
+          expect(text).not.toContain('option'); // it is no business of the sender
         }
       }
       expect(handled).toBe(0);
+      expect(log.lines.join()).toContain(`The \`${option}\` option of OptionsController.${option} failed`);
+      expect(log.lines.join()).toContain(`\`${option}\` option has to give`);
     });
 
     it('that has not come lets no handler run before it comes', async () => {
@@ -137,6 +151,14 @@ describe.each<Platform>(['express', 'fastify'])('the answer of an option on %s',
     expect(handled).toBe(0);
   });
 
+  it('`key` that is empty is refused as a key of the sender', async () => {
+    for (const { status, text } of await twice('key', () => '')) {
+      expect(status).toBe(400);
+      expect(text).toContain('it is empty');
+    }
+    expect([handled, log.lines]).toEqual([0, []]);
+  });
+
   it('`key` that is undefined is no key, and the handler runs unprotected', async () => {
     const [first, second] = await twice('key', () => undefined);
     expect([first.text, second.text]).toEqual(['1', '2']);
@@ -147,12 +169,13 @@ describe.each<Platform>(['express', 'fastify'])('the answer of an option on %s',
     expect(comparable(second)).toEqual(comparable(first));
     expect([first.status, isReplay(second), handled]).toEqual([201, true, 1]);
     expect(log.lines.join()).toContain('`record` option failed');
+    expect(log.lines.join()).toContain('OptionsController.record');
   });
 
   it('`record` that answers later is no answer, so the response is recorded', async () => {
     const [first, second] = await twice('record', () => Promise.resolve(false));
     expect([first.text, second.text]).toEqual(['1', '1']);
-    expect(log.lines.join()).toContain('has to answer at once');
+    expect(log.lines.join()).toContain('OptionsController.record has to answer at once');
   });
 
   it.each([...failures, ['answers later', () => Promise.resolve(true)]] as [string, () => unknown][])(
@@ -160,6 +183,7 @@ describe.each<Platform>(['express', 'fastify'])('the answer of an option on %s',
     async (_, given) => {
       const [first, second] = await twice('replayHeaders', given);
       expect([first.status, second.status, handled]).toEqual([201, 409, 1]);
+      expect(log.lines.join()).toContain('OptionsController.replayHeaders');
     },
   );
 });

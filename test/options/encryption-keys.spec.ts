@@ -32,7 +32,7 @@ describe('the keys', () => {
   it('come with plain records accepted, unless it is said otherwise', () => {
     expect(settings([bytes])?.acceptPlain).toBe(true);
     expect(settings([bytes], { acceptPlain: false })?.acceptPlain).toBe(false);
-    expect(resolveModuleOptions().encryption).toBeUndefined();
+    expect(resolveModuleOptions({}).encryption).toBeUndefined();
   });
 
   const text = bytes.toString('base64');

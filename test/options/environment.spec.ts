@@ -42,6 +42,22 @@ describe('the environment', () => {
     },
   );
 
+  it.each([
+    'DISABLE_DB_IDEMPOTENCY_FALBACK',
+    'DISABLE_DB_IDEMPOTENCE_FALLBACK',
+    'disable_db_idempotency_fallback',
+    'DISABLE_IDEMPOTENCY_FALLBACK',
+  ])('%s stops the start, with what is meant', (name) => {
+    expect(() => withEnvironment({}, { PATH: '/bin', [name]: 'true' })).toThrow(
+      `The environment: variable ${name} is unknown (did you mean DISABLE_DB_IDEMPOTENCY_FALLBACK?)`,
+    );
+  });
+
+  it.each(['DISABLE_DB_FALLBACK', 'DB_IDEMPOTENCY_FALLBACK', 'DISABLE_DB_IDEMPOTENCY_FALLBACK_TESTS'])(
+    '%s is of others',
+    (name) => expect(withEnvironment({ postgres: {} }, { [name]: 'true' }).postgres).toEqual({}),
+  );
+
   it('says once what is lost with Postgres, and nothing where it was off already', () => {
     const on = { DISABLE_DB_IDEMPOTENCY_FALLBACK: 'true' };
     expect(withEnvironment({ postgres: false }, on)).toEqual({ postgres: false });

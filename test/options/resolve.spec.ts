@@ -5,6 +5,12 @@ import { resolveModuleOptions, resolveRouteOptions } from '../../lib/options/res
 
 const PAGE = readFileSync(join(__dirname, '../../docs/guide/recorded-and-replayed.md'), 'utf8');
 
+class OrdersController {
+  create(): number {
+    return 1;
+  }
+}
+
 describe('options', () => {
   it('have the documented defaults', () => {
     const route = resolveRouteOptions('test', {});
@@ -24,7 +30,7 @@ describe('options', () => {
         maxBodySize: 1_048_576,
       },
     });
-    expect(resolveModuleOptions()).toMatchObject({
+    expect(resolveModuleOptions({})).toMatchObject({
       redis: { ttl: 86_400_000, timeout: 250, keyPrefix: 'idempotency:' },
       postgres: {
         retention: 2_592_000_000,
@@ -76,7 +82,7 @@ describe('options', () => {
         const on = { transaction: true };
         expect(() => transactionOf({ ...on, ...other })).toThrow(message);
         expect(() => transactionOf(other, on)).toThrow(message);
-        expect(() => Idempotent({ ...on, ...other })).toThrow(message);
+        expect(() => Idempotent({ ...on, ...other })(OrdersController)).toThrow(message);
         expect(() => resolveModuleOptions({ ...on, ...other })).toThrow(message);
         expect(transactionOf(on, other)).toEqual(settings);
         expect(transactionOf({ transaction: false, ...other }, on)).toBe(false);
@@ -208,9 +214,25 @@ describe('options', () => {
   });
 
   it('of the decorator are refused where it stands', () => {
-    expect(() => Idempotent({ onOrphan: 'never' as 'retry' })).toThrow(
-      /@Idempotent\(\) options: option "onOrphan" is 'never', but must be one of 'retry', 'reject'/,
+    const given = { onOrphan: 'never' as 'retry' };
+    const wrong = /option "onOrphan" is 'never', but must be one of 'retry', 'reject'/;
+    expect(() => {
+      class OrdersController {
+        @Idempotent(given)
+        create(): number {
+          return 1;
+        }
+      }
+      return OrdersController;
+    }).toThrow(/^@Idempotent\(\) on OrdersController\.create: /);
+    expect(() => {
+      @Idempotent(given)
+      class OrdersController {}
+      return OrdersController;
+    }).toThrow(/^@Idempotent\(\) on OrdersController: /);
+    expect(() => Idempotent(given)(OrdersController)).toThrow(wrong);
+    expect(() => Idempotent({ redis: false } as object)(OrdersController)).toThrow(
+      /option "redis" is unknown here/,
     );
-    expect(() => Idempotent({ redis: false } as object)).toThrow(/option "redis" is unknown/);
   });
 });

@@ -24,8 +24,19 @@ describe('what is wrong with options', () => {
   it.each<[unknown, string]>([
     [{ tier: { ttl: 1 } }, 'valid'],
     [{ tier: false }, 'valid'],
-    [{ teir: 1 }, 'forRoot(): option "teir" is unknown'],
-    [{ tier: { ttl: 1, tll: 2 } }, 'forRoot(): option "tier.tll" is unknown'],
+    [{ teir: 1 }, 'forRoot(): option "teir" is unknown (did you mean "tier"?): known are tier, secret'],
+    [{ Tier: false }, 'forRoot(): option "Tier" is unknown (did you mean "tier"?): known are tier, secret'],
+    [{ ttl: 1 }, 'forRoot(): option "ttl" is unknown (did you mean "tier.ttl"?): known are tier, secret'],
+    [{ tll: 1 }, 'forRoot(): option "tll" is unknown (did you mean "tier.ttl"?): known are tier, secret'],
+    [{ expiry: 1 }, 'forRoot(): option "expiry" is unknown: known are tier, secret'],
+    [
+      { tier: { ttl: 1, tll: 2 } },
+      'forRoot(): option "tier.tll" is unknown (did you mean "tier.ttl"?): known are ttl, name',
+    ],
+    [
+      { tier: { ttl: 1, secret: 2 } },
+      'forRoot(): option "tier.secret" is unknown (did you mean "secret"?): known are ttl, name',
+    ],
     [{ tier: { ttl: 'x' } }, 'forRoot(): option "tier.ttl" is \'x\', but must be a number'],
     [{ tier: true }, 'forRoot(): option "tier" is true, but must be false, or its options'],
     [{ tier: [] }, 'forRoot(): option "tier" is [], but must be false, or its options'],
@@ -36,6 +47,23 @@ describe('what is wrong with options', () => {
     ],
   ])('is said by name, value and what is allowed: %j', (value, message) => {
     expect(messageOf(value)).toBe(message);
+  });
+
+  it('says where an option belongs that is known elsewhere', () => {
+    const others = { schema, place: 'forRoot()' };
+    const narrow = z.strictObject({ name: z.string().optional() });
+    const messageHere = (value: unknown): string => {
+      try {
+        validate(narrow, value, '@Route()', others);
+      } catch (error) {
+        return (error as Error).message;
+      }
+      return 'valid';
+    };
+    expect(messageHere({ tier: 1 })).toBe('@Route(): option "tier" is unknown here: it belongs to forRoot()');
+    expect(messageHere({ ttl: 1 })).toBe(
+      '@Route(): option "ttl" is unknown (did you mean "tier.ttl" of forRoot()?): known are name',
+    );
   });
 
   it('shows nothing of a secret', () => {

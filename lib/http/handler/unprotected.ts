@@ -1,7 +1,7 @@
 import type { ExecutionContext } from '@nestjs/common';
 import { IdempotencySetupError } from '../../core/errors';
 import { optionsOf } from './idempotent-metadata';
-import type { PlatformRequest } from '../platform';
+import { routeName, type PlatformRequest } from '../platform';
 
 /** Repeating these is safe by definition (RFC 9110, 9.2.1), so a decorated class leaves them alone. */
 export const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
@@ -20,11 +20,10 @@ export function letPass(request: object): void {
 export function assertSeen(context: ExecutionContext, request: object): void {
   if (context.getType() !== 'http' || passed.has(request)) return;
   const { method } = request as PlatformRequest;
-  const type = context.getClass();
-  const handler = context.getHandler();
-  if (!optionsOf(handler) && (SAFE_METHODS.has(method) || !optionsOf(type))) return;
+  if (!optionsOf(context.getHandler()) && (SAFE_METHODS.has(method) || !optionsOf(context.getClass())))
+    return;
   throw new IdempotencySetupError(
-    `${type.name}.${handler.name} has @Idempotent(), but this application has no IdempotencyModule before its routes, ` +
+    `${routeName(context)} has @Idempotent(), but this application has no IdempotencyModule before its routes, ` +
       'so it would run unprotected. Import IdempotencyModule.forRoot() in the root module; it cannot be loaded lazily.',
   );
 }

@@ -2,7 +2,10 @@ import type { ExecutionContext } from '@nestjs/common';
 import type { ProtectedRequest } from '../../core/claimed-executions';
 import type { RecordId } from '../../core/record';
 import type { Policy } from '../../core/policy';
-import { rawResponse, requestOf, responseOf } from '../platform';
+import { lookUpLegacy } from '../../legacy/legacy-lookup';
+import { legacyResponse } from '../../legacy/legacy-outcome';
+import type { RouteOptions } from '../../options/resolve';
+import { rawResponse, requestOf, responseOf, routeName } from '../platform';
 import { bytesHeld } from './request-size';
 
 /** A request to a protected route, by what the protocol has to know of it. */
@@ -10,12 +13,28 @@ export class HttpRequest implements ProtectedRequest {
   constructor(
     readonly id: RecordId,
     readonly fingerprint: string,
-    readonly policy: Policy,
+    private readonly route: RouteOptions,
     private readonly context: ExecutionContext,
   ) {}
 
+  get policy(): Policy {
+    return this.route.policy;
+  }
+
+  get legacy(): ProtectedRequest['legacy'] {
+    const { legacy, keepsHeader, policy } = this.route;
+    if (!legacy) return undefined;
+    return () =>
+      lookUpLegacy(legacy, {
+        name: this.name,
+        lease: policy.lease,
+        ask: () => legacy.lookup(this.id.key, this.context),
+        outcomeOf: (answer) => legacyResponse(answer, keepsHeader),
+      });
+  }
+
   get name(): string {
-    return `${this.context.getClass().name}.${this.context.getHandler().name}`;
+    return routeName(this.context);
   }
 
   bytes(): number {

@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import { parseItem } from 'structured-headers';
 import { assertKey, invalidKey } from '../../core/key';
 import type { RouteOptions } from '../../options/resolve';
+import { typeName, runOption } from './option-function';
 import { rawRequest, requestOf } from '../platform';
 
 /** Printable ASCII but for what would make it a structured field or a list: quote, backslash and comma. */
@@ -12,10 +13,12 @@ const NONE: readonly string[] = [];
 
 /**
  * The key of a request; undefined if it has none.
- * @throws IdempotencyError `key_invalid`, before any store is asked
+ * @throws IdempotencyError `key_invalid`, before any store is asked; TypeError where the `key` option gives no string
  */
 export async function keyOf(context: ExecutionContext, options: RouteOptions): Promise<string | undefined> {
-  return options.key ? checked(await options.key(context), options) : headerKeyOf(context, options);
+  const { key } = options;
+  if (!key) return headerKeyOf(context, options);
+  return checked(await runOption('key', context, async () => givenKey(await key(context))), options);
 }
 
 /** {@link keyOf} a route without a `key` option. */
@@ -24,9 +27,16 @@ export function headerKeyOf(context: ExecutionContext, options: RouteOptions): s
   return checked(keyInHeaders(request, options), options);
 }
 
-function checked(key: unknown, options: RouteOptions): string | undefined {
+/** @throws TypeError for what is no text: that is the application's fault, not the sender's */
+function givenKey(key: unknown): string | undefined {
+  if (key === undefined || typeof key === 'string') return key;
+  throw new TypeError(
+    `The \`key\` option has to give a string, or undefined where there is no key, and not ${typeName(key)}`,
+  );
+}
+
+function checked(key: string | undefined, options: RouteOptions): string | undefined {
   if (key === undefined) return undefined;
-  if (typeof key !== 'string') throw invalidKey('the `key` option gave something else than a string');
   assertKey(key, options.policy.maxKeyLength);
   return key;
 }

@@ -1,5 +1,6 @@
 import { createParamDecorator, type ExecutionContext } from '@nestjs/common';
 import type { IdempotencyContext } from '../../core/context';
+import { IdempotencySetupError } from '../../core/errors';
 import type { IdempotencyOptions } from '../../options/idempotency.options';
 import { checkRouteOptions } from '../../options/resolve';
 import { demandModule, watchHandler } from '../handler/handler-interceptors';
@@ -15,16 +16,34 @@ import { requestOf, type Handler } from '../platform';
  * works on base classes and on controllers that other modules generate. Without the module in the application, each
  * request to a decorated route fails.
  *
- * @throws InvalidOptionsError when the class is defined, naming the option, its value and what is allowed
+ * @throws InvalidOptionsError when the class is defined, naming class, method, option, its value and what is allowed
+ * IdempotencySetupError on a property or a parameter
  */
 export function Idempotent(options: IdempotencyOptions = {}): MethodDecorator & ClassDecorator {
-  checkRouteOptions('@Idempotent() options', options);
-  return (target: object, _?: string | symbol, descriptor?: PropertyDescriptor): void => {
+  return (target: object, name?: string | symbol, descriptor?: PropertyDescriptor): void => {
+    const where = placeOf(target, name);
+    checkRouteOptions(`@Idempotent() on ${where}`, options);
     const method = descriptor?.value as Handler | undefined;
+    if (name !== undefined && typeof method !== 'function') throw noMethod(where);
     Reflect.defineMetadata(IDEMPOTENT_METADATA, options, method ?? target);
     if (method) watchHandler(method);
     else demandModule(target);
   };
+}
+
+/** @param target a class, or for what is within it its prototype; the class itself for what is static */
+function placeOf(target: object, name: string | symbol | undefined): string {
+  const type = (typeof target === 'function' ? target : target.constructor) as { readonly name: string };
+  return [type.name || 'a class without a name', name]
+    .filter((each) => each !== undefined)
+    .map(String)
+    .join('.');
+}
+
+function noMethod(where: string): IdempotencySetupError {
+  return new IdempotencySetupError(
+    `@Idempotent() stands on ${where}, which is no method. Put it on the method that handles the route, or on its class.`,
+  );
 }
 
 /**

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { HeaderFilter, IdempotencyOptions } from '../idempotency.options';
 import { boolean, callback, credentialHeader, headerName, httpUrl } from '../schemas';
+import { legacyOptions, legacySchema } from './legacy';
 import { optionsAt } from './option';
 import { policyOptions } from './policy';
 
@@ -43,6 +44,12 @@ export const routeOptions = {
     schema: callback<NonNullable<IdempotencyOptions['fingerprint']>>(),
     otherwise: 'method, path, query, body',
     text: '`(context) => string`, or a promise of it: what must be equal in a retry',
+  }),
+  legacy: option({
+    schema: legacySchema,
+    otherwise: 'none',
+    text: 'a function, or `{ lookup, timeout, onError }`: asked once for a key that is unknown here, for a change from another system; see [Coming from another system](../guide/migrating.md)',
+    options: legacyOptions,
   }),
   record: option({
     schema: callback<NonNullable<IdempotencyOptions['record']>>(),

@@ -3,6 +3,7 @@ import { Digest } from '../../../core/digest';
 import type { RouteOptions } from '../../../options/resolve';
 import { principalOfCredentials, principalOfScope, principalOfUser } from './principal';
 import { rawRequest, requestOf, userOf, type PlatformRequest } from '../../platform';
+import { runOption } from '../option-function';
 import { target } from '../target';
 import { RouteSelectors } from './route-selectors';
 import { scopeText, type Principal } from './scope-text';
@@ -19,9 +20,10 @@ export class ScopeResolver {
   ) {}
 
   async resolve(context: ExecutionContext, options: RouteOptions): Promise<string> {
-    return options.scope
-      ? this.scopeOf(context, principalOfScope(await options.scope(context)))
-      : this.requestScope(context, options);
+    const { scope } = options;
+    if (!scope) return this.requestScope(context, options);
+    const ask = async (): Promise<Principal | undefined> => principalOfScope(await scope(context));
+    return this.scopeOf(context, await runOption('scope', context, ask));
   }
 
   /** {@link resolve} a route without a `scope` option. */

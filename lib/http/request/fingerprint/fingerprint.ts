@@ -2,6 +2,7 @@ import type { ExecutionContext } from '@nestjs/common';
 import { bytesOf, plainDigest, type Digest } from '../../../core/digest';
 import type { RouteOptions } from '../../../options/resolve';
 import { requestOf } from '../../platform';
+import { typeName, runOption } from '../option-function';
 import { rewrittenFrom, target } from '../target';
 import { spelledBody } from './request-body';
 import { spelledFiles } from './uploaded-files';
@@ -15,9 +16,10 @@ export async function fingerprintOf(
   options: RouteOptions,
   digest: Digest = plainDigest,
 ): Promise<string> {
-  return options.fingerprint
-    ? digest.fingerprintOf(given(await options.fingerprint(context)))
-    : requestFingerprint(context, digest);
+  const { fingerprint } = options;
+  if (!fingerprint) return requestFingerprint(context, digest);
+  const ask = async (): Promise<Buffer> => given(await fingerprint(context));
+  return digest.fingerprintOf(await runOption('fingerprint', context, ask));
 }
 
 /** {@link fingerprintOf} a route without a `fingerprint` option. */
@@ -35,5 +37,7 @@ export function requestFingerprint(context: ExecutionContext, digest: Digest = p
 
 function given(answer: unknown): Buffer {
   if (typeof answer === 'string') return bytesOf(answer);
-  throw new TypeError('The `fingerprint` option has to give a string: what must be equal in a retry');
+  throw new TypeError(
+    `The \`fingerprint\` option has to give a string (what must be equal in a retry), and not ${typeName(answer)}`,
+  );
 }

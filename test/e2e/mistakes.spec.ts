@@ -1,0 +1,339 @@
+import { Controller, Injectable, Module, Post, Sse, type DynamicModule, type Type } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { NEVER } from 'rxjs';
+import {
+  Idempotent,
+  IdempotencyModule,
+  IdempotencyService,
+  type Duration,
+  type IdempotencyModuleOptions,
+} from '../../lib';
+import { moduleOptions } from '../../lib/options/specification/module';
+import { policyOptions } from '../../lib/options/specification/policy';
+import { redisOptions } from '../../lib/options/specification/redis';
+import { routeOptions } from '../../lib/options/specification/route';
+import { call } from '../support/http';
+import { KeptLog } from '../support/log';
+
+const OF_ROUTES = Object.keys(routeOptions).join(', ');
+const OF_THE_MODULE = Object.keys({ ...routeOptions, ...moduleOptions }).join(', ');
+const OF_REDIS = Object.keys(redisOptions).join(', ');
+
+@Module({})
+class RootModule {}
+
+interface Parts {
+  readonly imports?: (DynamicModule | Type)[];
+  readonly controllers?: Type[];
+  readonly providers?: Type[];
+}
+
+const memory = (options: IdempotencyModuleOptions = {}): DynamicModule =>
+  IdempotencyModule.forRoot({ store: 'memory', ...options });
+
+/** Starts the application, as its main.ts does, and ends it. */
+const start = async (parts: () => Parts): Promise<void> => {
+  const module = { module: RootModule, ...parts() };
+  const app = await NestFactory.create(module, { logger: false, abortOnError: false });
+  try {
+    await app.init();
+  } finally {
+    await app.close();
+  }
+};
+
+/** What JavaScript, or a cast, lets through. */
+const orders = (options: object): Type => {
+  @Controller('orders')
+  class OrdersController {
+    @Post()
+    @Idempotent(options)
+    create(): void {
+      return;
+    }
+  }
+  return OrdersController;
+};
+
+const MISTAKES: [mistake: string, parts: () => Parts, message: string][] = [
+  [
+    'an option of a tier at the top',
+    () => ({ imports: [memory({ ttl: '1h' } as object)] }),
+    `IdempotencyModule options: option "ttl" is unknown (did you mean "redis.ttl"?): known are ${OF_THE_MODULE}`,
+  ],
+  [
+    'an option that several parts have',
+    () => ({ imports: [memory({ timeout: '1h' } as object)] }),
+    'IdempotencyModule options: option "timeout" is unknown (did you mean "legacy.timeout", "transaction.timeout", ' +
+      `"redis.timeout" or "postgres.timeout"?): known are ${OF_THE_MODULE}`,
+  ],
+  [
+    'a misspelt option of the module',
+    () => ({ imports: [memory({ nameSpace: 'orders' } as object)] }),
+    `IdempotencyModule options: option "nameSpace" is unknown (did you mean "namespace"?): known are ${OF_THE_MODULE}`,
+  ],
+  [
+    'a misspelt option within another',
+    () => ({ imports: [IdempotencyModule.forRoot({ redis: { tll: '1h' } as object })] }),
+    `IdempotencyModule options: option "redis.tll" is unknown (did you mean "redis.ttl"?): known are ${OF_REDIS}`,
+  ],
+  [
+    'a misspelt option from a factory',
+    () => ({
+      imports: [
+        IdempotencyModule.forRootAsync({
+          useFactory: () => Promise.resolve({ store: 'memory', lese: '30s' } as IdempotencyModuleOptions),
+        }),
+      ],
+    }),
+    `IdempotencyModule options: option "lese" is unknown (did you mean "lease"?): known are ${OF_THE_MODULE}`,
+  ],
+  [
+    'a factory that gives nothing',
+    () => ({ imports: [IdempotencyModule.forRootAsync({ useFactory: () => undefined as never })] }),
+    'IdempotencyModule options: must be an object, not undefined',
+  ],
+  [
+    'no factory',
+    () => ({ imports: [IdempotencyModule.forRootAsync({})] }),
+    'IdempotencyModule.forRootAsync needs one of useFactory, useClass and useExisting',
+  ],
+  [
+    'a misspelt option of a route',
+    () => ({ imports: [memory()], controllers: [orders({ requierd: true })] }),
+    `@Idempotent() on OrdersController.create: option "requierd" is unknown (did you mean "required"?): known are ${OF_ROUTES}`,
+  ],
+  [
+    'an option of the module on a route',
+    () => ({ imports: [memory()], controllers: [orders({ namespace: 'orders' })] }),
+    '@Idempotent() on OrdersController.create: option "namespace" is unknown here: it belongs to IdempotencyModule.forRoot()',
+  ],
+  [
+    'an option of a tier on a route',
+    () => ({ imports: [memory()], controllers: [orders({ retention: '7d' })] }),
+    '@Idempotent() on OrdersController.create: option "retention" is unknown (did you mean "postgres.retention" of ' +
+      `IdempotencyModule.forRoot()?): known are ${OF_ROUTES}`,
+  ],
+  [
+    'a value of a route that is none',
+    () => ({ imports: [memory()], controllers: [orders({ inFlight: 'queue' })] }),
+    "@Idempotent() on OrdersController.create: option \"inFlight\" is 'queue', but must be one of 'wait', 'reject'",
+  ],
+  [
+    'options of a route that contradict each other',
+    () => ({ imports: [memory()], controllers: [orders({ transaction: true, lease: '1m' })] }),
+    '@Idempotent() on OrdersController.create: option "lease" contradicts "transaction": it claims nothing before its ' +
+      'commit, so there is no lease. Remove one of the two',
+  ],
+  [
+    'a misspelt option of a class',
+    () => {
+      @Controller()
+      @Idempotent({ header: [] })
+      class InvoicesController {}
+      return { imports: [memory()], controllers: [InvoicesController] };
+    },
+    '@Idempotent() on InvoicesController: option "header" is [], but must be a header name or a list of them',
+  ],
+  [
+    'a duration without a unit that there is',
+    () => ({ imports: [memory({ lease: 'thirty seconds' as Duration })] }),
+    'IdempotencyModule options: option "lease" is \'thirty seconds\', but must be a duration from 50 ms to 24 days, as ' +
+      "milliseconds or a string such as '250ms', '30s' or '24h'",
+  ],
+  [
+    'the class without forRoot()',
+    () => ({ imports: [IdempotencyModule] }),
+    'IdempotencyModule: the class itself was imported. Import IdempotencyModule.forRoot() or forRootAsync(), once, in ' +
+      'the root module. It is global, so other modules can inject IdempotencyService without it.',
+  ],
+  [
+    'the class without forRoot() beside the module with it',
+    () => ({ imports: [memory(), IdempotencyModule] }),
+    'IdempotencyModule: the class itself was imported. Import IdempotencyModule.forRoot() or forRootAsync(), once, in ' +
+      'the root module. It is global, so other modules can inject IdempotencyService without it.',
+  ],
+  [
+    'the module twice',
+    () => ({ imports: [memory(), memory({ lease: '9s' })] }),
+    'IdempotencyModule: it is imported twice. Import it once, in the root module: it is global. Options that hold for ' +
+      'some routes only belong in @Idempotent() on their class or method.',
+  ],
+  [
+    'no store at all',
+    () => ({ imports: [IdempotencyModule.forRoot({ redis: false, postgres: false })] }),
+    'IdempotencyModule options: redis and postgres are both disabled, so nothing could be recorded: enable at least one of them',
+  ],
+  [
+    'the decorator on a property',
+    () => {
+      class PaymentsController {
+        @Idempotent()
+        create = (): void => undefined;
+      }
+      return { imports: [memory()], controllers: [PaymentsController] };
+    },
+    'IdempotencyModule: @Idempotent() stands on PaymentsController.create, which is no method. Put it on the method that ' +
+      'handles the route, or on its class.',
+  ],
+  [
+    'the decorator on a service',
+    () => {
+      @Injectable()
+      class PaymentsService {
+        @Idempotent()
+        pay(): void {
+          return;
+        }
+      }
+      return { imports: [memory()], providers: [PaymentsService] };
+    },
+    'IdempotencyModule: PaymentsService.pay has @Idempotent(), but is no HTTP route of a controller, so it would run ' +
+      'unprotected. Protect its work with IdempotencyService.execute().',
+  ],
+  [
+    'the decorator on an event stream',
+    () => {
+      @Controller()
+      class NewsController {
+        @Sse('news')
+        @Idempotent()
+        news(): unknown {
+          return NEVER;
+        }
+      }
+      return { imports: [memory()], controllers: [NewsController] };
+    },
+    'IdempotencyModule: NewsController.news is an @Sse() route: an event stream has no end at which it could be ' +
+      'recorded, so no retry could get it again. Remove @Idempotent() from it, and start what it reports with a POST route.',
+  ],
+];
+
+describe('a mistake at start', () => {
+  it.each(MISTAKES)('is told with its cause and its remedy: %s', async (_, parts, message) => {
+    await expect(start(parts)).rejects.toThrow(expect.objectContaining({ message }) as Error);
+  });
+
+  it.each<[string, Record<string, string>, string]>([
+    [
+      'a value',
+      { DISABLE_DB_IDEMPOTENCY_FALLBACK: 'ture' },
+      "The environment: variable DISABLE_DB_IDEMPOTENCY_FALLBACK is 'ture', expected true, 1, yes or on, or false, 0, " +
+        'no, off or nothing',
+    ],
+    [
+      'a name',
+      { DISABLE_DB_IDEMPOTENCY_FALBACK: 'true' },
+      'The environment: variable DISABLE_DB_IDEMPOTENCY_FALBACK is unknown (did you mean ' +
+        'DISABLE_DB_IDEMPOTENCY_FALLBACK?): correct its name, or remove it',
+    ],
+  ])('of the environment is told likewise: %s', async (_, environment, message) => {
+    Object.assign(process.env, environment);
+    try {
+      await expect(start(() => ({ imports: [memory()] }))).rejects.toThrow(
+        expect.objectContaining({ message }) as Error,
+      );
+    } finally {
+      for (const name of Object.keys(environment)) Reflect.deleteProperty(process.env, name);
+    }
+  });
+
+  it('is not found where there is none', async () => {
+    await start(() => ({ imports: [memory()], controllers: [orders({ required: true })] }));
+  });
+});
+
+describe('a mistake in execute()', () => {
+  const OF_EXECUTE = [...Object.keys(policyOptions), 'scope', 'fingerprint', 'legacy'].join(', ');
+
+  it.each<[string, object, string]>([
+    [
+      'a misspelt option',
+      { fingerPrint: '' },
+      `option "fingerPrint" is unknown (did you mean "fingerprint"?): known are ${OF_EXECUTE}`,
+    ],
+    [
+      'an option of routes',
+      { required: true },
+      'option "required" is unknown here: it belongs to HTTP routes and the module',
+    ],
+    [
+      'a value that is none',
+      { legacy: { lookup: 'redis' } },
+      'option "legacy.lookup" is \'redis\', but must be a function',
+    ],
+  ])('is told likewise: %s', async (_, options, message) => {
+    const module = { module: RootModule, imports: [memory()] };
+    const app = await NestFactory.createApplicationContext(module, { logger: false, abortOnError: false });
+    try {
+      await expect(app.get(IdempotencyService).execute('key', () => 1, options)).rejects.toThrow(
+        expect.objectContaining({ message: `IdempotencyService.execute options: ${message}` }) as Error,
+      );
+    } finally {
+      await app.close();
+    }
+  });
+});
+
+describe('a mistake that a request finds', () => {
+  const log = new KeptLog();
+  const answerOf = async (controller: Type, imports: DynamicModule[]): Promise<number> => {
+    log.lines.length = 0;
+    const app = await NestFactory.create(
+      { module: RootModule, imports, controllers: [controller] },
+      { logger: log },
+    );
+    try {
+      await app.listen(0, '127.0.0.1');
+      const url = (await app.getUrl()).replace('localhost', '127.0.0.1');
+      const { status } = await call(`${url}/orders`, {
+        headers: { 'idempotency-key': 'a' },
+        body: { id: 7 },
+      });
+      return status;
+    } finally {
+      await app.close();
+    }
+  };
+
+  it.each<[string, object, string]>([
+    [
+      'a key that is no string',
+      { key: () => 7 },
+      'The `key` option of OrdersController.create failed TypeError: The `key` option has to give a string, or undefined ' +
+        'where there is no key, and not a number',
+    ],
+    [
+      'a key that throws',
+      {
+        key: () => {
+          throw new Error('no event');
+        },
+      },
+      'The `key` option of OrdersController.create failed Error: no event',
+    ],
+    [
+      'a scope that names no caller',
+      { scope: () => ({ tenant: 1 }) },
+      'The `scope` option of OrdersController.create failed TypeError: The `scope` option has to give a non-empty ' +
+        'string, a finite number, or a non-empty list of them; or undefined for callers that share their keys',
+    ],
+    [
+      'a fingerprint that is no string',
+      { fingerprint: () => undefined },
+      'The `fingerprint` option of OrdersController.create failed TypeError: The `fingerprint` option has to give a ' +
+        'string (what must be equal in a retry), and not undefined',
+    ],
+  ])('is a 500, and the log names class, method and option: %s', async (_, options, line) => {
+    expect(await answerOf(orders(options), [memory()])).toBe(500);
+    expect(log.lines.find((each) => each.includes('option of'))).toContain(line);
+  });
+
+  it('is a 500, and the log says what to import, where the module is missing', async () => {
+    expect(await answerOf(orders({}), [])).toBe(500);
+    expect(log.lines.join()).toContain(
+      'OrdersController.create has @Idempotent(), but this application has no IdempotencyModule before its routes, so it ' +
+        'would run unprotected. Import IdempotencyModule.forRoot() in the root module; it cannot be loaded lazily.',
+    );
+  });
+});
