@@ -168,7 +168,8 @@ const MISTAKES: [mistake: string, parts: () => Parts, message: string][] = [
     'the decorator on a property',
     () => {
       class PaymentsController {
-        @Idempotent()
+        // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-assertion -- the compiler refuses it without
+        @(Idempotent() as PropertyDecorator)
         create = (): void => undefined;
       }
       return { imports: [memory()], controllers: [PaymentsController] };
