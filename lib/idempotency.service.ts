@@ -1,7 +1,7 @@
 import type { IdempotencyContext } from './core/context';
 import type { IdempotencyRecord } from './core/record';
-import type { LegacyOptions, PolicyOptions, TransactionOptions } from './options/idempotency.options';
-import type { LegacyValueLookup } from './options/legacy-answer';
+import type { PolicyOptions, TransactionOptions } from './options/idempotency.options';
+import type { LegacyOptions, LegacyValueLookup } from './options/legacy.options';
 import type { Resolution } from './outcome/resolution';
 import type { TransactionContext } from './transaction/context';
 

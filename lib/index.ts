@@ -61,12 +61,11 @@ export type {
   TombstoneReason,
 } from './core/record';
 export { IdempotencyHealth, type HealthReport, type TierHealth } from './observability/health';
+export type { Duration } from './options/duration';
 export type {
-  Duration,
   EncryptionKey,
   EncryptionOptions,
   HeaderFilter,
-  LegacyOptions,
   CallerName,
   ScopeAnswer,
   IdempotencyModuleOptions,
@@ -79,10 +78,11 @@ export type {
 export type {
   LegacyAnswer,
   LegacyLookup,
+  LegacyOptions,
   LegacyResponse,
   LegacyValue,
   LegacyValueLookup,
-} from './options/legacy-answer';
+} from './options/legacy.options';
 export { InvalidOptionsError, isInvalidOptionsError } from './options/validate';
 export { IdempotencyCache } from './store/postgres/schema/idempotency-cache.entity';
 export { CreateIdempotencyCache1764000000015 } from './store/postgres/schema/migration';

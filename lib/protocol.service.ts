@@ -10,7 +10,7 @@ import { assertArguments, assertOpen, invalid } from './options/service-argument
 import type { IdempotencyStore, StorePhase } from './core/store';
 import { valueOf, valueOutcome } from './outcome/value-outcome';
 import type { IdempotencyOptions } from './options/idempotency.options';
-import type { LegacyValueLookup } from './options/legacy-answer';
+import type { LegacyValueLookup } from './options/legacy.options';
 import { resolveLegacy, resolvePolicy } from './options/resolve';
 import { lookUpLegacy } from './legacy/legacy-lookup';
 import { legacyValue } from './legacy/legacy-outcome';

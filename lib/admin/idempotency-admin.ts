@@ -2,7 +2,8 @@ import type { Change } from '../core/audit';
 import type { Explanation, RequestDescription } from '../core/explanation';
 import type { CompletedRecord, IdempotencyRecord } from '../core/record';
 import type { RecordPage, RecordState, RecordSummary, TableStats } from '../core/record-directory';
-import type { Duration, ScopeAnswer } from '../options/idempotency.options';
+import type { Duration } from '../options/duration';
+import type { ScopeAnswer } from '../options/idempotency.options';
 import type { Resolution } from '../outcome/resolution';
 
 /**

@@ -4,7 +4,7 @@ import type { IdempotencyAdmin, RecordFilter, RecordReference } from '../admin/i
 import { callersNamed } from '../admin/selection';
 import { recordId } from '../core/record';
 import type { RecordState, RecordSummary } from '../core/record-directory';
-import type { Duration } from '../options/idempotency.options';
+import type { Duration } from '../options/duration';
 import type { Resolution } from '../outcome/resolution';
 import { EXIT, UsageError, type ExitCode } from './exit';
 import { age, bytes, lines, table } from './output';

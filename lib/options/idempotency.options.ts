@@ -1,23 +1,9 @@
 import type { ExecutionContext } from '@nestjs/common';
 import type { AuditHook } from '../core/audit';
 import type { Durability, Isolation } from '../core/policy';
-import type { LegacyLookup } from './legacy-answer';
+import type { Duration } from './duration';
+import type { LegacyLookup, LegacyOptions } from './legacy.options';
 import type { OwnStore } from './own-store';
-
-type Unit = 'ms' | 's' | 'sec' | 'm' | 'min' | 'h' | 'hr' | 'd' | 'w' | 'y';
-type LongUnit = 'millisecond' | 'second' | 'minute' | 'hour' | 'day' | 'week' | 'year';
-
-/**
- * Milliseconds, or a string such as `'250ms'`, `'30s'`, `'24h'`, `'30d'` or `'2 days'`. Text from the environment is
- * any string to TypeScript: use `Number()`, or assert it with `as Duration`. It is checked at start.
- */
-export type Duration =
-  | number
-  | `${number}`
-  | `${number}${Unit}`
-  | `${number} ${Unit}`
-  | `${number} ${LongUnit}`
-  | `${number} ${LongUnit}s`;
 
 /** What names a caller or a part of one. `1`, `'1'` and `1n` are three. */
 export type CallerName = string | number | bigint;
@@ -178,20 +164,6 @@ export interface IdempotencyOptions extends PolicyOptions {
    * @default all others
    */
   replayHeaders?: readonly string[] | HeaderFilter;
-}
-
-/** How keys of the system before this module are treated. */
-export interface LegacyOptions<Lookup = LegacyLookup> {
-  /** Asked once the key is this request's, before its handler runs, and outside of its transaction. */
-  lookup: Lookup;
-  /** How long a lookup may take before it counts as failed. @default '2s' */
-  timeout?: Duration;
-  /**
-   * Where a lookup fails: the request gets 503 (`store_unavailable`) and its handler does not run (`reject`), or the
-   * handler runs (`execute`). An answer that cannot be replayed is 503 under both.
-   * @default 'reject'
-   */
-  onError?: 'reject' | 'execute';
 }
 
 export interface RedisOptions {

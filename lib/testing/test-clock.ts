@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import type { Duration } from '../options/idempotency.options';
+import type { Duration } from '../options/duration';
 import { duration } from '../options/schemas';
 
 /** The clock of leases and expiry in a test: it runs as time does, and can be put forward. */

@@ -12,25 +12,23 @@ import { routeOptions } from '../../lib/options/specification/route';
 import { literal, PAGE, withOptionTables } from './option-tables';
 
 const ROOT = join(__dirname, '../..');
-const TYPES = 'lib/options/idempotency.options.ts';
+const TYPES = ['lib/options/idempotency.options.ts', 'lib/options/legacy.options.ts'];
 
 interface Documented {
   readonly text: string;
   readonly byDefault: string | undefined;
 }
 
+function parsed(file: string): ts.SourceFile {
+  return ts.createSourceFile(file, readFileSync(join(ROOT, file), 'utf8'), ts.ScriptTarget.Latest, true);
+}
+
 /** What the members of an interface say of themselves, without those that it inherits. */
 function docstringsOf(name: string): Map<string, Documented> {
-  const source = ts.createSourceFile(
-    TYPES,
-    readFileSync(join(ROOT, TYPES), 'utf8'),
-    ts.ScriptTarget.Latest,
-    true,
-  );
-  const declared = source.statements.find(
+  const declared = TYPES.flatMap((file) => [...parsed(file).statements]).find(
     (each): each is ts.InterfaceDeclaration => ts.isInterfaceDeclaration(each) && each.name.text === name,
   );
-  if (!declared) throw new Error(`${TYPES} has no interface ${name}`);
+  if (!declared) throw new Error(`no interface ${name} in ${TYPES.join(', ')}`);
   return new Map(
     declared.members.map((member) => {
       const text = ts

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { LegacyLookup } from '../legacy-answer';
+import type { LegacyLookup } from '../legacy.options';
 import { callback, duration, LONGEST_TIMER, oneOf } from '../schemas';
 import { defaultsOf, optionsAt } from './option';
 

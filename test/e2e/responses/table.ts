@@ -203,7 +203,7 @@ export const TABLE: readonly Row[] = [
     request: post('/responses/cookies'),
     first: 201,
     retry: 'the same',
-    notes: "except these two, which belong to the first caller",
+    notes: 'except these two, which belong to the first caller',
     body: RUN,
   },
   {

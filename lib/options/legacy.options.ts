@@ -1,4 +1,5 @@
 import type { ExecutionContext } from '@nestjs/common';
+import type { Duration } from './duration';
 
 /** A response that another system kept, as a retry shall get it. */
 export interface LegacyResponse {
@@ -30,3 +31,17 @@ export type LegacyLookup = (
 export type LegacyValueLookup = (
   key: string,
 ) => LegacyAnswer<LegacyValue> | Promise<LegacyAnswer<LegacyValue>>;
+
+/** How keys of the system before this module are treated. */
+export interface LegacyOptions<Lookup = LegacyLookup> {
+  /** Asked once the key is this request's, before its handler runs, and outside of its transaction. */
+  lookup: Lookup;
+  /** How long a lookup may take before it counts as failed. @default '2s' */
+  timeout?: Duration;
+  /**
+   * Where a lookup fails: the request gets 503 (`store_unavailable`) and its handler does not run (`reject`), or the
+   * handler runs (`execute`). An answer that cannot be replayed is 503 under both.
+   * @default 'reject'
+   */
+  onError?: 'reject' | 'execute';
+}
