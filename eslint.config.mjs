@@ -31,6 +31,18 @@ export default defineConfig(
         { ignoreArrowShorthand: true, ignoreVoidReturningFunctions: true },
       ],
       '@typescript-eslint/no-non-null-assertion': 'error',
+      // What an application need not have is loaded when it is needed: see lib/core/optional-package.ts.
+      '@typescript-eslint/no-require-imports': [
+        'error',
+        {
+          allow: [
+            '^@nestjs-modules/ioredis$',
+            '^@nestjs/typeorm$',
+            '^@willsoto/nestjs-prometheus$',
+            '^typeorm$',
+          ],
+        },
+      ],
       '@typescript-eslint/switch-exhaustiveness-check': 'error',
       // Nest declares some of its option interfaces as classes.
       '@typescript-eslint/no-unsafe-class-instance-assignment': 'off',

@@ -30,6 +30,7 @@ module.exports = {
   moduleNameMapper: {
     '^nestjs-idempotency$': '<rootDir>/lib/index.ts',
     '^nestjs-idempotency/testing$': '<rootDir>/lib/testing/index.ts',
+    '^nestjs-idempotency/typeorm$': '<rootDir>/lib/typeorm.ts',
   },
   transform: {
     '^.+\\.(t|j|mj)s$': [

@@ -6,6 +6,7 @@ import { DataSource } from 'typeorm';
 import { recordId, type Outcome } from '../lib/core/record';
 import { ExpiredRecordCleanup } from '../lib/store/postgres/cleanup';
 import { IdempotencyCache } from '../lib/store/postgres/schema/idempotency-cache.entity';
+import { applicationPool } from '../lib/store/postgres/connection/pool';
 import { PostgresConnection } from '../lib/store/postgres/connection/postgres.connection';
 import { PostgresStore } from '../lib/store/postgres/postgres.store';
 import { tableNames } from '../lib/store/postgres/schema/table-name';
@@ -97,7 +98,7 @@ async function subject(url: string, rows: number, variant: Subject['variant']): 
   }
   const dataSource = new DataSource({ type: 'postgres', url, entities: [IdempotencyCache] });
   await dataSource.initialize();
-  const connection = new PostgresConnection(dataSource, { timeout: 60_000, poolSize: 4 });
+  const connection = new PostgresConnection(applicationPool(dataSource), { timeout: 60_000, poolSize: 4 });
   const names = tableNames(dataSource.getRepository(IdempotencyCache).metadata);
   const store = new PostgresStore(connection, names, { retention: 30 * 86_400_000 });
   const cleanup = new ExpiredRecordCleanup(connection, names, { interval: 3_600_000, batchSize: 1_000 });

@@ -5,6 +5,7 @@ import type { BatchBounds } from '../lib/store/batching/batcher';
 import { BATCH_BOUNDS } from '../lib/store/postgres/batches';
 import { IdempotencyCache } from '../lib/store/postgres/schema/idempotency-cache.entity';
 import { CreateIdempotencyCache1764000000015 } from '../lib/store/postgres/schema/migration';
+import { applicationPool } from '../lib/store/postgres/connection/pool';
 import { PostgresConnection } from '../lib/store/postgres/connection/postgres.connection';
 import { PostgresStore } from '../lib/store/postgres/postgres.store';
 import { tableNames } from '../lib/store/postgres/schema/table-name';
@@ -84,7 +85,7 @@ async function main(): Promise<void> {
   await dataSource.initialize();
   await dataSource.runMigrations();
   const [flush] = await dataSource.query<{ fsync: string }[]>('SHOW fsync');
-  const connection = new PostgresConnection(dataSource, { timeout: 60_000, poolSize: 4 });
+  const connection = new PostgresConnection(applicationPool(dataSource), { timeout: 60_000, poolSize: 4 });
   const names = tableNames(dataSource.getRepository(IdempotencyCache).metadata);
   const stores = Object.entries(VARIANTS).map(
     ([name, batches]) =>

@@ -18,6 +18,7 @@ import { RecordAdmin } from './admin/record-admin';
 import { Digest } from './core/digest';
 import { IdempotencySetupError } from './core/errors';
 import { IdempotencyService } from './idempotency.service';
+import type { Metrics } from './core/ports';
 import { Protocol } from './core/protocol';
 import { ProtocolService } from './protocol.service';
 import { observeStart } from './http/handler/handler-start';
@@ -31,7 +32,8 @@ import { RouteOptionsReader } from './http/routes/route-options';
 import { RouteSelectors } from './http/request/caller/route-selectors';
 import { ScopeResolver } from './http/request/caller/scope';
 import { IdempotencyHealth } from './observability/health';
-import { IdempotencyMetrics, metricProviders } from './observability/metrics';
+import { metricProviders } from './observability/metric-providers';
+import { IdempotencyMetrics } from './observability/metrics';
 import type { IdempotencyModuleOptions } from './options/idempotency.options';
 import { MODULE_SETTINGS } from './options/module-settings';
 import { withEnvironment } from './options/environment';
@@ -76,7 +78,8 @@ const withoutOptions: Provider[] = PARTS.map((provide) => ({
 
 /**
  * Makes routes marked with `@Idempotent()` safe to retry. Import it once, in the root module, beside
- * `RedisModule` (`@nestjs-modules/ioredis`) and `TypeOrmModule`.
+ * `RedisModule` (`@nestjs-modules/ioredis`) and `TypeOrmModule`, or with clients of your own: `redis: { client }` and
+ * `postgres: { pool }`.
  */
 @Module({ providers: withoutOptions })
 export class IdempotencyModule
@@ -105,7 +108,7 @@ export class IdempotencyModule
 
   /**
    * @throws InvalidOptionsError, naming the option, its value and what is allowed; at start
-   * IdempotencySetupError if the Redis connection, the DataSource or the table is missing
+   * IdempotencySetupError if the Redis connection, the DataSource, the table or a package is missing
    */
   static forRoot(options: IdempotencyModuleOptions = {}): DynamicModule {
     resolveModuleOptions(options); // fails here, where the caller stands, rather than inside Nest's container
@@ -175,8 +178,7 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
         inject: [MODULE_SETTINGS],
         useFactory: (settings: ModuleSettings) => new Digest(settings),
       },
-      ...metricProviders,
-      IdempotencyMetrics,
+      ...metricProviders(),
       RedisProvider,
       PostgresProvider,
       OwnStoreProvider,
@@ -187,7 +189,7 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
         inject: [TieredStoreService, IdempotencyMetrics, MODULE_SETTINGS, TransactionProvider],
         useFactory: (
           store: TieredStoreService,
-          metrics: IdempotencyMetrics,
+          metrics: Metrics,
           { bounds }: ModuleSettings,
           transactions: TransactionProvider,
         ) => new Protocol(store, metrics, bounds, transactions),
@@ -198,9 +200,9 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
         useFactory: (
           protocol: Protocol,
           store: TieredStoreService,
-          { defaults }: ModuleSettings,
+          settings: ModuleSettings,
           digest: Digest,
-        ) => new ProtocolService(protocol, store, defaults, digest),
+        ) => new ProtocolService(protocol, store, settings, digest),
       },
       {
         provide: IdempotencyAdmin,

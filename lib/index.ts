@@ -61,6 +61,7 @@ export type {
   TombstoneReason,
 } from './core/record';
 export { IdempotencyHealth, type HealthReport, type TierHealth } from './observability/health';
+export type { IoredisClient, PgPool } from './options/clients';
 export type { Duration } from './options/duration';
 export type {
   EncryptionKey,
@@ -84,5 +85,4 @@ export type {
   LegacyValueLookup,
 } from './options/legacy.options';
 export { InvalidOptionsError, isInvalidOptionsError } from './options/validate';
-export { IdempotencyCache } from './store/postgres/schema/idempotency-cache.entity';
 export { CreateIdempotencyCache1764000000015 } from './store/postgres/schema/migration';

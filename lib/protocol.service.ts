@@ -11,7 +11,7 @@ import type { IdempotencyStore, StorePhase } from './core/store';
 import { valueOf, valueOutcome } from './outcome/value-outcome';
 import type { IdempotencyOptions } from './options/idempotency.options';
 import type { LegacyValueLookup } from './options/legacy.options';
-import { resolveLegacy, resolvePolicy } from './options/resolve';
+import { assertPostgres, resolveLegacy, resolvePolicy, type ModuleSettings } from './options/resolve';
 import { lookUpLegacy } from './legacy/legacy-lookup';
 import { legacyValue } from './legacy/legacy-outcome';
 import { IdempotencyService, type ExecuteOptions, type ScopeOption } from './idempotency.service';
@@ -23,7 +23,7 @@ export class ProtocolService extends IdempotencyService {
   constructor(
     private readonly protocol: Protocol,
     private readonly store: IdempotencyStore & { readonly phase: StorePhase },
-    private readonly defaults: IdempotencyOptions,
+    private readonly settings: ModuleSettings,
     private readonly digest: Digest = plainDigest,
   ) {
     super();
@@ -41,7 +41,8 @@ export class ProtocolService extends IdempotencyService {
     const { scope = DEFAULT_SCOPE, fingerprint = '', legacy } = options;
     if (typeof fingerprint !== 'string')
       throw invalid(`${where} options`, 'fingerprint', fingerprint, 'a string');
-    const policy = resolvePolicy(`${where} options`, options, this.defaults);
+    const policy = resolvePolicy(`${where} options`, options, this.settings.defaults);
+    assertPostgres(`${where} options`, policy, this.settings);
     const earlier = resolveLegacy(`${where} options`, legacy);
     assertKey(key, policy.maxKeyLength);
 

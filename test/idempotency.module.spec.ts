@@ -5,13 +5,13 @@ import { TypeOrmModule, type TypeOrmModuleOptions } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import {
   CreateIdempotencyCache1764000000015,
-  IdempotencyCache,
   IdempotencyModule,
   IdempotencyService,
   type IdempotencyModuleOptions,
   type IdempotencyOptionsFactory,
   type Duration,
 } from '../lib';
+import { IdempotencyCache } from '../lib/typeorm';
 import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../servers';
 
 @Module({})

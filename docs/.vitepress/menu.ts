@@ -24,6 +24,7 @@ export const menu: readonly Room[] = [
       page('The transaction mode', 'guide/transactions'),
       page('Webhooks and jobs', 'guide/webhooks-and-jobs'),
       page('For the callers of your API', 'guide/api-clients'),
+      page('Bring your own clients', 'guide/clients'),
       page('Test your application', 'guide/testing'),
       page('Coming from another system', 'guide/migrating'),
       page('Glossary', 'guide/glossary'),

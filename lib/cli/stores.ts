@@ -1,10 +1,10 @@
 import type { Cluster, Redis, RedisOptions } from 'ioredis';
 import type { Client } from 'pg';
-import type { DataSource } from 'typeorm';
 import type { Metrics } from '../core/ports';
 import { Digest } from '../core/digest';
 import { IdempotencySetupError, StoreUnavailableError } from '../core/errors';
 import { outcomeCipherOf } from '../outcome/outcome-cipher';
+import type { ApplicationPool } from '../store/postgres/connection/pool';
 import { PostgresConnection } from '../store/postgres/connection/postgres.connection';
 import { PostgresDirectory } from '../store/postgres/directory';
 import { PostgresStore } from '../store/postgres/postgres.store';
@@ -86,9 +86,8 @@ export async function openConnection({ databaseUrl, settings }: Place): Promise<
   const { default: pg } = await required(() => import('pg'), 'pg');
   // The module duplicates a pool; this one never connects.
   const pool = new pg.Pool({ connectionString: databaseUrl, application_name: 'nestjs-idempotency' });
-  const dataSource = { driver: { master: pool } } as unknown as DataSource;
   const { timeout } = settings.postgres || { timeout: 10_000 };
-  return new PostgresConnection(dataSource, { timeout, poolSize: POOL_SIZE });
+  return new PostgresConnection(pool as unknown as ApplicationPool, { timeout, poolSize: POOL_SIZE });
 }
 
 /**

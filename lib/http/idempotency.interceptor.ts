@@ -1,10 +1,17 @@
-import { Injectable, type CallHandler, type ExecutionContext, type NestInterceptor } from '@nestjs/common';
+import {
+  Inject,
+  Injectable,
+  type CallHandler,
+  type ExecutionContext,
+  type NestInterceptor,
+} from '@nestjs/common';
 import { HttpAdapterHost } from '@nestjs/core';
 import type { OutgoingHttpHeaders } from 'node:http';
 import { catchError, Observable, type Subscriber } from 'rxjs';
 import { Digest } from '../core/digest';
 import { ClientLeftError, IdempotencyError, isIdempotencyError } from '../core/errors';
 import type { ProtectedRequest, RunResult } from '../core/claimed-executions';
+import type { Metrics } from '../core/ports';
 import { Protocol } from '../core/protocol';
 import { recordId, type Outcome, type ResponseOutcome } from '../core/record';
 import { tombstoneFor, unsendable } from '../outcome/stored-outcome';
@@ -45,7 +52,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
     private readonly protocol: Protocol,
     private readonly routes: RouteOptionsReader,
     private readonly scopes: ScopeResolver,
-    private readonly metrics: IdempotencyMetrics,
+    @Inject(IdempotencyMetrics) private readonly metrics: Metrics,
     private readonly adapterHost: HttpAdapterHost,
     private readonly digest: Digest,
     private readonly explainer: Explainer,

@@ -1,6 +1,7 @@
 import type { ExecutionContext } from '@nestjs/common';
 import type { AuditHook } from '../core/audit';
 import type { Durability, Isolation } from '../core/policy';
+import type { IoredisClient, PgPool } from './clients';
 import type { Duration } from './duration';
 import type { LegacyLookup, LegacyOptions } from './legacy.options';
 import type { OwnStore } from './own-store';
@@ -169,6 +170,11 @@ export interface IdempotencyOptions extends PolicyOptions {
 export interface RedisOptions {
   /** Name of the `@nestjs-modules/ioredis` connection whose settings ours duplicates. @default the default connection */
   connection?: string;
+  /**
+   * A `Redis` or `Cluster` of ioredis in place of that connection. Only its settings are used: ours is a duplicate of it,
+   * and closing it is left to the application. @default the connection that `connection` names
+   */
+  client?: IoredisClient;
   /** How long Redis keeps a finished response; Postgres answers after that. @default '24h' */
   ttl?: Duration;
   /** After how long a Redis command counts as failed. @default '250ms' */
@@ -180,6 +186,12 @@ export interface RedisOptions {
 export interface PostgresOptions {
   /** Name of the TypeORM DataSource. @default the default DataSource */
   dataSource?: string;
+  /**
+   * A `Pool` of pg in place of that DataSource, for applications without TypeORM. Only its settings are used: ours is
+   * another pool with the same ones, and ending it is left to the application. It rules out `transaction`.
+   * @default the pool of the DataSource that `dataSource` names
+   */
+  pool?: PgPool;
   /** How long a record answers retries. @default '30d' */
   retention?: Duration;
   /** How often expired rows are deleted, on one instance at a time; `false`: never by this module. @default '1h' */
@@ -190,7 +202,7 @@ export interface PostgresOptions {
    * turn in this process; that is no outage. @default '2s' */
   timeout?: Duration;
   /**
-   * Connections of the module's own pool, which has the DataSource's settings otherwise. It is apart from the
+   * Connections of the module's own pool, which has the settings of the application's otherwise. It is apart from the
    * application's, so that handlers that hold every connection cannot starve heartbeats. One more is used while expired
    * rows are deleted and orphans looked for. @default 4
    */

@@ -112,6 +112,9 @@ export function resolveModuleOptions(options: IdempotencyModuleOptions): ModuleS
   };
 }
 
+const NEEDS_DATA_SOURCE =
+  'option "transaction" needs a DataSource of TypeORM, whose transactions it joins, and `postgres.pool` is none: remove one of the two';
+
 /** An option that does nothing would be believed to do something. */
 function assertOneStore({
   store,
@@ -129,7 +132,12 @@ function assertOneStore({
     problems.push('store takes the place of redis and postgres: remove them, or remove store');
   if (store !== undefined && store !== 'memory' && encryption)
     problems.push('encryption is of Redis and Postgres alone: have your store encrypt, and remove it');
+  if (redis && redis.client && redis.connection !== undefined)
+    problems.push('redis.client takes the place of redis.connection: remove one of the two');
+  if (postgres && postgres.pool && postgres.dataSource !== undefined)
+    problems.push('postgres.pool takes the place of postgres.dataSource: remove one of the two');
   if (transaction && (store !== undefined || postgres === false)) problems.push(NEEDS_POSTGRES);
+  if (transaction && postgres && postgres.pool) problems.push(NEEDS_DATA_SOURCE);
   if (problems.length > 0) throw new InvalidOptionsError('IdempotencyModule options', problems);
 }
 
@@ -224,8 +232,10 @@ function assertTransactional(where: string, layers: readonly IdempotencyOptions[
 }
 
 /** @throws InvalidOptionsError */
-export function assertPostgres(where: string, { transaction }: Policy, settings: ModuleSettings): void {
-  if (transaction && !settings.postgres) throw new InvalidOptionsError(where, [NEEDS_POSTGRES]);
+export function assertPostgres(where: string, { transaction }: Policy, { postgres }: ModuleSettings): void {
+  if (!transaction) return;
+  if (!postgres) throw new InvalidOptionsError(where, [NEEDS_POSTGRES]);
+  if (postgres.pool) throw new InvalidOptionsError(where, [NEEDS_DATA_SOURCE]);
 }
 
 /** Per option, so that an absent or undefined one never hides the layer behind it. */

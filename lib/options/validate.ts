@@ -48,8 +48,8 @@ export function validate<S extends z.ZodType>(
   );
 }
 
-/** What stands there may be a key, or hold one. */
-const HIDDEN = new Set(['encryption', 'secret']);
+/** What stands there may be a key or a password, or hold one. */
+const HIDDEN = new Set(['encryption', 'secret', 'redis.client', 'postgres.pool']);
 
 function describe(issue: z.core.$ZodIssue, options: unknown, unknown: (option: string) => string): string[] {
   const path = issue.path.map(String);
@@ -71,7 +71,8 @@ function describe(issue: z.core.$ZodIssue, options: unknown, unknown: (option: s
       );
   }
   if (path.length === 0) return [`must be an object, not ${inspect(value, { depth: 0 })}`];
-  const found = HIDDEN.has(path[0] ?? '') ? 'not valid (its value is not shown)' : inspect(value);
+  const isHidden = [path[0] ?? '', path.join('.')].some((at) => HIDDEN.has(at));
+  const found = isHidden ? 'not valid (its value is not shown)' : shown(value);
   return [`option "${path.join('.')}" is ${found}, but must be ${issue.message}`];
 }
 
@@ -121,6 +122,14 @@ function optionsIn(schema: z.core.$ZodType, within = ''): string[] {
     `${within}${name}`,
     ...optionsIn(inner, `${within}${name}.`),
   ]);
+}
+
+/** Of an instance of a class, only that it is one: it may be a client, with its password. */
+function shown(value: unknown): string {
+  const isObject = typeof value === 'object' && value !== null && !Array.isArray(value);
+  const prototype = isObject ? (Object.getPrototypeOf(value) as object | null) : null;
+  if (!prototype || prototype === Object.prototype) return inspect(value);
+  return 'an instance of a class';
 }
 
 function valueAt(value: unknown, path: readonly string[]): unknown {

@@ -1,10 +1,10 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { performance } from 'node:perf_hooks';
 import { ForgottenRecordError, StoreUnavailableError } from '../core/errors';
+import type { Metrics } from '../core/ports';
 import { isPending, type Claim, type IdempotencyRecord, type Outcome, type RecordId } from '../core/record';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore, StorePhase } from '../core/store';
 import type { BeginResult } from '../core/transaction';
-import type { Metrics } from '../core/ports';
 import type { HealthReport } from '../observability/health';
 import { IdempotencyMetrics } from '../observability/metrics';
 import { MODULE_SETTINGS } from '../options/module-settings';

@@ -1,5 +1,5 @@
 import type { PoolClient } from 'pg';
-import { TransactionNotStartedError, type EntityManager, type QueryRunner } from 'typeorm';
+import type { EntityManager, QueryRunner } from 'typeorm';
 import { isTransactionEndedError } from '../core/errors';
 import { currentFrame, enter, within, type Frame, type Joinable } from './frames';
 import { joinedClient, type Place, type SharedConnection } from './joined-client';
@@ -134,8 +134,9 @@ export class JoinedRunner {
   private ending(): Opened {
     const level = this.frame()?.level;
     const ending = this.opened.find((each) => each.level === level) ?? this.opened.at(-1);
-    if (!ending) throw new TransactionNotStartedError();
-    return ending;
+    if (ending) return ending;
+    const { TransactionNotStartedError } = require('typeorm') as typeof import('typeorm');
+    throw new TransactionNotStartedError();
   }
 
   private ended(ending: Opened): void {

@@ -114,16 +114,18 @@ export const CHECKS: Readonly<Record<string, Check>> = {
     await Promise.race([answer, eventually(async () => equal(await executions(subject, key), 1))]);
     application.terminate();
     equal((await answer).status, 201);
-    const ended = await Promise.race([
-      application.exited,
-      delay(SHUTDOWN_TIMEOUT, 'nothing', { ref: false }),
-    ]);
-    equal(ended, 'SIGTERM', `${ended} instead of an end by SIGTERM within ${SHUTDOWN_TIMEOUT} ms`);
+    await assertEnds(application);
     const { rows } = await database.query('SELECT state FROM idempotency_cache WHERE key = $1', [key]);
     deepEqual(rows, [{ state: 'completed' }]);
     equal(application.output, '');
   },
 };
+
+/** An application that was told to end does so in time. */
+export async function assertEnds({ exited }: Application): Promise<void> {
+  const ended = await Promise.race([exited, delay(SHUTDOWN_TIMEOUT, 'nothing', { ref: false })]);
+  equal(ended, 'SIGTERM', `${ended} instead of an end by SIGTERM within ${SHUTDOWN_TIMEOUT} ms`);
+}
 
 function post(
   { application }: Subject,

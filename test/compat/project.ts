@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { CommandError, run } from './command';
 import { npmInstall } from './registry';
 import type { Row } from './rows';
+import type { Setup } from './setups';
 
 const ROOT = join(__dirname, '../..');
 
@@ -10,6 +11,7 @@ interface Manifest {
   readonly version: string;
   readonly engines: { readonly node: string };
   readonly peerDependencies: Readonly<Record<string, string>>;
+  readonly peerDependenciesMeta: Readonly<Record<string, unknown>>;
 }
 
 const OURS = manifest(ROOT);
@@ -20,31 +22,40 @@ export const OLDEST_NODE = oldest(OURS.engines.node);
 /** npm's own reason why the versions of a row do not go together. */
 export class RefusedError extends Error {}
 
-/** A fresh project with the packed package and the versions of a row, and the template application. */
+/** What a project is made of. */
+export interface Plan {
+  readonly modules: 'cjs' | 'esm';
+  readonly typescript: string;
+  readonly dependencies: Readonly<Record<string, string>>;
+  readonly overrides?: object;
+  /** Files and folders, and where each goes in the project. */
+  readonly sources: readonly (readonly [from: string, to: string])[];
+  /** Further files, by their place in the project. */
+  readonly files?: Readonly<Record<string, string>>;
+}
+
+/** A fresh project with the packed package, and an application. */
 export class Project {
   constructor(
     readonly folder: string,
-    private readonly row: Row,
+    private readonly plan: Plan,
     private readonly node: string,
   ) {}
 
   /** @param tarball path of the packed package */
   write(tarball: string): void {
-    const { row, folder } = this;
+    const { folder, plan } = this;
     mkdirSync(folder);
-    const app = join(__dirname, 'app');
-    cpSync(join(app, 'src'), join(folder, 'src'), { recursive: true });
-    cpSync(join(app, 'copies.mjs'), join(folder, 'copies.mjs'));
-    for (const part of [row.platform, row.swagger === 'with' ? 'swagger' : ''])
-      if (part === 'fastify' || part === 'swagger')
-        cpSync(join(app, part), join(folder, 'src'), { recursive: true });
+    for (const [from, to] of plan.sources)
+      cpSync(join(__dirname, from), join(folder, to), { recursive: true });
+    for (const [path, text] of Object.entries(plan.files ?? {})) writeFileSync(join(folder, path), text);
     writeJson(join(folder, 'package.json'), {
       name: 'application',
       private: true,
-      type: row.modules === 'esm' ? 'module' : 'commonjs',
-      dependencies: { ...dependencies(row), 'nestjs-idempotency': `file:${tarball}` },
-      devDependencies: { '@types/node': '^20', '@types/pg': '^8', typescript: `~${row.typescript}.0` },
-      ...(row.override ? { overrides: { typeorm: { ioredis: '$ioredis' } } } : {}),
+      type: plan.modules === 'esm' ? 'module' : 'commonjs',
+      dependencies: { ...plan.dependencies, 'nestjs-idempotency': `file:${tarball}` },
+      devDependencies: { '@types/node': '^20', '@types/pg': '^8', typescript: plan.typescript },
+      ...(plan.overrides ? { overrides: plan.overrides } : {}),
     });
     writeJson(join(folder, 'tsconfig.json'), { compilerOptions: COMPILER_OPTIONS, include: ['src'] });
   }
@@ -75,6 +86,15 @@ export class Project {
     if (faults.length > 0) throw new Error(faults.join('\n'));
   }
 
+  /** Nothing that the application writes is refused by the rules of a new application. */
+  async lint(): Promise<void> {
+    const eslint = join(ROOT, 'node_modules/eslint/bin/eslint.js');
+    const rules = join(__dirname, 'scaffold.eslint.config.mjs');
+    await run(process.execPath, [eslint, '--config', rules, '--max-warnings', '0', 'src'], {
+      cwd: this.folder,
+    });
+  }
+
   /** `require` and `import` give one copy of everything. */
   async checkCopies(): Promise<void> {
     await run(this.node, ['copies.mjs'], { cwd: this.folder, timeout: 30_000 });
@@ -88,6 +108,49 @@ export class Project {
     const compiler = join(this.folder, 'node_modules/typescript/bin/tsc');
     return run(process.execPath, [compiler, '-p', '.', ...args], { cwd: this.folder });
   }
+}
+
+/** The project of a row of rows.ts. */
+export function planOfRow(row: Row): Plan {
+  const parts = [row.platform, row.swagger === 'with' ? 'swagger' : ''];
+  const replaced = parts.filter((part) => part === 'fastify' || part === 'swagger');
+  return {
+    modules: row.modules,
+    typescript: `~${row.typescript}.0`,
+    dependencies: dependencies(row),
+    overrides: row.override ? { typeorm: { ioredis: '$ioredis' } } : undefined,
+    sources: [
+      ['app/src', 'src'],
+      ['app/copies.mjs', 'copies.mjs'],
+      ...replaced.map((part) => [`app/${part}`, 'src'] as const),
+    ],
+  };
+}
+
+/** The project of a set-up of setups.ts: with the newest versions, and no optional peer but those that it installs. */
+export function planOfSetup({ name, installs }: Setup): Plan {
+  const needed = Object.entries(OURS.peerDependencies).filter(
+    ([peer]) => installs.includes(peer) || !optionalPeers().includes(peer),
+  );
+  return {
+    modules: 'cjs',
+    typescript: '~6.0.0',
+    dependencies: {
+      ...Object.fromEntries(needed),
+      '@nestjs/platform-express': OURS.peerDependencies['@nestjs/core'] ?? '',
+      ...(installs.includes('ioredis') ? { ioredis: '^5.0.0' } : {}), // with TypeORM, npm refuses 6
+    },
+    sources: [`${name}.ts`, 'leads.controller.ts', 'main.ts'].map((file) => [
+      `setups/${file}`,
+      `src/${file}`,
+    ]),
+    files: { 'src/app.module.ts': `export { AppModule } from './${name}.js';\n` },
+  };
+}
+
+/** Names of the peers that an application may do without. */
+export function optionalPeers(): string[] {
+  return Object.keys(OURS.peerDependenciesMeta);
 }
 
 /** As `nest new` makes them, but strict. */

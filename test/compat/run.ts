@@ -6,20 +6,23 @@ import { Redis } from 'ioredis';
 import { Client } from 'pg';
 import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
 import { pack } from '../package/pack';
+import { migrate } from '../support/postgres-store';
 import { Application } from './application';
 import { CHECKS } from './checks';
 import { interruption } from './command';
-import { OLDEST_NODE, Project, RefusedError } from './project';
+import { OLDEST_NODE, planOfRow, planOfSetup, Project, RefusedError } from './project';
 import { installNode, newestEvenNode, RegistryUnreachableError } from './registry';
 import { table, writePage, type Result } from './report';
 import { mayBeRefused, ROWS, type Row } from './rows';
+import { checkSetup, SETUPS, uninvited, type Setup } from './setups';
 
 /*
- * Uses the packed package in fresh projects, one for each row of rows.ts, on real servers:
+ * Uses the packed package in fresh projects, one for each row of rows.ts and set-up of setups.ts, on real servers:
  *
  *   npm run test:compat               prints a table of the results
  *   npm run test:compat -- --write    puts it into docs/reference/compatibility.md as well, if every row is as it should be
  *   npm run test:compat -- 2 9        only these rows
+ *   npm run test:compat -- pool-only  only these set-ups; "setups" for all of them
  */
 const REPORTED = [
   ...['@nestjs/core', 'typeorm', '@nestjs/typeorm', 'ioredis', 'typescript', 'pg', 'prom-client'],
@@ -41,7 +44,11 @@ interface Runtime {
 
 async function main(args: readonly string[]): Promise<void> {
   const numbers = args.filter((arg) => /^\d+$/.test(arg)).map(Number);
-  if (numbers.length > 0 && args.includes('--write')) throw new Error('--write takes all rows');
+  const names = SETUPS.map(({ name }) => name).filter((name) =>
+    args.some((arg) => arg === name || arg === 'setups'),
+  );
+  const all = numbers.length + names.length === 0;
+  if (!all && args.includes('--write')) throw new Error('--write takes all rows');
   const folder = mkdtempSync(join(tmpdir(), 'nestjs-idempotency-compat-'));
   const [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
   try {
@@ -58,7 +65,7 @@ async function main(args: readonly string[]): Promise<void> {
     };
     const results: Result[] = [];
     for (const [index, row] of ROWS.entries()) {
-      if (numbers.length > 0 && !numbers.includes(index + 1)) continue;
+      if (!all && !numbers.includes(index + 1)) continue;
       const result = await resultOf(bench, row, `row-${index + 1}`);
       interruption.signal.throwIfAborted();
       results.push(result);
@@ -66,7 +73,15 @@ async function main(args: readonly string[]): Promise<void> {
       if (result.reason) console.log(result.reason.replaceAll(/^/gm, '    '));
     }
     console.log(`\n${table(results)}`);
-    if (results.some(({ verdict }) => verdict === 'FAILS')) process.exitCode = 1;
+    let failed = results.some(({ verdict }) => verdict === 'FAILS');
+    for (const setup of SETUPS) {
+      if (!all && !names.includes(setup.name)) continue;
+      const reason = await failureOf(bench, setup);
+      interruption.signal.throwIfAborted();
+      failed ||= reason !== undefined;
+      console.log(`${setup.name}: ${reason?.replaceAll(/^/gm, '    ').replace(/^/, 'FAILS\n') ?? 'works'}`);
+    }
+    if (failed) process.exitCode = 1;
     else if (args.includes('--write')) await writePage(results, await serversOf(bench, results));
   } finally {
     await Promise.all([postgres.stop(), redis.stop()]);
@@ -83,7 +98,7 @@ async function runtime(folder: string, version: string): Promise<Runtime> {
 async function resultOf(bench: Bench, row: Row, name: string): Promise<Result> {
   const startedAt = performance.now();
   const node = bench.nodes[row.versions === 'oldest' ? 'oldest' : row.node];
-  const project = new Project(join(bench.folder, name), row, node.binary);
+  const project = new Project(join(bench.folder, name), planOfRow(row), node.binary);
   let versions: Record<string, string> = {};
   const result = (verdict: Result['verdict'], reason?: string): Result => ({
     ...{ row, verdict, reason, versions },
@@ -104,6 +119,34 @@ async function resultOf(bench: Bench, row: Row, name: string): Promise<Result> {
     if (error instanceof RefusedError && mayBeRefused(row)) return result('refused', error.message);
     return result('FAILS', error instanceof Error ? error.message : String(error));
   } finally {
+    await rm(project.folder, { recursive: true, force: true, maxRetries: 5 });
+  }
+}
+
+/** Why a set-up fails; undefined if it works. */
+async function failureOf(bench: Bench, setup: Setup): Promise<string | undefined> {
+  const node = bench.nodes.this.binary;
+  const project = new Project(join(bench.folder, setup.name), planOfSetup(setup), node);
+  let application: Application | undefined;
+  try {
+    project.write(bench.tarball);
+    await project.install();
+    const found = uninvited(project.folder, setup);
+    if (found.length > 0) return `npm has installed ${found.join(', ')} as well`;
+    await project.compile();
+    await project.checkDeclarations();
+    await project.lint();
+    const url = await bench.postgres.createDatabase();
+    await migrate(url);
+    const env = { DATABASE_URL: url, REDIS_URL: bench.redis.url };
+    application = await Application.start(project.folder, node, env);
+    await checkSetup(application, setup);
+    return undefined;
+  } catch (error) {
+    if (error instanceof RegistryUnreachableError) throw error;
+    return `${error instanceof Error ? error.message : String(error)}\n${application?.output ?? ''}`;
+  } finally {
+    await application?.destroy();
     await rm(project.folder, { recursive: true, force: true, maxRetries: 5 });
   }
 }

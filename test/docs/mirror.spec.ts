@@ -38,6 +38,7 @@ const ELSEWHERE: Readonly<Record<string, readonly [spec: string, reason: string]
   ],
   'http/handler/handler-watch.ts': ['e2e/timeouts.spec.ts', 'it is told what Nest makes of a handler'],
   'http/handler/handler-interceptors.ts': ['e2e/timeouts.spec.ts', 'they watch what Nest makes of a handler'],
+  'observability/metric-providers.ts': ['package/loading.spec.ts', 'it depends on what is installed'],
   'observability/metrics.ts': ['e2e/observability.spec.ts', 'it is what an operator scrapes'],
   'store/tiered-store.service.ts': ['contract/tiered.store.spec.ts', 'it is a store, as the contract says'],
   'protocol.service.ts': ['idempotency.service.spec.ts', 'it is the service that applications inject'],
@@ -51,6 +52,7 @@ const ELSEWHERE: Readonly<Record<string, readonly [spec: string, reason: string]
   'store/memory/memory.store.ts': ['contract/memory.store.spec.ts', 'it is a store, as the contract says'],
   'store/postgres/batch-statements.ts': ['store/postgres/batches.spec.ts', 'batches send them'],
   'store/postgres/schema/directory-statements.ts': ['store/postgres/directory.spec.ts', 'it sends them'],
+  'store/postgres/postgres-source.ts': ['e2e/own-clients.spec.ts', 'it is what an application brings'],
   'store/postgres/postgres.provider.ts': ['idempotency.module.spec.ts', 'it is wiring'],
   'store/postgres/connection/attempt.ts': [
     'store/postgres/connection/postgres.connection.spec.ts',

@@ -23,6 +23,9 @@ import type { CanActivate, INestApplication } from '@nestjs/common';
 import type { IdempotencyService, IdempotencyStore } from 'nestjs-idempotency';
 import type { DataSource, Repository } from 'typeorm';
 
+export declare class ClientsModule {
+  readonly providers: readonly unknown[];
+}
 export declare class AppModule {
   readonly imports: readonly unknown[];
 }

@@ -3,12 +3,8 @@ import { NestFactory } from '@nestjs/core';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { AggregatorRegistry, register, type MetricObject } from 'prom-client';
 import { DataSource } from 'typeorm';
-import {
-  CreateIdempotencyCache1764000000015,
-  IdempotencyCache,
-  IdempotencyModule,
-  Idempotent,
-} from '../../lib';
+import { CreateIdempotencyCache1764000000015, IdempotencyModule, Idempotent } from '../../lib';
+import { IdempotencyCache } from '../../lib/typeorm';
 import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
 import { startApp, type TestApp } from '../support/app';
 import { sql } from '../support/database';

@@ -6,6 +6,7 @@ import { recordId, type Claim, type Outcome } from '../../lib/core/record';
 import type { OutcomeCipher } from '../../lib/outcome/outcome-cipher';
 import type { ClaimRequest, ClaimResult } from '../../lib/core/store';
 import { IdempotencyCache } from '../../lib/store/postgres/schema/idempotency-cache.entity';
+import { applicationPool } from '../../lib/store/postgres/connection/pool';
 import { PostgresConnection } from '../../lib/store/postgres/connection/postgres.connection';
 import { PostgresStore } from '../../lib/store/postgres/postgres.store';
 import type { BatchBounds } from '../../lib/store/batching/batcher';
@@ -47,7 +48,11 @@ export async function openInstance(url: string, options: InstanceOptions = {}): 
   const { timeout = 5_000, poolSize = 4, preparedStatements, retention = 86_400_000 } = options;
   const dataSource = await openDataSource(url, options.dataSource);
   const names = tableNames(dataSource.getMetadata(IdempotencyCache));
-  const connection = new PostgresConnection(dataSource, { timeout, poolSize, preparedStatements });
+  const connection = new PostgresConnection(applicationPool(dataSource), {
+    timeout,
+    poolSize,
+    preparedStatements,
+  });
   const store = new PostgresStore(connection, names, {
     retention,
     cipher: options.cipher,

@@ -9,7 +9,14 @@ const { join } = require('node:path');
 const { transformSync } = require('@swc/core');
 
 const root = join(__dirname, '../..');
-const index = join(root, process.env.PACKAGE === 'dist' ? 'dist/index.js' : 'lib/index.ts');
+const [folder, extension] = process.env.PACKAGE === 'dist' ? ['dist', 'js'] : ['lib', 'ts'];
+const entries = Object.fromEntries(
+  [
+    ['', 'index'],
+    ['/testing', 'testing/index'],
+    ['/typeorm', 'typeorm'],
+  ].map(([path, file]) => [`nestjs-idempotency${path}`, join(root, folder, `${file}.${extension}`)]),
+);
 const mutations = JSON.parse(process.env.MUTATION ?? '[]');
 
 function sourceOf(filename) {
@@ -25,8 +32,7 @@ function sourceOf(filename) {
 
 const resolve = Module._resolveFilename;
 Module._resolveFilename = function (request, ...rest) {
-  const target = request === 'nestjs-idempotency' ? index : request;
-  return resolve.call(this, target, ...rest);
+  return resolve.call(this, entries[request] ?? request, ...rest);
 };
 
 require.extensions['.ts'] = (module, filename) => {

@@ -1,4 +1,5 @@
 import Redis from 'ioredis';
+import type { Pool } from 'pg';
 import { setTimeout as delay } from 'node:timers/promises';
 import { StoreUnavailableError } from '../../lib/core/errors';
 import type { IdempotencyService } from '../../lib/idempotency.service';
@@ -8,11 +9,11 @@ import { outcomeCipherOf } from '../../lib/outcome/outcome-cipher';
 import type { IdempotencyMetrics } from '../../lib/observability/metrics';
 import type { IdempotencyModuleOptions } from '../../lib/options/idempotency.options';
 import { resolveModuleOptions } from '../../lib/options/resolve';
-import { IdempotencyCache } from '../../lib/store/postgres/schema/idempotency-cache.entity';
+import { applicationPool, type ApplicationPool } from '../../lib/store/postgres/connection/pool';
 import { PostgresConnection } from '../../lib/store/postgres/connection/postgres.connection';
 import type { PostgresProvider } from '../../lib/store/postgres/postgres.provider';
 import { PostgresStore } from '../../lib/store/postgres/postgres.store';
-import { tableNames } from '../../lib/store/postgres/schema/table-name';
+import { configuredPlace, PLAIN_PLACE, tableNames } from '../../lib/store/postgres/schema/table-name';
 import { RedisConnection } from '../../lib/store/redis/connection/redis.connection';
 import type { RedisProvider } from '../../lib/store/redis/redis.provider';
 import { RedisStore } from '../../lib/store/redis/redis.store';
@@ -42,8 +43,9 @@ export interface Process {
   close(): Promise<void>;
 }
 
+/** @param database as the application reaches it */
 export async function openProcess(
-  dataSource: DataSource,
+  database: DataSource | Pool,
   redisUrl: string,
   options: IdempotencyModuleOptions = {},
 ): Promise<Process> {
@@ -61,8 +63,10 @@ export async function openProcess(
   const calls: Record<string, number> = {};
   const cuts: Record<'postgres' | 'redis', Cut> = { postgres: { off: false }, redis: { off: false } };
 
-  const names = tableNames(dataSource.getRepository(IdempotencyCache).metadata);
-  const postgres = new PostgresConnection(dataSource, { timeout: 5_000, poolSize: 4 });
+  const byTypeOrm = 'driver' in database;
+  const names = tableNames(byTypeOrm ? configuredPlace(database) : PLAIN_PLACE);
+  const pool = byTypeOrm ? applicationPool(database) : (database as unknown as ApplicationPool);
+  const postgres = new PostgresConnection(pool, { timeout: 5_000, poolSize: 4 });
   const application = new Redis(redisUrl, { lazyConnect: true });
   const redis = new RedisConnection(application, { timeout: 2_000, onAvailabilityChange: () => undefined });
   await redis.open();
@@ -101,7 +105,7 @@ export async function openProcess(
   const protocol = new Protocol(store, metrics, settings.bounds);
   return {
     store,
-    service: new ProtocolService(protocol, store, settings.defaults),
+    service: new ProtocolService(protocol, store, settings),
     postgres: cuts.postgres,
     redis: cuts.redis,
     calls,

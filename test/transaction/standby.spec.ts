@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { DataSource } from 'typeorm';
 import { recordId } from '../../lib/core/record';
 import { noEncryption } from '../../lib/outcome/outcome-cipher';
+import { applicationPool } from '../../lib/store/postgres/connection/pool';
 import { PostgresConnection } from '../../lib/store/postgres/connection/postgres.connection';
 import { PostgresStore } from '../../lib/store/postgres/postgres.store';
 import { Transactions } from '../../lib/transaction/transactions';
@@ -27,7 +28,7 @@ describe('a transaction whose synchronous standby is away', () => {
     primary = await startPostgres();
     dataSource = await migrated(primary.url);
     standby = await startSynchronousStandby(primary);
-    connection = new PostgresConnection(dataSource, { timeout: TIMEOUT, poolSize: 4 });
+    connection = new PostgresConnection(applicationPool(dataSource), { timeout: TIMEOUT, poolSize: 4 });
   });
   afterAll(async () => {
     await connection.close();

@@ -4,6 +4,7 @@ import { OverloadedError, type IdempotencyError } from '../../lib/core/errors';
 import { recordId, type Claim, type Outcome, type RecordId } from '../../lib/core/record';
 import type { BeginRequest, BeginResult, Transaction } from '../../lib/core/transaction';
 import { noEncryption } from '../../lib/outcome/outcome-cipher';
+import { applicationPool } from '../../lib/store/postgres/connection/pool';
 import { PostgresConnection } from '../../lib/store/postgres/connection/postgres.connection';
 import { nameOf } from '../../lib/store/postgres/connection/statement-name';
 import { PostgresStore } from '../../lib/store/postgres/postgres.store';
@@ -55,7 +56,7 @@ describe('Transactions', () => {
     through.port = String(link.port);
     dataSource = await new DataSource({ type: 'postgres', url: through.href, poolSize: 4 }).initialize();
     const own = await new DataSource({ type: 'postgres', url: postgres.url }).initialize();
-    connection = new PostgresConnection(own, { timeout: TIMEOUT, poolSize: 4 });
+    connection = new PostgresConnection(applicationPool(own), { timeout: TIMEOUT, poolSize: 4 });
     await own.destroy();
     store = new PostgresStore(
       connection,

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { AuditHook } from '../../core/audit';
+import { ioredisClient, optionsAround, pgPool } from '../clients';
 import { callback, integer, namespaceName } from '../schemas';
 import { ownStoreSchema } from '../own-store';
 import { secretSchema } from '../secret';
@@ -34,13 +35,21 @@ export const boundOptions = {
 /** What `forRoot()` alone takes, beside the options of routes. */
 export const moduleOptions = {
   redis: option({
-    schema: z.union([disabled, z.strictObject(shapeOf(redisOptions))]),
+    schema: optionsAround(
+      ioredisClient,
+      'within options: write `redis: { client }`',
+      z.union([disabled, z.strictObject(shapeOf(redisOptions))]),
+    ),
     otherwise: 'used',
     text: '`false`: Postgres does everything',
     options: redisOptions,
   }),
   postgres: option({
-    schema: z.union([disabled, z.strictObject(shapeOf(postgresOptions))]),
+    schema: optionsAround(
+      pgPool,
+      'within options: write `postgres: { pool }`',
+      z.union([disabled, z.strictObject(shapeOf(postgresOptions))]),
+    ),
     otherwise: 'used',
     text: '`false`: Redis decides; see [Limits](../guarantees/limits.md)',
     options: postgresOptions,

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { pgPool } from '../clients';
 import { boolean, duration, integer, LONGEST_TIMER, name } from '../schemas';
 import { optionsAt } from './option';
 
@@ -9,6 +10,11 @@ export const postgresOptions = {
     schema: name,
     otherwise: 'the default one',
     text: 'name of the TypeORM DataSource',
+  }),
+  pool: option({
+    schema: pgPool,
+    otherwise: "the DataSource's",
+    text: 'a `Pool` of pg whose settings ours has, in place of a DataSource of TypeORM; see [Bring your own clients](../guide/clients.md)',
   }),
   retention: option({ schema: duration(1_000), default: '30d', text: 'how long a record answers' }),
   cleanupInterval: option({

@@ -1,3 +1,4 @@
+import { ioredisClient } from '../clients';
 import { duration, LONGEST_TIMER, name, text } from '../schemas';
 import { optionsAt } from './option';
 
@@ -8,6 +9,11 @@ export const redisOptions = {
     schema: name,
     otherwise: 'the default one',
     text: 'name of the `@nestjs-modules/ioredis` connection that ours duplicates',
+  }),
+  client: option({
+    schema: ioredisClient,
+    otherwise: 'the named connection',
+    text: 'a `Redis` or `Cluster` of ioredis that ours duplicates, in place of a connection of `@nestjs-modules/ioredis`; see [Bring your own clients](../guide/clients.md)',
   }),
   ttl: option({
     schema: duration(1_000),

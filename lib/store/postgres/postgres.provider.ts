@@ -1,9 +1,9 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { ModuleRef } from '@nestjs/core';
-import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
 import { Digest } from '../../core/digest';
 import { IdempotencySetupError, unlessUnavailable } from '../../core/errors';
+import type { Metrics } from '../../core/ports';
 import { outcomeCipherOf } from '../../outcome/outcome-cipher';
 import { IdempotencyMetrics } from '../../observability/metrics';
 import { MODULE_SETTINGS } from '../../options/module-settings';
@@ -12,10 +12,10 @@ import { ExpiredRecordCleanup } from './cleanup';
 import { PostgresDirectory } from './directory';
 import { OrphanWatch } from './orphans';
 import { PostgresConnection } from './connection/postgres.connection';
+import { applicationDataSource, postgresSource } from './postgres-source';
 import { PostgresStore } from './postgres.store';
-import { assertMigrated, assertUsable, makeTable } from './schema/setup';
+import { assertMigrated, makeTable } from './schema/setup';
 import { tableNames } from './schema/table-name';
-import { configuredPlace } from './schema/table-name';
 import { TableIdentity } from './schema/table-identity';
 
 /** Where the records are, and how they are reached. */
@@ -27,7 +27,7 @@ export interface RecordsPlace {
   readonly table: string;
 }
 
-/** Opens the Postgres store where TypeORM's DataSource points, and cleans up expired records. */
+/** Opens the Postgres store where the application's DataSource or pool points, and cleans up expired records. */
 @Injectable()
 export class PostgresProvider {
   /** Whether Postgres could not be asked when it was opened. */
@@ -44,7 +44,7 @@ export class PostgresProvider {
   constructor(
     @Inject(MODULE_SETTINGS) private readonly settings: ModuleSettings,
     private readonly moduleRef: ModuleRef,
-    private readonly metrics: IdempotencyMetrics,
+    @Inject(IdempotencyMetrics) private readonly metrics: Metrics,
     private readonly digest: Digest,
   ) {}
 
@@ -65,15 +65,14 @@ export class PostgresProvider {
       return undefined;
     }
     const { retention, cleanupInterval, cleanupBatchSize } = postgres;
-    const dataSource = this.applicationDataSource(postgres.dataSource);
-    assertUsable(dataSource);
-    const names = tableNames(configuredPlace(dataSource));
+    const { pool, place, dataSource } = postgresSource(postgres, this.moduleRef);
+    const names = tableNames(place);
     this.dataSource = dataSource;
     this.table = names.table;
-    this.connection = new PostgresConnection(dataSource, postgres);
+    this.connection = new PostgresConnection(pool, postgres);
     this.identity = new TableIdentity(this.connection, names.table, this.digest);
     this.directory = new PostgresDirectory(this.connection, names.table, this.digest);
-    const make = dataSource.options.synchronize ? () => makeTable(dataSource) : undefined;
+    const make = dataSource?.options.synchronize ? () => makeTable(dataSource) : undefined;
     this.silentAtStart = !(await assertMigrated(this.connection, names, make));
     if (!this.silentAtStart)
       await this.identity.confirm().catch((error: unknown) => {
@@ -99,10 +98,14 @@ export class PostgresProvider {
 
   /**
    * What the transaction mode needs of the records' place.
-   * @throws IdempotencySetupError before it is opened
+   * @throws IdempotencySetupError before it is opened, or where it is reached by a pool
    */
   get records(): RecordsPlace {
-    const { connection, table, dataSource, identity } = this;
+    const { connection, table, dataSource, identity, settings } = this;
+    if (settings.postgres && settings.postgres.pool)
+      throw new IdempotencySetupError(
+        'option "transaction" needs a DataSource of TypeORM, and `postgres.pool` is none.',
+      );
     if (!connection || !table || !dataSource || !identity)
       throw new IdempotencySetupError('Postgres is not opened yet. Call app.init() or app.listen() first.');
     return { connection, table, dataSource, identity };
@@ -111,7 +114,7 @@ export class PostgresProvider {
   /** The application's default DataSource; undefined if it has none. */
   get defaultDataSource(): DataSource | undefined {
     try {
-      return this.applicationDataSource(undefined);
+      return applicationDataSource(undefined, this.moduleRef);
     } catch {
       return undefined;
     }
@@ -122,18 +125,5 @@ export class PostgresProvider {
     this.orphans?.stop();
     await this.cleanup?.stop();
     await this.connection?.close();
-  }
-
-  private applicationDataSource(name: string | undefined): DataSource {
-    try {
-      return this.moduleRef.get<DataSource>(getDataSourceToken(name), { strict: false });
-    } catch (cause) {
-      const which = name ? `DataSource named "${name}"` : 'default DataSource';
-      throw new IdempotencySetupError(
-        `there is no ${which}. Import TypeOrmModule.forRoot() of @nestjs/typeorm, name another with ` +
-          '`postgres: { dataSource }`, or, with fewer guarantees, run on Redis alone with `postgres: false`.',
-        { cause },
-      );
-    }
   }
 }

@@ -1,18 +1,19 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { ModuleRef } from '@nestjs/core';
-import { getRedisConnectionToken } from '@nestjs-modules/ioredis';
-import type { Cluster, Redis } from 'ioredis';
 import { Digest } from '../../core/digest';
 import { IdempotencySetupError, unlessUnavailable } from '../../core/errors';
+import { loadNeeded } from '../../core/optional-package';
+import type { Metrics } from '../../core/ports';
 import { outcomeCipherOf } from '../../outcome/outcome-cipher';
 import { IdempotencyMetrics } from '../../observability/metrics';
 import { MODULE_SETTINGS } from '../../options/module-settings';
-import type { ModuleSettings } from '../../options/resolve';
+import type { ModuleSettings, RedisSettings } from '../../options/resolve';
 import { ArbiterKeySpace, TableKeySpace, type KeySpace } from './key-space';
+import type { RedisClient } from './connection/fail-fast.client';
 import { RedisConnection } from './connection/redis.connection';
 import { RedisStore } from './redis.store';
 
-/** Opens the Redis store over a dedicated duplicate of the application's `@nestjs-modules/ioredis` connection. */
+/** Opens the Redis store over a dedicated duplicate of the application's client: its own, or one of `@nestjs-modules/ioredis`. */
 @Injectable()
 export class RedisProvider {
   private connection: RedisConnection | undefined;
@@ -20,7 +21,7 @@ export class RedisProvider {
   constructor(
     @Inject(MODULE_SETTINGS) private readonly settings: ModuleSettings,
     private readonly moduleRef: ModuleRef,
-    private readonly metrics: IdempotencyMetrics,
+    @Inject(IdempotencyMetrics) private readonly metrics: Metrics,
     private readonly digest: Digest,
   ) {}
 
@@ -36,7 +37,7 @@ export class RedisProvider {
       this.metrics.tierDisabled('redis');
       return undefined;
     }
-    this.connection = new RedisConnection(this.applicationClient(redis.connection), {
+    this.connection = new RedisConnection(this.applicationClient(redis), {
       timeout: redis.timeout,
       onAvailabilityChange: (up) => {
         this.metrics.tierUp('redis', up);
@@ -65,14 +66,20 @@ export class RedisProvider {
     await this.connection?.close();
   }
 
-  private applicationClient(name: string | undefined): Redis | Cluster {
+  private applicationClient({ client, connection: name }: RedisSettings): RedisClient {
+    if (client) return client as RedisClient;
+    const { getRedisConnectionToken } = loadNeeded(
+      () => require('@nestjs-modules/ioredis') as typeof import('@nestjs-modules/ioredis'),
+      'Redis is reached by a connection of @nestjs-modules/ioredis: run `npm install @nestjs-modules/ioredis ioredis`, ' +
+        'pass a client of ioredis with `redis: { client }`, or run on Postgres alone with `redis: false`.',
+    );
     try {
-      return this.moduleRef.get<Redis | Cluster>(getRedisConnectionToken(name), { strict: false });
+      return this.moduleRef.get<RedisClient>(getRedisConnectionToken(name), { strict: false });
     } catch (cause) {
       const which = name ? `Redis connection named "${name}"` : 'default Redis connection';
       throw new IdempotencySetupError(
         `there is no ${which}. Import RedisModule.forRoot() of @nestjs-modules/ioredis, name another with ` +
-          '`redis: { connection }`, or run on Postgres alone with `redis: false`.',
+          '`redis: { connection }`, pass a client with `redis: { client }`, or run on Postgres alone with `redis: false`.',
         { cause },
       );
     }

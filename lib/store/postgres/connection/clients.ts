@@ -1,8 +1,7 @@
 import { Logger } from '@nestjs/common';
 import type { Client, Pool, PoolClient } from 'pg';
-import type { DataSource } from 'typeorm';
 import { inBackground } from '../../../core/background';
-import { destroySocket, ownPool } from './pool';
+import { destroySocket, ownPool, type ApplicationPool } from './pool';
 
 /** Told once, either of an error or of a client. */
 type Taken = (error: Error | undefined, client?: PoolClient) => void;
@@ -26,9 +25,8 @@ export class Clients {
   private timer: NodeJS.Timeout | undefined;
   private closed = false;
 
-  /** @throws IdempotencySetupError if the DataSource is not connected yet */
-  constructor(dataSource: DataSource, max: number, timeout: number) {
-    this.pool = ownPool(dataSource, max, timeout, {
+  constructor(application: ApplicationPool, max: number, timeout: number) {
+    this.pool = ownPool(application, max, timeout, {
       opened: (client) => this.open.add(client),
       failed: (client, error) => this.lose(client, error),
       ended: (client) => this.open.delete(client),

@@ -7,6 +7,7 @@ import { isLate } from '../../batching/late';
 /** What pg takes, including what its types do not know yet. */
 type DuplicateConfig = PoolConfig & { binary: boolean; pipeline: boolean };
 
+/** A pool of pg that belongs to the application: only its settings are read. */
 export interface ApplicationPool {
   readonly options: PoolConfig;
   readonly Client: new (config?: PoolConfig) => Client;
@@ -46,17 +47,13 @@ export interface ClientObserver {
   ended(client: Client): void;
 }
 
-/**
- * A pool of our own, with the settings of the DataSource's.
- * @throws IdempotencySetupError if the DataSource is not connected yet
- */
+/** A pool of our own, with the settings of the application's. */
 export function ownPool(
-  dataSource: DataSource,
+  original: ApplicationPool,
   max: number,
   timeout: number,
   observer: ClientObserver,
 ): Pool {
-  const original = applicationPool(dataSource);
   const { options } = original;
   const TrackedClient = class extends original.Client {
     constructor(config?: PoolConfig) {
@@ -71,7 +68,7 @@ export function ownPool(
       });
     }
   };
-  const Pool = original.constructor as new (options: DuplicateConfig) => Pool;
+  const Pool = poolClass(original);
   return new Pool({
     ...options,
     password: options.password, // not enumerable in a pool's options
@@ -86,6 +83,14 @@ export function ownPool(
     binary: false,
     pipeline: false,
   });
+}
+
+/** pg's own, as one of the application's that extends it may take other options. */
+function poolClass(pool: ApplicationPool): new (options: DuplicateConfig) => Pool {
+  let found = pool as object;
+  for (let at: object | null = pool; at; at = Object.getPrototypeOf(at) as object | null)
+    if (Object.hasOwn(at, 'connect')) found = at;
+  return found.constructor as new (options: DuplicateConfig) => Pool;
 }
 
 /** @returns what ends that */

@@ -1,6 +1,5 @@
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { DataSource } from 'typeorm';
 import { inBackground } from '../../../core/background';
 import { Deadlines } from '../../../core/deadlines';
 import { OverloadedError, StoreUnavailableError } from '../../../core/errors';
@@ -11,6 +10,7 @@ import { setupError } from './failures';
 import { laneLimits } from './lanes';
 import { Operation, type OperationOptions } from './operation';
 import { Plans } from './plans';
+import type { ApplicationPool } from './pool';
 import { Wire } from './wire';
 
 export interface PostgresConnectionOptions {
@@ -40,8 +40,8 @@ const TRANSIENT_RETRIES = 5;
 const CLOSE_TIMEOUT = 1_000;
 
 /**
- * The module's own small pool of connections, with the settings of the DataSource's. It is apart from the
- * application's, so that handlers that hold every connection of that one starve no claim, completion or heartbeat.
+ * The module's own small pool of connections, with the settings of the application's. It is apart from that
+ * one, so that handlers that hold every connection of that one starve no claim, completion or heartbeat.
  *
  * Each statement is one transaction and needs nothing of the session but that it knows prepared statements;
  * where a pooler lends another session for each transaction, they are sent whole instead.
@@ -52,14 +52,13 @@ export class PostgresConnection {
   private readonly shared: Shared;
   private closing: Promise<void> | undefined;
 
-  /** @throws IdempotencySetupError if the DataSource is not connected yet */
   constructor(
-    dataSource: DataSource,
+    application: ApplicationPool,
     { timeout, poolSize, preparedStatements = true }: PostgresConnectionOptions,
   ) {
     this.timeout = timeout;
     this.shared = {
-      clients: new Clients(dataSource, poolSize + 1, timeout),
+      clients: new Clients(application, poolSize + 1, timeout),
       lanes: new Lanes(laneLimits(poolSize)),
       upkeep: new Lanes([1]),
       wire: new Wire(),

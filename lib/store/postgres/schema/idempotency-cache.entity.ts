@@ -1,7 +1,8 @@
 import { Column, Entity, PrimaryColumn } from 'typeorm';
 
 /**
- * The rows of the table, for reading: `TypeOrmModule.forFeature([IdempotencyCache])`. They are written by the module
+ * The rows of the table, for reading: `TypeOrmModule.forFeature([IdempotencyCache])`, imported from
+ * `nestjs-idempotency/typeorm`. They are written by the module
  * alone, which needs no registered entity. The table is made by the migration; `synchronize` leaves it alone, as the
  * application's naming strategy must not rename what the module's own statements name.
  */

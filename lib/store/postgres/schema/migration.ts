@@ -1,20 +1,25 @@
-import type { DataSource, MigrationInterface, QueryRunner } from 'typeorm';
+import type { DataSource } from 'typeorm';
 import { configuredPlace, identifier } from './table-name';
+
+/** What is used of a query runner of TypeORM: the class is there without TypeORM, too. */
+export interface MigrationRunner {
+  query(text: string): Promise<unknown>;
+}
 
 /**
  * Makes the schema of `migrations/015_idempotency_cache.sql`, for `migrations: [CreateIdempotencyCache1764000000015]`
  * in the DataSource: in its `schema`, and under the name that its `entityPrefix` and naming strategy give the table.
  * Like the file it may be run where the table is there already. Reverting it forgets every recorded response.
  */
-export class CreateIdempotencyCache1764000000015 implements MigrationInterface {
+export class CreateIdempotencyCache1764000000015 {
   /** Also where a bundler shortens the names of classes: TypeORM takes the order from it. */
   readonly name = 'CreateIdempotencyCache1764000000015';
 
-  async up(runner: QueryRunner): Promise<void> {
+  async up(runner: MigrationRunner): Promise<void> {
     await runner.query(creation(namesIn(runner)));
   }
 
-  async down(runner: QueryRunner): Promise<void> {
+  async down(runner: MigrationRunner): Promise<void> {
     const { table, cleanup } = namesIn(runner);
     await runner.query(`DROP FUNCTION IF EXISTS ${cleanup}(integer)`);
     await runner.query(`DROP TABLE IF EXISTS ${table}`);
@@ -30,9 +35,12 @@ interface Names {
   readonly inProgressIndex: string;
 }
 
-function namesIn(runner: QueryRunner): Names {
+function namesIn(runner: MigrationRunner): Names {
   // TypeORM 0.3 has the DataSource as `connection` only, and a later one may drop that name.
-  const { dataSource, connection } = runner as { dataSource?: DataSource; connection: DataSource };
+  const { dataSource, connection } = runner as MigrationRunner & {
+    dataSource?: DataSource;
+    connection: DataSource;
+  };
   const { schema, tableName } = configuredPlace(dataSource ?? connection);
   const inSchema = (name: string): string =>
     (schema ? `"${schema.replaceAll('"', '""')}".` : '') + identifier(name);

@@ -165,7 +165,7 @@ function problemOf(found: Findings, { table, schema, tableName }: TableNames): s
   if (!found.schema) return `the schema "${schema}" of the DataSource is missing. Create it. ${make}`;
   if (!found.table && !schema && found.current === null) {
     return (
-      `the search_path of the DataSource's role ${found.role} has no schema that it may use. GRANT USAGE on the schema ` +
+      `the search_path of the role ${found.role} has no schema that it may use. GRANT USAGE on the schema ` +
       'of the table to it, or set its `search_path`.'
     );
   }
@@ -189,13 +189,13 @@ function problemOf(found: Findings, { table, schema, tableName }: TableNames): s
   }
   if (!found.rights) {
     return (
-      `the DataSource's role may not use the table ${table}. GRANT SELECT, INSERT, UPDATE, DELETE on it, and USAGE on ` +
+      `the role ${found.role} may not use the table ${table}. GRANT SELECT, INSERT, UPDATE, DELETE on it, and USAGE on ` +
       'its sequence, as the head of migrations/015_idempotency_cache.sql says.'
     );
   }
   if (found.barred) {
     return (
-      `row level security on the table ${table} does not allow the DataSource's role ${found.barred} on every row. ` +
+      `row level security on the table ${table} does not allow the role ${found.role} ${found.barred} on every row. ` +
       `Run \`CREATE POLICY idempotency ON ${table} TO ${found.role} USING (true)\` and drop restrictive policies, or ` +
       `\`ALTER TABLE ${table} DISABLE ROW LEVEL SECURITY\`.`
     );

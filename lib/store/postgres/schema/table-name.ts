@@ -8,6 +8,9 @@ export interface TablePlace {
   readonly tableName: string;
 }
 
+/** Where there are no settings of a DataSource. */
+export const PLAIN_PLACE: TablePlace = { tableName: TABLE };
+
 /**
  * Where the settings of this DataSource put the table: its `schema`, `entityPrefix` and naming strategy count as for
  * every other table. Asked of the settings, as the entity need not be registered, and the migration may run where it

@@ -1,6 +1,7 @@
 import type { PoolClient } from 'pg';
 import type { DataSource } from 'typeorm';
 import { Clients } from '../../../../lib/store/postgres/connection/clients';
+import { applicationPool } from '../../../../lib/store/postgres/connection/pool';
 import { startPostgres, type RunningPostgres } from '../../../../servers';
 import { openDataSource, sql, until } from '../../../support/postgres-store';
 
@@ -14,7 +15,7 @@ describe('the clients of the module’s own pool', () => {
   afterAll(() => server.stop());
   beforeEach(async () => {
     dataSource = await openDataSource(server.url, { applicationName: 'kept' });
-    clients = new Clients(dataSource, 2, 5_000);
+    clients = new Clients(applicationPool(dataSource), 2, 5_000);
   });
   afterEach(() => dataSource.destroy());
 

@@ -5,7 +5,7 @@ import { Client } from 'pg';
 import { DataSource } from 'typeorm';
 import { IdempotencySetupError, StoreUnavailableError } from '../../../../lib/core/errors';
 import { IdempotencyCache } from '../../../../lib/store/postgres/schema/idempotency-cache.entity';
-import { PostgresConnection } from '../../../../lib/store/postgres/connection/postgres.connection';
+import { applicationPool } from '../../../../lib/store/postgres/connection/pool';
 import { type RunningPostgres } from '../../../../servers';
 import {
   claimed,
@@ -108,9 +108,7 @@ describe('PostgresConnection', () => {
 
     it('needs a DataSource that is initialized', () => {
       const dataSource = new DataSource({ type: 'postgres', url, entities: [IdempotencyCache] });
-      expect(() => new PostgresConnection(dataSource, { timeout: 1_000, poolSize: 1 })).toThrow(
-        IdempotencySetupError,
-      );
+      expect(() => applicationPool(dataSource)).toThrow(IdempotencySetupError);
     });
 
     it('is closed without the pool of the application', async () => {

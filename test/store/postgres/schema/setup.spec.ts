@@ -2,6 +2,7 @@ import { Logger } from '@nestjs/common';
 import { DataSource } from 'typeorm';
 import { IdempotencySetupError } from '../../../../lib/core/errors';
 import { IdempotencyCache } from '../../../../lib/store/postgres/schema/idempotency-cache.entity';
+import { applicationPool } from '../../../../lib/store/postgres/connection/pool';
 import { PostgresConnection } from '../../../../lib/store/postgres/connection/postgres.connection';
 import { assertMigrated, assertUsable } from '../../../../lib/store/postgres/schema/setup';
 import { tableNames } from '../../../../lib/store/postgres/schema/table-name';
@@ -107,7 +108,7 @@ describe('The check of the set-up', () => {
     const warn = jest.spyOn(Logger.prototype, 'warn').mockImplementation();
     const own = await startPostgres();
     const dataSource = await openDataSource(own.url);
-    const connection = new PostgresConnection(dataSource, { timeout: 500, poolSize: 1 });
+    const connection = new PostgresConnection(applicationPool(dataSource), { timeout: 500, poolSize: 1 });
     await own.stop();
     await assertMigrated(connection, tableNames(dataSource.getMetadata(IdempotencyCache)));
     expect(warn).toHaveBeenCalledWith(expect.stringContaining('is not checked at this start'));
