@@ -9,7 +9,6 @@ import { resolvedOutcome, type Resolution } from './outcome/resolution';
 import { assertArguments, assertOpen, invalid } from './options/service-arguments';
 import type { IdempotencyStore, StorePhase } from './core/store';
 import { valueOf, valueOutcome } from './outcome/value-outcome';
-import type { IdempotencyOptions } from './options/idempotency.options';
 import type { LegacyValueLookup } from './options/legacy.options';
 import { assertPostgres, resolveLegacy, resolvePolicy, type ModuleSettings } from './options/resolve';
 import { lookUpLegacy } from './legacy/legacy-lookup';

@@ -97,7 +97,7 @@ export async function openProcess(
     {
       open: async () => (settings.redis ? redisStore : undefined),
       close: () => redis.close(),
-    } as unknown as RedisProvider,
+    },
     { open: async () => postgresStore, close: () => postgres.close() } as unknown as PostgresProvider,
     metrics,
   );
