@@ -115,7 +115,7 @@ function inWords(names: readonly string[]): string {
 /** The paths of all options that a schema knows, those within another behind it. */
 function optionsIn(schema: z.core.$ZodType, within = ''): string[] {
   if (schema instanceof z.ZodOptional) return optionsIn(schema.unwrap(), within);
-  if (schema instanceof z.ZodPipe) return optionsIn(schema.in, within);
+  if (schema instanceof z.ZodPipe) return [schema.in, schema.out].flatMap((each) => optionsIn(each, within));
   if (schema instanceof z.ZodUnion) return schema.options.flatMap((each) => optionsIn(each, within));
   if (!(schema instanceof z.ZodObject)) return [];
   return Object.entries<z.core.$ZodType>(schema.shape).flatMap(([name, inner]) => [

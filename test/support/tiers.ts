@@ -15,7 +15,6 @@ import type { PostgresProvider } from '../../lib/store/postgres/postgres.provide
 import { PostgresStore } from '../../lib/store/postgres/postgres.store';
 import { configuredPlace, PLAIN_PLACE, tableNames } from '../../lib/store/postgres/schema/table-name';
 import { RedisConnection } from '../../lib/store/redis/connection/redis.connection';
-import type { RedisProvider } from '../../lib/store/redis/redis.provider';
 import { RedisStore } from '../../lib/store/redis/redis.store';
 import { TieredStoreService } from '../../lib/store/tiered-store.service';
 import type { DataSource } from 'typeorm';
