@@ -81,6 +81,7 @@ describe('the command line', () => {
       );
       await sql(databaseUrl, 'ANALYZE idempotency_cache');
       expect(await directoryPlans(databaseUrl)).toEqual({
+        page: 'idempotency_cache_expires_at_idx',
         caller: 'idempotency_cache_caller_idx',
         key: 'idempotency_cache_key_idx',
         route: 'idempotency_cache_scope_idx',

@@ -9,10 +9,15 @@ interface Plan {
 
 /** The indexes by which a list is read, by its condition. */
 export async function directoryPlans(url: string): Promise<Record<string, string | undefined>> {
-  const filters = { caller: { principal: 'u7' }, key: { key: 'key 7' }, route: { route: 'POST /other' } };
+  const selections = {
+    page: {},
+    caller: selectionToPurge('test', { principal: 'u7' }),
+    key: { key: 'key 7' },
+    route: selectionToPurge('test', { route: 'POST /other' }),
+  };
   const plans: Record<string, string | undefined> = {};
-  for (const [name, filter] of Object.entries(filters)) {
-    const { text, values } = pageQuery('idempotency_cache', selectionToPurge('test', filter), 50);
+  for (const [name, selection] of Object.entries(selections)) {
+    const { text, values } = pageQuery('idempotency_cache', selection, 50);
     const [row] = await sql<{ 'QUERY PLAN': [{ Plan: Plan }] }>(url, `EXPLAIN (FORMAT JSON) ${text}`, values);
     plans[name] = row && indexIn(row['QUERY PLAN'][0].Plan);
   }

@@ -90,6 +90,7 @@ describe.each<MigrationFile>(['015_idempotency_cache.sql', '015_idempotency_cach
       await complete('3', 'PUT /orders scope:l:2,s:user.id%3As%3Au7,s:u7');
       await complete('4', 'execute');
       expect(await keysOf({ principals: ['user.id:s:u7', 'scope:s:u7'] })).toEqual(['1']);
+      expect(await keysOf({ principals: ['scope:l:2,s:user.id%3As%3Au7,s:u7'] })).toEqual(['3']);
       expect(await keysOf({ route: '^[A-Z-]+ /orders(?: |$)' })).toEqual(['1', '3']);
       expect(await keysOf({ scope: 'execute' })).toEqual(['4']);
       expect(await keysOf({ key: '2' })).toEqual(['2']);
