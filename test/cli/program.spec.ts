@@ -76,7 +76,7 @@ describe('the command line', () => {
       await sql(
         databaseUrl,
         `INSERT INTO idempotency_cache (id, token, fingerprint, state, attempt, created_at, completed_at, expires_at, status, headers, body, scope, key)
-         SELECT sha256(i::text::bytea), gen_random_uuid(), sha256('f'), 'completed', 1, now(), now(), now() + interval '1 d', 201, '[]', '',
+         SELECT sha256(i::text::bytea), gen_random_uuid(), sha256('f'), 'completed', 1, now(), now(), now() + i * interval '1 min', 201, '[]', '',
            'POST /leads user.id:s:u' || i, 'key ' || i FROM generate_series(1, 5000) AS i`,
       );
       await sql(databaseUrl, 'ANALYZE idempotency_cache');
