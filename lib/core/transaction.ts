@@ -19,7 +19,7 @@ export interface BeginRequest {
 export type BeginResult =
   | { readonly kind: 'begun'; readonly transaction: Transaction }
   | { readonly kind: 'standing'; readonly record: IdempotencyRecord }
-  /** What stands has expired, or is an orphan of the same request: a claim has to take it over first. */
+  /** What stands is an orphan of the same request, or a claim that has expired: another claim has to take it over first. */
   | { readonly kind: 'lapsed' }
   /** Another transaction has the lock of the key: its handler runs. */
   | { readonly kind: 'locked' };

@@ -63,8 +63,8 @@ export class TransactionalExecutions {
   }
 
   /**
-   * An orphan of the other mode, or an expired record, is taken over as always, and the transaction completes that claim:
-   * its owner may still have an outcome to record, which only a committed claim keeps out.
+   * An orphan of the other mode is taken over as always, and the transaction completes that claim: its owner may still
+   * have an outcome to record, which only a committed claim keeps out.
    */
   private async takeOver(
     request: ProtectedRequest,

@@ -167,8 +167,10 @@ export class IdempotencyInterceptor implements NestInterceptor {
         before = response.getHeaders();
         capture = new ResponseCapture(rawResponse(response), route.policy.maxBodySize, route.keepsHeader);
         const handling = isDirect(context) ? watched(context, next, watch) : next.handle();
-        const within = transaction ? untilAborted(handling, transaction) : handling;
-        runHandler(within, subscriber, capture, route.policy.lease, {
+        const within = transaction ? untilAborted(handling, transaction, capture) : handling;
+        // A transaction has a time-out of its own, after which nothing is left of it.
+        const patience = transaction ? undefined : route.policy.lease;
+        runHandler(within, subscriber, capture, patience, {
           reply: (value): unknown => this.adapterHost.httpAdapter.reply(response, value),
           errorFor: (thrown) => {
             threw = true;

@@ -15,8 +15,8 @@ import { begin, read, ROLLBACK, TRY_LOCK, type Places } from './statements';
 export interface Begun {
   readonly session: Session;
   readonly claim: Claim;
-  /** Whether the claim is in the table already. */
-  readonly isClaimed: boolean;
+  /** What the table has of the key: nothing, this claim, or a record that has expired. */
+  readonly standing: 'nothing' | 'claim' | 'expired';
   /** When it began, by Postgres' clock, and in which role. */
   readonly start: string;
   readonly role: string;
@@ -69,15 +69,16 @@ export class Beginning {
     const [, lock, found] = await session.send([
       [begin(policy.isolation ?? this.isolation)],
       [TRY_LOCK, lockOf(id)],
-      [read(this.places), byteaOf(id.hash), String(policy.timeout)],
+      [read(this.places), byteaOf(id.hash), String(policy.timeout), String(policy.timeout + session.timeout)],
     ]);
-    if (lock?.rows[0]?.[0] !== 't') return 'locked';
-    const [start, role, fence, token] = found?.rows[0] ?? [];
+    if (lock?.rows[0]?.[0] !== 'true') return 'locked';
+    const [start, role, backend, token, expired, fence] = found?.rows[0] ?? [];
     if (typeof start !== 'string' || typeof role !== 'string') throw new TypeError('Postgres gave no row.');
-    if (claim) return claim.token === token ? { session, claim, isClaimed: true, start, role } : 'standing';
-    if (token !== null) return 'standing';
+    session.isServedBy(backend);
+    if (claim) return claim.token === token ? { session, claim, standing: 'claim', start, role } : 'standing';
+    if (expired === 'false') return 'standing';
     const own = { id, fingerprint, token: randomUUID(), fence: Number(fence), attempt: 1 };
-    return { session, claim: own, isClaimed: false, start, role };
+    return { session, claim: own, standing: token === null ? 'nothing' : 'expired', start, role };
   }
 
   private async leave(session: Session): Promise<void> {

@@ -12,7 +12,7 @@ import { conflict, endedByHandler, isConflict, lost, swallowedError, unresolved 
 import type { OpenTransaction } from './open-transaction';
 import type { Value } from './messages';
 import { RoundTripError } from './round-trip';
-import { COMMIT, completeClaim, insertCompleted, SET_ROLE, type Places } from './statements';
+import { COMMIT, completeClaim, deleteExpired, insertCompleted, SET_ROLE, type Places } from './statements';
 import type { Statement } from './session';
 
 export interface CommitSettings {
@@ -23,9 +23,6 @@ export interface CommitSettings {
   readonly find: (id: RecordId) => Promise<IdempotencyRecord | undefined>;
   readonly isLocked: (id: RecordId) => Promise<boolean>;
 }
-
-/** At which of the statements it failed. */
-const AT = { role: 0, outcome: 1, commit: 2 } as const;
 
 const RESOLVE_EVERY = 25;
 
@@ -43,15 +40,13 @@ export class Commit {
   async run(transaction: OpenTransaction, outcome: Outcome): Promise<CompleteResult & { wrote?: boolean }> {
     const { claim, session, begun } = transaction;
     if (session.isBroken) throw lost(undefined);
+    const before = this.before(begun);
     try {
-      const [, completed, end] = await session.send([
-        [SET_ROLE, begun.role],
-        this.completion(begun, outcome),
-        [COMMIT],
-      ]);
+      const results = await session.send([...before, this.completion(begun, outcome), [COMMIT]]);
+      const [completed, end] = results.slice(before.length);
       transaction.close();
       if (end?.tag !== COMMIT) throw swallowedError(undefined);
-      return { recorded: true, wrote: completed?.rows[0]?.[0] === 't' };
+      return { recorded: true, wrote: completed?.rows[0]?.[0] === 'true' };
     } catch (error) {
       if (!(error instanceof RoundTripError)) throw error;
       const failure = session.failureOf(error);
@@ -62,12 +57,20 @@ export class Commit {
       }
       await transaction.rollBack();
       if (failure === 'unavailable' || failure === 'unprepared') throw lost(error.cause);
-      if (failure === 'setup' && error.results.length < AT.commit) throw setupError(error.cause);
-      return this.explain(claim, error);
+      const failedAt = error.results.length - before.length;
+      if (failure === 'setup' && failedAt <= 0) throw setupError(error.cause);
+      return this.explain(claim, error.cause, failedAt === 0);
     }
   }
 
-  private completion({ claim, isClaimed, start }: Begun, outcome: Outcome): Statement {
+  private before({ role, standing, claim }: Begun): Statement[] {
+    const asItself: Statement = [SET_ROLE, role];
+    return standing === 'expired'
+      ? [asItself, [deleteExpired(this.places), byteaOf(claim.id.hash)]]
+      : [asItself];
+  }
+
+  private completion({ claim, standing, start }: Begun, outcome: Outcome): Statement {
     const { retention, cipher } = this.settings;
     const [status, tombstone, headers, body] = outcomeValues(cipher.encrypt(claim, outcome));
     const { id, token, fence, fingerprint } = claim;
@@ -82,7 +85,7 @@ export class Commit {
       headers,
       body,
     ];
-    return isClaimed
+    return standing === 'claim'
       ? [completeClaim(this.places), ...values]
       : [
           insertCompleted(this.places),
@@ -93,14 +96,16 @@ export class Commit {
         ];
   }
 
-  /** Postgres has said no, and the transaction is rolled back. */
-  private async explain(claim: Claim, { cause, results }: RoundTripError): Promise<CompleteResult> {
-    const at = results.length;
+  /**
+   * Postgres has said no, and the transaction is rolled back.
+   * @param ofOutcome whether to the outcome, rather than to what goes before it or to the commit
+   */
+  private async explain(claim: Claim, cause: unknown, ofOutcome: boolean): Promise<CompleteResult> {
     const state = sqlState(cause);
     if (state === '25P02') throw swallowedError(cause);
-    if (at === AT.outcome && state === '23502') throw endedByHandler(cause);
+    if (ofOutcome && state === '23502') throw endedByHandler(cause);
     // Another record of the key, or the loss of the claim, or a snapshot that is older than either.
-    const overtaken = at === AT.outcome && (state === '23505' || state === '22012');
+    const overtaken = ofOutcome && (state === '23505' || state === '22012');
     if (!overtaken && !isConflict(cause)) throw cause;
     const record = await this.settings.find(claim.id);
     if (record && record.token !== claim.token) return { recorded: false, record };

@@ -2,23 +2,11 @@ import { performance } from 'node:perf_hooks';
 import type { Pool, PoolClient } from 'pg';
 import type { DataSource } from 'typeorm';
 import type { Deadline } from '../core/deadlines';
-import { IdempotencySetupError, OverloadedError, StoreUnavailableError } from '../core/errors';
+import { OverloadedError, StoreUnavailableError } from '../core/errors';
 import { DeadlineError } from '../store/postgres/connection/failures';
 import { applicationPool } from '../store/postgres/connection/pool';
 import type { Ambient } from './ambient';
 import { Session, type SessionSettings } from './session';
-
-/** Whether pg can send what it does not know itself: not its native client, and not in its own pipeline mode. */
-function canPipeline(client: PoolClient): boolean {
-  const known = client as { connection?: { parse?: unknown }; pipeline?: boolean };
-  return typeof known.connection?.parse === 'function' && !known.pipeline;
-}
-
-function noPipeline(): IdempotencySetupError {
-  return new IdempotencySetupError(
-    'option "transaction" needs pg\'s own client in its default mode. Remove `pipeline: true` or the native driver from the DataSource\'s options.',
-  );
-}
 
 /**
  * A connection that Postgres ends as soon as it is there has no listener yet: pg has taken its own off, and TypeORM adds
@@ -63,10 +51,8 @@ export class Connections {
       (queryRunner.connect() as Promise<PoolClient>).then(
         (client) => {
           deadlines.delete(deadline);
-          if (!expired && canPipeline(client))
-            return resolve(new Session(queryRunner, client, this.settings));
-          void queryRunner.release();
-          reject(noPipeline());
+          if (expired) void queryRunner.release();
+          else resolve(new Session(queryRunner, client, this.settings));
         },
         (error: unknown) => {
           deadlines.delete(deadline);

@@ -1,6 +1,8 @@
 import type { DataSource } from 'typeorm';
+import { Deadlines, type Deadline } from '../core/deadlines';
 import { IdempotencySetupError, StoreUnavailableError } from '../core/errors';
 import type { RecordsPlace } from '../store/postgres/postgres.provider';
+import { bounded } from './bounded';
 
 /** Tells a table from any other, in this server or another one. */
 const PLACE = `
@@ -10,25 +12,28 @@ const PLACE = `
 /**
  * The DataSource in whose transactions handlers run: the application's default one, which injected repositories use. It
  * may be another pool than that of the records, but has to reach the same table.
+ * @param timeout milliseconds for a statement
  * @throws IdempotencySetupError if it does not; StoreUnavailableError
  */
 export async function handlersDataSource(
   byDefault: DataSource | undefined,
   { dataSource, table }: RecordsPlace,
+  timeout: number,
 ): Promise<DataSource> {
   if (!byDefault || byDefault === dataSource) return dataSource;
   const isPostgres = byDefault.options.type === 'postgres' && byDefault.isInitialized;
-  if (isPostgres && (await placeOf(byDefault, table)) === (await placeOf(dataSource, table)))
-    return byDefault;
+  const placeIn = (each: DataSource): Promise<string> => placeOf(each, table, timeout);
+  if (isPostgres && (await placeIn(byDefault)) === (await placeIn(dataSource))) return byDefault;
   throw new IdempotencySetupError(
     'option "transaction" commits records together with what handlers write, but `postgres.dataSource` names another ' +
       "database than that of the default DataSource. Keep the records in the handlers' database, and make its DataSource the default one.",
   );
 }
 
-async function placeOf(dataSource: DataSource, table: string): Promise<string> {
+async function placeOf(dataSource: DataSource, table: string, timeout: number): Promise<string> {
   try {
-    return JSON.stringify(await dataSource.query(PLACE, [table]));
+    const asked = dataSource.query<unknown>(PLACE, [table]); // over the application's pool, which has no time-out
+    return JSON.stringify(await bounded(asked, 'the statement', timeout, new Deadlines<Deadline>()));
   } catch (error) {
     throw new StoreUnavailableError('postgres', 'check', error, false);
   }

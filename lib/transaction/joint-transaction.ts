@@ -1,8 +1,6 @@
 import type { PoolClient } from 'pg';
 import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
 import { TransactionEndedError } from '../core/errors';
-import { News } from '../observability/news';
-import { SafeLogger } from '../observability/safe-logger';
 import { within, type Joinable } from './frames';
 import type { Occupied, Place, SharedConnection } from './joined-client';
 import { JoinedRunner } from './joined-runner';
@@ -30,16 +28,10 @@ export interface AmbientTransaction {
   readonly hasSubscribers: boolean;
   /**
    * Tells TypeORM's subscribers. What they do before the end is in the transaction, and what they do after it is not.
-   * @throws what they throw before the end; after it, that changes nothing
+   * @throws what they throw
    */
   notify(event: TransactionEvent): Promise<void>;
 }
-
-const logger = new SafeLogger('Idempotency');
-const news = new News();
-
-const stackOf = (error: unknown): string | undefined =>
-  error instanceof Error ? error.stack : String(error);
 
 export class JointTransaction implements AmbientTransaction, Joinable, SharedConnection {
   readonly root = new Level();
@@ -127,8 +119,6 @@ export class JointTransaction implements AmbientTransaction, Joinable, SharedCon
     const runner = this.another();
     try {
       await runner.broadcaster.broadcast(event);
-    } catch (error) {
-      if (news.isNew(event)) logger.error(`A subscriber of TypeORM has failed (${event}).`, stackOf(error));
     } finally {
       await runner.release();
     }

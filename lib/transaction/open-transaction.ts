@@ -3,8 +3,11 @@ import type { IdempotencyError } from '../core/errors';
 import type { Claim, Outcome } from '../core/record';
 import type { CompleteResult } from '../core/store';
 import type { Transaction } from '../core/transaction';
-import { outside, type Ambient, type AmbientTransaction } from './ambient';
+import { News } from '../observability/news';
+import { SafeLogger } from '../observability/safe-logger';
+import { outside, type Ambient, type AmbientTransaction, type TransactionEvent } from './ambient';
 import type { Begun } from './beginning';
+import { bounded } from './bounded';
 import type { TransactionContext } from './context';
 import { conflict, isConflict, timedOut } from './failures';
 import type { Session } from './session';
@@ -13,11 +16,16 @@ import type { Session } from './session';
 export interface Opener {
   readonly ambient: Ambient;
   readonly deadlines: Deadlines<Deadline>;
+  /** Milliseconds for which TypeORM's subscribers are waited for where the handler's time does not bound them. */
+  readonly patience: number;
   /** Commits; the transaction is over then, whatever has become of it. */
   commit(transaction: OpenTransaction, outcome: Outcome): Promise<CompleteResult>;
   /** Its connection is given back. */
   ended(): void;
 }
+
+const logger = new SafeLogger('Idempotency');
+const news = new News();
 
 /** A transaction that is open on a connection of the application's pool. */
 export class OpenTransaction implements Transaction, Deadline {
@@ -70,9 +78,8 @@ export class OpenTransaction implements Transaction, Deadline {
 
   /** A subscriber may set the transaction up, for row-level security for example. */
   private async runAfterStart<T>(joined: AmbientTransaction, work: () => Promise<T>): Promise<T> {
-    await joined.notify('BeforeTransactionStart');
-    await joined.notify('AfterTransactionStart');
-    if (this.aborted) throw this.aborted;
+    await this.inTime(joined.notify('BeforeTransactionStart'));
+    await this.inTime(joined.notify('AfterTransactionStart'));
     return work();
   }
 
@@ -96,7 +103,7 @@ export class OpenTransaction implements Transaction, Deadline {
   async complete(outcome: Outcome): Promise<CompleteResult> {
     const { ambient } = this;
     try {
-      await ambient.notify('BeforeTransactionCommit');
+      if (ambient.hasSubscribers) await this.inTime(ambient.notify('BeforeTransactionCommit'));
       ambient.end();
       await ambient.settled();
     } catch (error) {
@@ -105,7 +112,7 @@ export class OpenTransaction implements Transaction, Deadline {
     if (this.aborted) throw this.aborted;
     this.opener.deadlines.delete(this);
     const result = await this.opener.commit(this, outcome);
-    if (result.recorded) await ambient.notify('AfterTransactionCommit');
+    if (result.recorded && ambient.hasSubscribers) await this.tell('AfterTransactionCommit');
     return result;
   }
 
@@ -126,11 +133,27 @@ export class OpenTransaction implements Transaction, Deadline {
   private async undo(): Promise<void> {
     const { joined, session } = this;
     this.opener.deadlines.delete(this);
-    await joined?.notify('BeforeTransactionRollback').catch(() => undefined);
+    if (joined?.hasSubscribers) await this.tell('BeforeTransactionRollback');
     joined?.end();
     if (!session.isBroken) await session.send([['ROLLBACK']]).catch(() => session.destroy());
     this.close();
-    await joined?.notify('AfterTransactionRollback').catch(() => undefined);
+    if (joined?.hasSubscribers) await this.tell('AfterTransactionRollback');
+  }
+
+  /** What a subscriber does in the transaction, within the handler's time. */
+  private async inTime(work: Promise<void>): Promise<void> {
+    const aborted = new Promise<never>((_, reject) => this.onAbort(reject));
+    await Promise.race([work, aborted]);
+  }
+
+  /** What comes of it changes nothing, so it is not waited for without end. */
+  private async tell(event: TransactionEvent): Promise<void> {
+    const { patience, deadlines } = this.opener;
+    try {
+      await bounded(this.ambient.notify(event), 'the subscriber', patience, deadlines);
+    } catch (error) {
+      if (news.isNew(event)) logger.error(`A subscriber of TypeORM has failed (${event}).`, stackOf(error));
+    }
   }
 
   private get ambient(): AmbientTransaction {
@@ -143,4 +166,8 @@ export class OpenTransaction implements Transaction, Deadline {
     if (this.aborted && !this.aborting.signal.aborted) this.aborting.abort(this.aborted);
     return this.aborting.signal;
   }
+}
+
+function stackOf(error: unknown): string | undefined {
+  return error instanceof Error ? error.stack : String(error);
 }

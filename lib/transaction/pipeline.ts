@@ -1,16 +1,21 @@
-import type { Client } from 'pg';
+import type { Client, Submittable } from 'pg';
 import { messagesOf, type PipelinedStatement } from './messages';
 
 /** What a statement has done; its rows are the texts that the server sent. */
 export interface StatementResult {
-  /** Such as `INSERT 0 1`. */
+  /** Such as `COMMIT`. What follows that word, such as a number of rows, may be missing. */
   readonly tag: string;
   readonly rows: (readonly (string | null)[])[];
 }
 
-interface Notice {
+export interface Notice {
   /** The place in the server's source, which no language changes. */
   readonly routine?: string;
+}
+
+/** Whether it says that a commit was cancelled while it waited for a standby. */
+export function waitsForStandby({ routine }: Notice): boolean {
+  return routine === 'SyncRepWaitForLSN';
 }
 
 /**
@@ -38,9 +43,15 @@ const prepared = new WeakMap<Client, Set<string>>();
  * Called once: without an error all statements were executed, else those of which there is a result.
  * @param sent whether the server may have heard of them
  */
-type OnEnd = (error: unknown, results: readonly StatementResult[], sent: boolean) => void;
+export type OnEnd = (error: unknown, results: readonly StatementResult[], sent: boolean) => void;
 
 const ignore = (): void => undefined;
+
+/** Whether bytes can be given to the client's own connection: not in pg's pipeline mode, nor to its native client. */
+export function canPipeline(client: Client): boolean {
+  const { connection, pipeline } = client as { connection?: Partial<Wire>; pipeline?: boolean };
+  return typeof connection?.stream?.write === 'function' && !pipeline;
+}
 
 /**
  * Several statements that are sent together and answered in one round trip. After one that fails the server skips the
@@ -56,7 +67,7 @@ export class Pipeline {
   private unconfirmed = false;
 
   constructor(
-    client: Client,
+    private readonly client: Client,
     private readonly statements: readonly PipelinedStatement[],
     onEnd: OnEnd,
   ) {
@@ -69,6 +80,10 @@ export class Pipeline {
       this.wire?.removeListener('notice', this.noticed);
       onEnd(error, this.results, this.sent);
     };
+  }
+
+  send(): void {
+    this.client.query(this as unknown as Submittable);
   }
 
   submit(wire: Wire): void {
@@ -98,8 +113,8 @@ export class Pipeline {
     else this.callback();
   }
 
-  private readonly noticed = ({ routine }: Notice): void => {
-    this.unconfirmed ||= routine === 'SyncRepWaitForLSN';
+  private readonly noticed = (notice: Notice): void => {
+    this.unconfirmed ||= waitsForStandby(notice);
   };
 
   // pg calls these, too. The columns are known, no portal is left open, and nothing is copied.

@@ -1,4 +1,4 @@
-import type { Client, Submittable } from 'pg';
+import type { Client } from 'pg';
 import { performance } from 'node:perf_hooks';
 import type { Deadline, Deadlines } from '../core/deadlines';
 import { isLate } from '../store/batching/late';
@@ -6,7 +6,8 @@ import { cancelStatement } from '../store/postgres/connection/cancel';
 import { DeadlineError } from '../store/postgres/connection/failures';
 import { destroySocket } from '../store/postgres/connection/pool';
 import type { PipelinedStatement } from './messages';
-import { Pipeline, type StatementResult } from './pipeline';
+import { canPipeline, Pipeline, type OnEnd, type StatementResult } from './pipeline';
+import { Sequence } from './sequence';
 
 /** Statements were sent, and not all were executed. */
 export class RoundTripError extends Error {
@@ -57,13 +58,14 @@ export function roundTrip(
   deadlines: Deadlines<Deadline>,
 ): Promise<readonly StatementResult[]> {
   return new Promise((resolve, reject) => {
-    const pipeline = new Pipeline(client, statements, (error, results, sent) => {
+    const onEnd: OnEnd = (error, results, sent) => {
       deadlines.delete(trip);
       if (error === undefined) resolve(results);
       else reject(new RoundTripError(error, results, sent));
-    });
-    const trip = new RoundTrip(client, timeout, pipeline.callback);
+    };
+    const sending = new (canPipeline(client) ? Pipeline : Sequence)(client, statements, onEnd);
+    const trip = new RoundTrip(client, timeout, sending.callback);
     deadlines.add(trip);
-    client.query(pipeline as unknown as Submittable);
+    sending.send();
   });
 }

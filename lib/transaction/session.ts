@@ -21,6 +21,9 @@ export interface SessionSettings {
   readonly deadlines: Deadlines<Deadline>;
 }
 
+/** By client, the process of the server that served it last: poolers lend another one for each transaction. */
+const servedBy = new WeakMap<Client, unknown>();
+
 /** A connection of the application's pool, which is ours until it is released. */
 export class Session {
   private released = false;
@@ -32,6 +35,11 @@ export class Session {
     private readonly client: Client,
     private readonly settings: SessionSettings,
   ) {}
+
+  /** Milliseconds for one round trip. */
+  get timeout(): number {
+    return this.settings.timeout;
+  }
 
   /**
    * Sends statements together, and waits for all their answers.
@@ -55,6 +63,12 @@ export class Session {
     }
   }
 
+  /** What was prepared with another process is prepared anew with this one: the rest of the transaction is up to it. */
+  isServedBy(backend: unknown): void {
+    if (servedBy.has(this.client) && servedBy.get(this.client) !== backend) forgetPrepared(this.client);
+    servedBy.set(this.client, backend);
+  }
+
   failureOf({ cause }: RoundTripError): Failure {
     return failureOf(cause);
   }
@@ -68,9 +82,10 @@ export class Session {
   release(): void {
     if (this.released) return;
     this.released = true;
+    if (!this.broken) void this.queryRunner.release();
     // pg tells the query runner, which tells the pool.
-    if (this.broken) destroySocket(this.client);
-    else void this.queryRunner.release();
+    else if (!destroySocket(this.client))
+      this.client.emit('error', new Error('the connection is of no more use'));
   }
 
   /** Ends the connection, and with it its transaction. */

@@ -19,31 +19,38 @@ export const COMMIT = 'COMMIT';
 export const ROLLBACK = 'ROLLBACK';
 
 /** Whether the lock of the key could be had. It is held until the transaction ends. Parameters: lock. */
-export const TRY_LOCK = 'SELECT pg_try_advisory_xact_lock($1::bigint)';
+export const TRY_LOCK = 'SELECT pg_try_advisory_xact_lock($1::bigint)::text';
 
 /**
  * Ends the session of an application that has vanished without a word, and with it the lock of its key: TCP alone would
  * find that out after hours. A bound of the application's own is left alone.
  */
-const boundIdle = (milliseconds: string): string => `
-    CASE current_setting('idle_in_transaction_session_timeout')
-      WHEN '0' THEN set_config('idle_in_transaction_session_timeout', ${milliseconds}, true)
-    END`;
+const bound = (name: string, milliseconds: string): string =>
+  `CASE current_setting('${name}') WHEN '0' THEN set_config('${name}', ${milliseconds}, true) END`;
 
 /** Tells this transaction from one that the handler has begun in its place. */
 const START = 'extract(epoch FROM now())';
 
+/** An outcome that may be forgotten. A claim without one may still get it, so it is taken over by another claim. */
+const IS_EXPIRED = `expires_at <= now() AND state = 'completed'`;
+
 /**
- * What stands for a key, if anything does, with what the transaction needs to know of itself: its start, its role, and the
- * fence of its claim where the key is free. As a statement of its own its snapshot is taken when the lock is held: one that
+ * What stands for a key, if anything does, with what the transaction needs to know of itself: its start, its role, its
+ * session, and the fence of its claim where the key is free. As a statement of its own its snapshot is taken when the lock is held: one that
  * does both could get the lock and yet miss the row.
  *
- * Parameters: id, timeout of the handler.
+ * Parameters: id, timeout of the handler, milliseconds after which a statement would have been cut off by its application.
  */
 export const read = ({ table, sequence }: Places): string => `
-  SELECT ${START}, current_setting('role'), CASE WHEN record.token IS NULL THEN nextval(${literal(sequence)}) END, record.token,
-    ${boundIdle('$2')}
-  FROM (SELECT) AS one LEFT JOIN (SELECT token FROM ${table} WHERE id = $1::bytea) AS record ON true`;
+  SELECT ${START}::text, current_setting('role'), pg_backend_pid()::text, record.token::text, record.expired::text,
+    CASE WHEN coalesce(record.expired, true) THEN greatest(nextval(${literal(sequence)}), record.fence + 1) END::text,
+    ${bound('idle_in_transaction_session_timeout', '$2')}, ${bound('statement_timeout', '$3')}
+  FROM (SELECT) AS one
+    LEFT JOIN (SELECT token, fence, ${IS_EXPIRED} AS expired FROM ${table} WHERE id = $1::bytea) AS record ON true`;
+
+/** Makes room for {@link insertCompleted}. If another claim has come instead, it stays. Parameters: id. */
+export const deleteExpired = ({ table }: Places): string => `
+  DELETE FROM ${table} WHERE id = $1::bytea AND ${IS_EXPIRED}`;
 
 /** The handler may have taken another role, to which the table is closed. Parameters: role. */
 export const SET_ROLE = `SELECT set_config('role', $1, true)`;
@@ -67,7 +74,7 @@ export const insertCompleted = ({ table }: Places): string => `
   SELECT $2::bytea, ${ours('$3::uuid')}, $4::bigint, 'completed', 1, now(), clock_timestamp(),
     clock_timestamp() + ${milliseconds('$5')}, $6::smallint, $7::text, $8::json, $9::bytea, $10::bytea, $11::text, $12::text
   FROM before WHERE ${commits('durable')}
-  RETURNING (SELECT wrote FROM before)`;
+  RETURNING (SELECT wrote FROM before)::text`;
 
 /**
  * Completes a claim that was committed before. Divides by zero if it does not stand any more.
@@ -83,7 +90,7 @@ export const completeClaim = ({ table }: Places): string => `
     WHERE id = $2::bytea AND token = $3::uuid AND fence = $4::bigint AND state = 'in_progress' AND ${commits('durable')}
     RETURNING true
   )
-  SELECT wrote, 1 / (SELECT count(*) FROM changed) FROM before`;
+  SELECT wrote::text, 1 / (SELECT count(*) FROM changed) FROM before`;
 
 /**
  * Whether no transaction holds the lock. It is shared for as long as that takes, so that two of these do not find each

@@ -61,7 +61,7 @@ export class TransactionProvider implements TransactionStore {
     if (!postgres) throw new IdempotencySetupError('option "transaction" needs Postgres, which is disabled.');
     const { records, defaultDataSource } = this.postgres;
     const { retention, timeout, preparedStatements } = postgres;
-    const dataSource = await handlersDataSource(defaultDataSource, records);
+    const dataSource = await handlersDataSource(defaultDataSource, records, timeout);
     return new Transactions(dataSource, records.connection, {
       table: records.table,
       retention,

@@ -1,3 +1,4 @@
+import { Logger } from '@nestjs/common';
 import { performance } from 'node:perf_hooks';
 import type { DataSource } from 'typeorm';
 import { Deadlines, type Deadline } from '../core/deadlines';
@@ -19,6 +20,9 @@ import { OpenTransaction } from './open-transaction';
 import type { SessionSettings } from './session';
 import { IS_FREE, PLACES, type Places } from './statements';
 import { UnwrittenRoutes } from './unwritten-routes';
+
+const ONE_CONNECTION =
+  'The pool of the DataSource has one connection, which a transaction holds until its handler has ended.';
 
 export interface TransactionsOptions {
   /** As the DataSource's settings name it. */
@@ -71,12 +75,22 @@ export class Transactions {
     this.ambient = new Ambient(dataSource);
     this.connections = new Connections(dataSource, this.ambient, settings);
     this.gates = new Gates(this.connections.max, maxQueued, this.deadlines);
+    if (this.connections.max > 1) return;
+    new Logger('Idempotency').warn(
+      `${ONE_CONNECTION} Handlers of the transaction mode run one after another, and what they do in outside() waits ` +
+        'for their time-out. Set `poolSize` to 2 at least.',
+    );
   }
 
   /** @throws StoreUnavailableError, as OverloadedError where too many are open; IdempotencySetupError */
   async begin(request: BeginRequest): Promise<BeginResult> {
     const { name, policy, deadline } = request;
-    const leave = await this.gates.enter(name, policy.maxConcurrent, deadline, this.ambient.isInside);
+    const isNested = this.ambient.isInside;
+    if (isNested && this.connections.max < 2)
+      throw new Error(
+        `${ONE_CONNECTION} Work with a key of its own within it needs another. Set \`poolSize\` to 2 at least.`,
+      );
+    const leave = await this.gates.enter(name, policy.maxConcurrent, deadline, isNested);
     try {
       return await this.beginInside(request, leave);
     } catch (error) {
@@ -100,6 +114,7 @@ export class Transactions {
     const transaction = new OpenTransaction(begun, request.policy.timeout, startedAt, {
       ambient: this.ambient,
       deadlines: this.deadlines,
+      patience: this.options.timeout,
       commit: (open, outcome) => this.commit(commit, request.name, open, outcome),
       ended: leave,
     });

@@ -140,10 +140,10 @@ describe('the rig finds out', () => {
       await start([
         {
           file: COMMIT,
-          from: '        this.completion(begun, outcome),\n        [COMMIT],\n',
-          to: '        [COMMIT],\n        this.completion(begun, outcome),\n',
+          from: 'this.completion(begun, outcome), [COMMIT]]',
+          to: '[COMMIT], this.completion(begun, outcome)]',
         },
-        { file: COMMIT, from: 'const [, completed, end] =', to: 'const [, end, completed] =' },
+        { file: COMMIT, from: 'const [completed, end] =', to: 'const [end, completed] =' },
         {
           file: 'lib/transaction/statements.ts',
           from: '`CASE WHEN ${START} = $1::numeric THEN ${value} END`',
@@ -168,24 +168,25 @@ describe('the rig finds out', () => {
           {
             file: BEGIN,
             from: `      [TRY_LOCK, lockOf(id)],
-      [read(this.places), byteaOf(id.hash), String(policy.timeout)],
+      [read(this.places), byteaOf(id.hash), String(policy.timeout), String(policy.timeout + session.timeout)],
     ]);`,
             // Its window is made as wide as two seconds.
             to: `      [
         read(this.places).replace(
           'SELECT extract',
-          'SELECT pg_sleep(2)::text IS NOT NULL AND pg_try_advisory_xact_lock($3::bigint), extract',
+          'SELECT (pg_sleep(2)::text IS NOT NULL AND pg_try_advisory_xact_lock($4::bigint))::text, extract',
         ),
         byteaOf(id.hash),
         String(policy.timeout),
+        String(policy.timeout + session.timeout),
         lockOf(id),
       ],
     ]);`,
           },
           {
             file: BEGIN,
-            from: 'const [start, role, fence, token] = found?.rows[0] ?? [];',
-            to: 'const [, start, role, fence, token] = lock?.rows[0] ?? [];',
+            from: 'const [start, role, backend, token, expired, fence] = found?.rows[0] ?? [];',
+            to: 'const [, start, role, backend, token, expired, fence] = lock?.rows[0] ?? [];',
           },
           {
             file: COMMIT,

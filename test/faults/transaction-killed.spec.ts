@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto';
+import { sql } from '../support/database';
+import { eventually } from '../support/eventually';
 import type { Instance } from './rig/instance';
 import type { Ruling } from './rig/link';
 import type { Sighting } from './rig/oracle';
@@ -94,6 +96,22 @@ describe('a process is killed (SIGKILL) in a transaction', () => {
     const retry = await rig.sendUntilAnswered(rig.instance(1), key, ROUTE);
     await onceWith(key, retry.nonce);
     expect(rig.executions(key)).toHaveLength(2);
+  });
+
+  it('with its host, while a statement of its handler runs: its key is free once that and the transaction have timed out', async () => {
+    const key = randomUUID();
+    const owner = rig.instance(0);
+    const written = owner.postgres.watch('effect', 'reply').reached;
+    const lost = rig.send(owner, key, { ...ROUTE, sql: ['SELECT pg_sleep(600)'] });
+    await written;
+    const sleeping = `SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()`;
+    await eventually(async () => expect(await sql(rig.databaseUrl, sleeping)).toHaveLength(1));
+    await owner.postgres.set('black-hole');
+    owner.kill();
+    await lost;
+    const retry = await rig.sendUntilAnswered(rig.instance(1), key, ROUTE);
+    await onceWith(key, retry.nonce);
+    expect(await sql(rig.databaseUrl, sleeping)).toEqual([]);
   });
 
   it('frozen in its handler for longer than its transaction may take: what it does then has no effect', async () => {

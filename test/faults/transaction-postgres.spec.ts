@@ -147,6 +147,27 @@ describe('Postgres fails under a transaction', () => {
     await isRepeatable(second, { route });
   });
 
+  it('is used by three processes that cannot be serialized: all conflicts are told, and each key counts once in the end', async () => {
+    const keys = Array.from({ length: 30 }, (): string => randomUUID());
+    const [before] = await sql<{ n: number }>(rig.databaseUrl, 'SELECT n FROM counter WHERE id = 1');
+    const send = { route: 'serializable', sql: [add(1)], takes: 5 } as const;
+    rig.faults.begin('postgres rolled back');
+    await Promise.all(
+      keys.flatMap((key) =>
+        rig.instances.map((one) => rig.sendUntil(one, key, send, ({ nonce }) => nonce !== undefined)),
+      ),
+    );
+    rig.faults.end('postgres rolled back');
+    const seen = rig.sightings.filter(({ key }) => keys.includes(key));
+    expect(seen.map(({ problem }) => problem)).toContain('transaction-conflict');
+    for (const key of keys) {
+      const nonces = new Set(seen.filter((one) => one.key === key && one.nonce).map(({ nonce }) => nonce));
+      expect((await rig.effects(key)).map(({ nonce }) => nonce)).toEqual([...nonces]);
+    }
+    const [after] = await sql<{ n: number }>(rig.databaseUrl, 'SELECT n FROM counter WHERE id = 1');
+    expect(after!.n - before!.n).toBe(keys.length);
+  });
+
   it('finds a deadlock: one of the two gets 503, and its retry the one effect', async () => {
     const keys = [randomUUID(), randomUUID()] as const;
     const [one, other] = [rig.instance(0), rig.instance(1)];

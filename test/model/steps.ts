@@ -746,9 +746,9 @@ class Stepper implements Steps {
   }
 
   private claim(request: Request, who: string, p: number, r: number): void {
-    // An orphan is taken over as always, and so is an expired record; the transaction then completes that claim.
+    // An orphan is taken over as always; the transaction then completes that claim.
     const { row } = this.s;
-    const leased = request.token > 0 || (row !== null && (row.expired || (!row.outcome && row.lapsed)));
+    const leased = request.token > 0 || (row !== null && !row.outcome && (row.expired || row.lapsed));
     if (request.transaction && !leased)
       return this.transactions.begin(request, who, p, r, this.known.bind(this));
     if (this.s.processes[p]!.outcome) {

@@ -61,7 +61,7 @@ export class TransactionSteps {
       return;
     }
     const { row } = s;
-    if (row && !row.expired && !request.sawNothing) {
+    if (row && !isExpired(row) && !request.sawNothing) {
       this.add(`${who} begins, and reads the record`, false, (draft) => refused(draft, row), p, r);
       return;
     }
@@ -197,6 +197,11 @@ function sessionOf(s: State, { token }: Request): Session | undefined {
   return s.sessions.find((session) => session.token === token);
 }
 
+/** An outcome that may be forgotten, so that another may take its place. */
+function isExpired({ outcome, expired }: Row): boolean {
+  return outcome > 0 && expired;
+}
+
 function close(s: State, { token }: Pick<Request, 'token'>): void {
   s.sessions = s.sessions.filter((session) => session.token !== token);
 }
@@ -207,7 +212,7 @@ function commit(s: State, session: Session): boolean {
   const { row } = s;
   close(s, session);
   const own = row?.token === token && row.fence === fence && !row.outcome;
-  if (claims ? !own : row !== null) return false;
+  if (claims ? !own : row !== null && !isExpired(row)) return false;
   s.row = { token, fence, attempt, fingerprint, outcome: token, lapsed: false, expired: false };
   if (effect) s.committed.push(token);
   expect(s.committed.length <= 1, 'one effect');

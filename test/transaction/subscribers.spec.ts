@@ -5,6 +5,7 @@ import { Idempotent } from '../../lib';
 import { startPostgres, type RunningPostgres } from '../../servers';
 import { startApp, type TestApp } from '../support/app';
 import { sql } from '../support/database';
+import { eventually } from '../support/eventually';
 import { comparable, isReplay, type Answer } from '../support/http';
 
 let fails = false;
@@ -14,7 +15,7 @@ class OrdersController {
   constructor(@InjectDataSource() private readonly dataSource: DataSource) {}
 
   @Post('orders')
-  @Idempotent({ required: true, transaction: true })
+  @Idempotent({ required: true, transaction: { timeout: '2s' } })
   async create(): Promise<unknown> {
     await this.dataSource.query(`INSERT INTO events VALUES ('handler')`);
     const [found] = await this.dataSource.query<{ tenant: string }[]>(
@@ -43,7 +44,11 @@ describe("TypeORM's subscribers and the transaction of a request", () => {
   beforeAll(async () => {
     server = await startPostgres();
     await sql(server.url, 'CREATE TABLE events (name text)');
-    app = await startApp({ databaseUrl: server.url, controllers: [OrdersController] });
+    app = await startApp({
+      databaseUrl: server.url,
+      controllers: [OrdersController],
+      options: { postgres: { timeout: '1s' } },
+    });
     const subscriber = Object.fromEntries(
       STAGES.map((stage) => [
         stage,
@@ -115,5 +120,54 @@ describe("TypeORM's subscribers and the transaction of a request", () => {
     expect(first.status).toBe(201);
     expect(comparable(await order('too late'))).toEqual(comparable(first));
     expect(await events()).toEqual(['handler']);
+  });
+
+  describe('that never answer', () => {
+    const nothingIsHeld = (): Promise<void> =>
+      eventually(async () => {
+        const { master } = app.app.get(DataSource).driver as unknown as {
+          master: { totalCount: number; idleCount: number };
+        };
+        expect(master.idleCount).toBe(master.totalCount);
+        expect(await sql(server.url, `SELECT FROM pg_locks WHERE locktype = 'advisory'`)).toEqual([]);
+      });
+    const never = (): Promise<never> => new Promise(() => undefined);
+
+    it.each(['beforeTransactionStart', 'afterTransactionStart', 'beforeTransactionCommit'] as const)(
+      'at %s hold a request for as long as its transaction may take: 503, and a retry runs the handler',
+      async (stage) => {
+        does[stage] = never;
+        const refused = await order(`never ${stage}`);
+        expect([refused.status, refused.text]).toEqual([503, expect.stringContaining('transaction-timeout')]);
+        expect(await events()).toEqual([]);
+        await nothingIsHeld();
+        does = {};
+        expect(isReplay(await order(`never ${stage}`))).toBe(false);
+        expect(await events()).toEqual(['handler']);
+      },
+    );
+
+    it('after the commit do not keep the response back', async () => {
+      does.afterTransactionCommit = never;
+      const first = await order('never after');
+      expect(first.status).toBe(201);
+      expect(comparable(await order('never after'))).toEqual(comparable(first));
+      await nothingIsHeld();
+    });
+
+    it('at a rollback do not keep it from taking place', async () => {
+      fails = true;
+      does = { beforeTransactionRollback: never, afterTransactionRollback: never };
+      expect((await order('never back')).status).toBe(500);
+      expect(await events()).toEqual([]);
+      await nothingIsHeld();
+    });
+
+    it('in work that is no HTTP request either', async () => {
+      does.beforeTransactionCommit = never;
+      const work = app.service.execute('never', () => 1, { transaction: { timeout: '1s' } });
+      await expect(work).rejects.toMatchObject({ code: 'transaction_timeout' });
+      await nothingIsHeld();
+    });
   });
 });

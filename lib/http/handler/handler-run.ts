@@ -16,18 +16,21 @@ export interface HandlerAnswers {
 /**
  * Runs a handler for Nest, and on after its client has left: Nest 12 drops the chain of a handler that returns an
  * Observable then. What the handler answers after that is written here in Nest's place, so that the retry gets it.
+ * @param patience milliseconds for which a response that its client has left may take to end. @default any time
  */
 export function runHandler(
   handling: Observable<unknown>,
   subscriber: Subscriber<unknown>,
   capture: ResponseCapture,
-  lease: number,
+  patience: number | undefined,
   { reply, errorFor }: HandlerAnswers,
 ): void {
   const values: unknown[] = [];
   /** Nest failed at a value, so its exception filters answer. */
   let failed = false;
-  const settled = (): void => capture.abandonOnceClosed(lease);
+  const settled = (): void => {
+    if (patience !== undefined) capture.abandonOnceClosed(patience);
+  };
   handling.subscribe({
     next: (value) => {
       values[0] = value;

@@ -1,19 +1,25 @@
-import { Observable } from 'rxjs';
+import { map, Observable } from 'rxjs';
 import { isIdempotencyError } from '../../core/errors';
 import type { Outcome } from '../../core/record';
 import type { WorkInTransaction } from '../../core/transaction';
 import { IdempotencyException } from '../response/problems';
 import type { ResponseCapture } from '../response/response-capture';
+import { contextBound } from './context-bound';
 import type { HandlerWatch } from './handler-watch';
 
 /** The handler, until its transaction has to end before it: then its request fails, and the handler is left alone. */
 export function untilAborted(
   handling: Observable<unknown>,
   transaction: WorkInTransaction,
+  capture: ResponseCapture,
 ): Observable<unknown> {
   return new Observable((subscriber) => {
-    transaction.onAbort((reason) => subscriber.error(new IdempotencyException(reason)));
-    return handling.subscribe(subscriber);
+    transaction.onAbort((reason) => {
+      // Nest can answer what has not begun; what has been answered in part is replaced.
+      if (capture.headersSent !== false || subscriber.closed) capture.abort();
+      else subscriber.error(new IdempotencyException(reason));
+    });
+    return handling.pipe(map(contextBound)).subscribe(subscriber);
   });
 }
 
@@ -41,6 +47,7 @@ export async function outcomeInTransaction(
   transaction: WorkInTransaction,
   { outcome, threw }: Answered,
 ): Promise<Outcome | undefined> {
+  if (capture.aborted) return undefined;
   const counts = outcome !== undefined && (watch.began || !threw);
   // One that waits for its response to be sent has nothing left to write, and would wait for ever.
   if (watch.running && !(counts && capture.isAwaited)) {

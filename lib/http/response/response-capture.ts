@@ -32,6 +32,8 @@ export class ResponseCapture implements ResponseSink {
   readonly ended: Promise<Outcome | undefined>;
   /** True once the held response has gone to the client. */
   sent = false;
+  /** True once it is not to be sent any more. */
+  aborted = false;
 
   /** Whether middleware has sent a head already. */
   private readonly headGoneBefore: boolean;
@@ -144,6 +146,16 @@ export class ResponseCapture implements ResponseSink {
       return false;
     }
     return true;
+  }
+
+  /**
+   * Gives the response up, whatever has been written of it, so that another can be written in its place. What its handler
+   * writes then fails, but does not end the process.
+   */
+  abort(): void {
+    this.aborted = true;
+    this.response.on('error', () => undefined);
+    this.abandon(undefined);
   }
 
   /** Gives up waiting for the end of the response. */

@@ -36,6 +36,7 @@ const IN_TRANSACTION: readonly (readonly [name: string, text: string])[] = [
   ['begin', transaction.begin('SERIALIZABLE')],
   ['lock', transaction.TRY_LOCK],
   ['look', transaction.read(PLACES)],
+  ['delete-expired', transaction.deleteExpired(PLACES)],
   ['insert-completed', transaction.insertCompleted(PLACES)],
   ['complete', transaction.completeClaim(PLACES)],
   ['commit', transaction.COMMIT],

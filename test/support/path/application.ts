@@ -4,8 +4,8 @@ import { startApp, type Platform } from '../app';
 import { Recorder, type Made } from './recorder';
 
 /*
- * An application that says what each request makes: one route without protection, and the same with it. It runs in a
- * process of its own, in which nothing else makes promises or timers.
+ * An application that says what each request makes: one route without protection, and the same with it in each mode. It
+ * runs in a process of its own, in which nothing else makes promises or timers.
  */
 export type Question = 'begin' | 'end';
 export type Told = { readonly url: string } | 'begun' | readonly Made[];
@@ -35,6 +35,12 @@ class PathController {
   @Post('protected')
   @Idempotent({ required: true })
   protected(@Body() order: Order): Order {
+    return order;
+  }
+
+  @Post('transactional')
+  @Idempotent({ required: true, transaction: true })
+  transactional(@Body() order: Order): Order {
     return order;
   }
 }

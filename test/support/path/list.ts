@@ -8,7 +8,7 @@ import { placesOf } from './places';
  * Where one warm request makes promises, timers and statements, grouped by the place that makes them.
  *
  *   npm run path                                       a first request on Express
- *   npm run path -- --request replay | bare            another one
+ *   npm run path -- --request replay | bare | 'first request in a transaction' | 'replay in a transaction'
  *   npm run path -- --platform fastify
  *   npm run path -- --depth 3                          with this many callers of each place, to tell its uses
  */

@@ -8,7 +8,17 @@ import type { Question, Told } from './application';
 import type { Kind, Made } from './recorder';
 import { RedisTap } from './redis-tap';
 
-export type RequestKind = 'bare' | 'first request' | 'replay';
+export const REQUEST_KINDS = [
+  'bare',
+  'first request',
+  'replay',
+  'first request in a transaction',
+  'replay in a transaction',
+] as const;
+export type RequestKind = (typeof REQUEST_KINDS)[number];
+
+const isFirst = (kind: RequestKind): boolean => kind.startsWith('first');
+const isInTransaction = (kind: RequestKind): boolean => kind.endsWith('transaction');
 
 /** What one request made, all that follows its response included. */
 export interface Trace {
@@ -74,7 +84,7 @@ export class MeasuredApp {
     await this.ask('begin');
     await this.send(kind, extra);
     // The copy is written after the response.
-    if (kind === 'first request')
+    if (isFirst(kind))
       await eventually(async () => {
         if ((await this.redis.keys()) === copies) throw new Error('Redis has got no copy of the outcome');
       });
@@ -105,14 +115,14 @@ export class MeasuredApp {
   }
 
   private async warmUp(): Promise<void> {
-    for (let count = 0; count < WARM; count++)
-      for (const kind of ['bare', 'first request', 'replay'] as const) await this.send(kind, 0);
+    for (let count = 0; count < WARM; count++) for (const kind of REQUEST_KINDS) await this.send(kind, 0);
   }
 
   private async send(kind: RequestKind, extra: number): Promise<void> {
-    const key = kind === 'replay' ? this.recorded : randomUUID();
+    const key = isFirst(kind) ? randomUUID() : this.recorded;
+    const path = isInTransaction(kind) ? '/transactional' : '/protected';
     const { status, body } = await this.wire.ask({
-      path: kind === 'bare' ? '/bare' : '/protected',
+      path: kind === 'bare' ? '/bare' : path,
       headers: { 'Content-Type': 'application/json', 'Idempotency-Key': key },
       body: JSON.stringify({ user_id: 'path', extra }),
     });

@@ -110,6 +110,9 @@ function limitConnecting(client: Client, timeout: number): () => void {
   };
 }
 
-export function destroySocket(client: Client): void {
-  (client as { connection?: { stream?: { destroy(): void } } }).connection?.stream?.destroy();
+/** @returns false if the client does not show its socket, as pg's native one */
+export function destroySocket(client: Client): boolean {
+  const { connection } = client as { connection?: { stream?: { destroy(): void } } };
+  connection?.stream?.destroy();
+  return connection?.stream !== undefined;
 }
