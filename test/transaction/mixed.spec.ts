@@ -9,6 +9,7 @@ import type { BeginResult, TransactionStore } from '../../lib/core/transaction';
 import type { IdempotencyMetrics } from '../../lib/observability/metrics';
 import { resolveModuleOptions, resolvePolicy } from '../../lib/options/resolve';
 import { noEncryption } from '../../lib/outcome/outcome-cipher';
+import { applicationPool } from '../../lib/store/postgres/connection/pool';
 import { PostgresConnection } from '../../lib/store/postgres/connection/postgres.connection';
 import { PostgresStore } from '../../lib/store/postgres/postgres.store';
 import { outside } from '../../lib/transaction/ambient';
@@ -78,7 +79,7 @@ class Process {
     through.port = String(link.port);
     const dataSource = await new DataSource({ type: 'postgres', url: through.href }).initialize();
     const own = await new DataSource({ type: 'postgres', url }).initialize();
-    const connection = new PostgresConnection(own, { timeout: TIMEOUT, poolSize: 4 });
+    const connection = new PostgresConnection(applicationPool(own), { timeout: TIMEOUT, poolSize: 4 });
     await own.destroy();
     const store = new PostgresStore(connection, { table: TABLE, tableName: TABLE }, { retention: 3_600_000 });
     const find = store.find.bind(store);

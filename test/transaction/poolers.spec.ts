@@ -3,6 +3,7 @@ import { DataSource } from 'typeorm';
 import { recordId } from '../../lib/core/record';
 import type { Transaction } from '../../lib/core/transaction';
 import { noEncryption } from '../../lib/outcome/outcome-cipher';
+import { applicationPool } from '../../lib/store/postgres/connection/pool';
 import { PostgresConnection } from '../../lib/store/postgres/connection/postgres.connection';
 import { PostgresStore } from '../../lib/store/postgres/postgres.store';
 import { Transactions } from '../../lib/transaction/transactions';
@@ -60,7 +61,7 @@ describe('a pooler that lends another session for each transaction', () => {
   beforeAll(async () => {
     postgres = await startPostgres();
     const setup = await migrated(postgres.url);
-    connection = new PostgresConnection(setup, { timeout: 5_000, poolSize: 4 });
+    connection = new PostgresConnection(applicationPool(setup), { timeout: 5_000, poolSize: 4 });
     await setup.destroy();
     pgbouncer = await startPgBouncer(postgres.port, { poolSize: 2 });
     applications = await Promise.all([1, 2, 3].map(() => Application.start(pgbouncer.port, connection)));
