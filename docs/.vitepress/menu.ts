@@ -70,6 +70,7 @@ export const menu: readonly Room[] = [
       page('Architecture', 'internals/architecture'),
       page('Protocol', 'internals/protocol'),
       page('Model', 'internals/model'),
+      page('Fault rig', 'internals/rig'),
       page('Your own store', 'internals/own-store'),
       page('Performance', 'internals/performance'),
       page('Findings', 'internals/findings'),
