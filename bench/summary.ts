@@ -57,9 +57,9 @@ export function price(results: Results): string {
   };
   const rival = '@node-idempotency/nestjs';
   return [
-    `At one request at a time, protection adds ${added('first requests', 'durable')} to the median of a first request`,
-    `and ${added('replays', 'durable')} to that of a replay; \`${rival}\`, which locks a key in Redis, adds`,
-    `${added('first requests', rival)} and ${added('replays', rival)}`,
-    `(\`npm run bench\` of ${results.measured}, ${results.machine}).`,
+    `At one request at a time, protection adds ${added('first requests', 'durable')} to the median of a first request,`,
+    `and ${added('replays', 'durable')} to that of a replay. \`${rival}\`, which locks a key in Redis, adds`,
+    `${added('first requests', rival)} and ${added('replays', rival)}.`,
+    `Run: \`npm run bench\` of ${results.measured} on ${results.machine}.`,
   ].join(' ');
 }

@@ -68,7 +68,7 @@ export interface Transaction {
   explain(error: unknown): unknown;
 }
 
-/** What the work tells of itself, and hears of its transaction. */
+/** What the work tells of itself, and is told of its transaction. */
 export interface WorkInTransaction {
   /** The work failed with an outcome that counts: what it has written is undone, and its outcome is recorded alone. */
   undo(): void;

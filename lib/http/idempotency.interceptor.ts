@@ -161,7 +161,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
     let threw = false;
     try {
       const result = await this.protocol.run(request, async (claim, transaction) => {
-        // Something else has answered meanwhile, such as a time-out: nobody would get what the handler answers.
+        // Something else has answered meanwhile, such as a timeout: no client would get what the handler answers.
         if (rawResponse(response).writableEnded) return undefined;
         const watch = new HandlerWatch(requestOf(context), claim);
         before = response.getHeaders();
@@ -187,7 +187,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
             outcome: counts ? outcome : undefined,
             threw,
           });
-        // Nothing was executed where an interceptor or a pipe threw before the handler began, whatever a filter made of
+        // Nothing was executed where an interceptor or a pipe threw before the handler began, with any answer that a filter made of
         // that. What an interceptor answers itself, as one does that hands its request on, is what has come of it.
         if (counts && (watch.began || !threw)) return outcome;
         if (!watch.running && !watch.cutShort) return undefined;

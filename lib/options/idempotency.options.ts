@@ -52,7 +52,7 @@ export interface PolicyOptions {
   lease?: Duration;
   /**
    * After an owner crashed, the next request runs the handler again (`retry`), or gets 409 until the outcome is
-   * settled with `IdempotencyService.resolve` (`reject`). A handler that failed gives its key back under both, and may run
+   * settled with `IdempotencyService.resolve` (`reject`). A handler that failed releases its key under both, and may run
    * again.
    * @default 'retry'
    */
@@ -153,7 +153,7 @@ export interface IdempotencyOptions extends PolicyOptions {
    */
   legacy?: LegacyLookup | LegacyOptions | false;
   /**
-   * Which responses are recorded; the others give the key back.
+   * Which responses are recorded; the others release the key.
    * @default below 500, except 400, 401, 403, 408, 422, 423, 425 and 429
    */
   record?: (status: number) => boolean;

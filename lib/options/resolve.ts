@@ -72,7 +72,7 @@ const STATUSES_NOT_RECORDED = new Set([400, 401, 403, 408, 422, 423, 425, 429]);
 const routeSchema = z.strictObject(shapeOf(routeOptions));
 const moduleSchema = z.strictObject({ ...routeSchema.shape, ...shapeOf(moduleOptions) });
 
-/** Scope and fingerprint have a meaning of their own there, and are checked there. */
+/** Scope and fingerprint have another meaning there, and are checked there. */
 const serviceSchema = z.strictObject({
   ...shapeOf(policyOptions),
   scope: z.unknown().optional(),

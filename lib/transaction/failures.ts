@@ -48,7 +48,7 @@ export function endedByHandler(cause: unknown): IdempotencyError {
 export function swallowedError(cause: unknown): IdempotencyError {
   return new IdempotencyError(
     'transaction_broken',
-    'A statement of the handler has failed, so Postgres rolls its transaction back, but the handler has answered as if it had not. Let the error out, or put what may fail into a transaction of its own within the handler.',
+    'A statement of the handler has failed, so Postgres rolls its transaction back, but the handler has answered as if it had not. Let the error out, or put what may fail into a nested transaction within the handler.',
     { cause },
   );
 }

@@ -3,7 +3,7 @@ import type { Deadline, Deadlines } from '../core/deadlines';
 import { OverloadedError } from '../core/errors';
 import { Lanes } from '../store/batching/lanes';
 
-/** Lets so many transactions be open at once; the others queue, in their order, and not for ever. */
+/** Lets so many transactions be open at once; the others queue, in their order, and not without end. */
 export class Gate {
   private readonly lanes: Lanes;
   private queued = 0;

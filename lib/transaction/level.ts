@@ -1,7 +1,7 @@
 /** Why a turn is not given: what has ended. */
 export type Ended = 'request' | 'nested';
 
-/** A turn on the transaction's connection that somebody holds. */
+/** A turn on the transaction's connection that a statement holds. */
 export interface Turn {
   /** Where it was given: the nearest level that was still open. */
   readonly level: Level;

@@ -18,7 +18,7 @@ export interface Opener {
   readonly deadlines: Deadlines<Deadline>;
   /** Milliseconds for which TypeORM's subscribers are waited for where the handler's time does not bound them. */
   readonly patience: number;
-  /** Commits; the transaction is over then, whatever has become of it. */
+  /** Commits; the transaction is over then, committed or not. */
   commit(transaction: OpenTransaction, outcome: Outcome): Promise<CompleteResult>;
   /** Its connection is given back. */
   ended(): void;

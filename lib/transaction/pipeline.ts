@@ -41,7 +41,7 @@ const prepared = new WeakMap<Client, Set<string>>();
 
 /**
  * Called once: without an error all statements were executed, else those of which there is a result.
- * @param sent whether the server may have heard of them
+ * @param sent whether they may have reached the server
  */
 export type OnEnd = (error: unknown, results: readonly StatementResult[], sent: boolean) => void;
 

@@ -13,7 +13,7 @@ import { Sequence } from './sequence';
 export class RoundTripError extends Error {
   /**
    * @param results of the statements that were executed: the next one failed, or the connection did
-   * @param sent whether the server may have heard of them
+   * @param sent whether they may have reached the server
    */
   constructor(
     override readonly cause: unknown,
@@ -25,7 +25,7 @@ export class RoundTripError extends Error {
   }
 }
 
-/** Waits for the answer to a pipeline, but not for ever: at its deadline the connection is cut off. */
+/** Waits for the answer to a pipeline, but not without end: at its deadline the connection is cut off. */
 class RoundTrip implements Deadline {
   dueAt: number;
   private extended = false;

@@ -36,7 +36,7 @@ const IS_EXPIRED = `expires_at <= now() AND state = 'completed'`;
 
 /**
  * What stands for a key, if anything does, with what the transaction needs to know of itself: its start, its role, its
- * session, and the fence of its claim where the key is free. As a statement of its own its snapshot is taken when the lock is held: one that
+ * session, and the fence of its claim where the key is free. As a separate statement its snapshot is taken when the lock is held: one that
  * does both could get the lock and yet miss the row.
  *
  * Parameters: id, timeout of the handler, milliseconds after which a statement would have been cut off by its application.

@@ -194,7 +194,7 @@ export const CONTROLS: Readonly<
     faults: { postgres: 1, lateRedis: 1 },
     property: 'no execution after an answer',
   },
-  'own token refused': { faults: { postgres: 1 }, property: 'not refused by itself' },
+  'own token refused': { faults: { postgres: 1 }, property: 'not refused by its own claim' },
   'lease by application clock': { faults: {}, property: 'one execution' },
   'answer before recording': { faults: { crashes: 1 }, property: 'no execution after an answer' },
   'abandon deletes the orphan': {

@@ -16,7 +16,7 @@ export const PROPERTIES = {
     'the outcome of the claim that stands is kept in the memory of its process until Postgres has it',
   'no outcome is overlooked':
     'no request waits, or is refused, for want of an outcome that Redis holds, unless Redis was asked for it',
-  'not refused by itself': 'no request waits for, or is refused by, a row that carries its own token',
+  'not refused by its own claim': 'no request waits for, or is refused by, a row that carries its own token',
   'unprotected alone':
     'a handler runs unprotected only while its process has no claim, no outcome to record and no other request under way for the key',
   'one effect': 'at most one transaction of the key is committed',

@@ -798,7 +798,7 @@ class Stepper implements Steps {
   private refused(draft: Draft, row: Readonly<Row>): void {
     const { request } = draft;
     draft.refill(row);
-    if (request.token) expect(row.token !== request.token, 'not refused by itself');
+    if (request.token) expect(row.token !== request.token, 'not refused by its own claim');
     Object.assign(request, { token: 0, fence: 0, attempt: 0, lapsed: false });
     expect(
       row.outcome > 0 || request.asked || row.fingerprint !== request.fingerprint || !vouches(this.s),

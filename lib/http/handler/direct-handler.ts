@@ -11,7 +11,7 @@ export function isDirect(context: ExecutionContext): boolean {
 }
 
 /**
- * Has Nest call a handler of this controller without interceptors of its own, the one that watches it included: each
+ * Has Nest call a handler of this controller without its interceptors, the one that watches it included: each
  * costs every request some KiB. To be called before Nest makes its routes. Another application of the process may have
  * the same class, and interceptors around it, so only this instance gets a method for that.
  */

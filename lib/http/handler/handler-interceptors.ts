@@ -81,7 +81,7 @@ export function watchHandler(handler: Handler): void {
   );
 }
 
-/** Whether no interceptor of its class or of its own stands around the watch of this handler. */
+/** Whether no interceptor of its class or of the handler itself stands around the watch of this handler. */
 export function isWatchedAlone(type: object, handler: Handler): boolean {
   return interceptorsOf(type).length === 0 && interceptorsOf(handler).every((each) => each === innermost);
 }

@@ -39,7 +39,7 @@ export interface Answered {
 
 /**
  * What is to be committed with what the handler has written; undefined if all of it is to be rolled back. The transaction
- * ends only when the handler has, whoever answered before: an answer that counts is held until then.
+ * ends only when the handler has, also if something else answered before: an answer that counts is held until then.
  */
 export async function outcomeInTransaction(
   watch: HandlerWatch,
@@ -49,7 +49,7 @@ export async function outcomeInTransaction(
 ): Promise<Outcome | undefined> {
   if (capture.aborted) return undefined;
   const counts = outcome !== undefined && (watch.began || !threw);
-  // One that waits for its response to be sent has nothing left to write, and would wait for ever.
+  // One that waits for its response to be sent has nothing left to write, and would wait without end.
   if (watch.running && !(counts && capture.isAwaited)) {
     if (!counts) capture.send();
     const ended = await Promise.race([watch.succeeded(), aborted(transaction)]);

@@ -6,7 +6,7 @@ import type { RouteOptions } from '../../options/resolve';
 import { typeName, runOption } from './option-function';
 import { rawRequest, requestOf } from '../platform';
 
-/** Printable ASCII but for what would make it a structured field or a list: quote, backslash and comma. */
+/** Printable ASCII except what would make it a structured field or a list: quote, backslash and comma. */
 const BARE_KEY = /^[\x20-\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]+$/;
 
 const NONE: readonly string[] = [];

@@ -33,8 +33,8 @@ type Callable = (this: ServerResponse, ...args: readonly unknown[]) => unknown;
  *
  * The calls are caught in the classes of the response (`http.ServerResponse`), once for the whole process: without a
  * hold their methods do what they did. Nothing is changed on the response itself but what middleware has put there. So
- * whoever gets it, another Express application for example, which gives it other prototypes, meets the hold; and it costs
- * little: Express makes each response an object of a shape of its own, and V8 takes 1.5 µs and as many KiB for each
+ * another Express application, for example, which gives it other prototypes, meets the hold as well; and it costs
+ * little: Express makes each response an object with its own shape, and V8 takes 1.5 µs and as many KiB for each
  * property or prototype that changes it further, and half a microsecond for each access afterwards.
  */
 export class ResponseInterception {
@@ -52,7 +52,7 @@ export class ResponseInterception {
     shared.holds.set(response, this);
   }
 
-  /** Whether its head has gone past the hold, as it can where somebody calls what lies below `http.ServerResponse`. */
+  /** Whether its head has gone past the hold, as it can if code calls what lies below `http.ServerResponse`. */
   get escaped(): boolean {
     return !this.outer && bypassing(this.response, () => this.response.headersSent);
   }

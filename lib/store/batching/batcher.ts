@@ -126,7 +126,7 @@ export class Batcher<Item, Result> {
     try {
       entry.resolve(result);
     } catch (error) {
-      entry.reject(error); // or the others of its batch would wait for ever
+      entry.reject(error); // or the others of its batch would wait without end
     }
   }
 

@@ -7,7 +7,7 @@ import type { RedisConnection } from './connection/redis.connection';
 import { isFailureOfRedis } from './connection/refusals';
 import { PUT, VERDICT } from './scripts';
 
-/** A value to be kept. Made in one go: V8 gives each object that is made by a spread a shape of its own. */
+/** A value to be kept. Made in one go: V8 gives each object that is made by a spread its own shape. */
 export interface Copy {
   readonly key: string;
   readonly rank: number;
@@ -23,14 +23,14 @@ export interface Copy {
   readonly notAfter: number;
 }
 
-/** Keys of one command at most, and bytes of what one writes: Redis serves nobody else meanwhile. */
+/** Keys of one command at most, and bytes of what one writes: Redis serves no other client meanwhile. */
 const BOUNDS: BatchBounds = { items: 64, bytes: 262_144, inFlight: Infinity };
 
 type Failed = (error: unknown) => void;
 
 /**
  * Reads and writes of the copies in Redis; what meets in one turn of the event loop goes as one command. On a cluster
- * each goes by itself, as the keys of one command have to be on one node.
+ * each goes alone, as the keys of one command have to be on one node.
  */
 export class CacheBatches {
   private readonly reads: Batcher<string, Buffer | null>;
@@ -113,7 +113,7 @@ export class CacheBatches {
   }
 }
 
-/** What a server answers to everybody, beside what shows that it serves nobody. */
+/** What a server answers to every client, beside what shows that it cannot serve. */
 const ABOUT_ALL = /^(OOM|NOPERM|MISCONF|NOREPLICAS)\b/;
 
 /** An error reply that may be due to one item of many. */

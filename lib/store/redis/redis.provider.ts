@@ -26,7 +26,7 @@ export class RedisProvider {
   ) {}
 
   /**
-   * Undefined if Redis is disabled. A Redis that is down does not stop the start: it is bypassed until it answers.
+   * Undefined if Redis is disabled. A Redis that is down does not stop startup: it is bypassed until it answers.
    * @param table says which one is cached, as soon as that is known
    * @throws IdempotencySetupError if the application has no such connection, or, where Redis decides alone, if the
    * records there are made with another secret

@@ -166,7 +166,7 @@ export class RedisStore implements IdempotencyStore {
         lease: wholeMs(lease),
         ttl: Math.max(1, wholeMs(ttl)),
         rest,
-        // Nobody waits for it any longer than that.
+        // No caller waits for it any longer than that.
         notAfter: Math.min(notAfter, performance.now() + this.connection.timeout),
       };
       const decided = (verdict: number): void => {

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 
 /**
- * A Lua script over exactly one key (but for PUT, which is given several on a single server), so that it runs on a
+ * A Lua script over exactly one key (except PUT, which is given several on a single server), so that it runs on a
  * cluster as well. Its first argument is a deadline (ms by Redis' clock; 0: none): a command that arrives later than
- * that, because Redis or the network stood still, has nobody who waits for it any more, and is dropped.
+ * that, because Redis or the network stood still, has no caller who waits for it any more, and is dropped.
  *
  * Every script but PUT replies `[verdict, Redis' time in ms, value that stands or nil]`.
  */
@@ -196,7 +196,7 @@ return reply(DONE)
 `);
 
 /**
- * Extends a lease, also one that has lapsed, as long as nobody took the claim over.
+ * Extends a lease, also one that has lapsed, as long as no request took the claim over.
  * KEYS: record. ARGV: deadline, fence, token, lease, ttl. Verdict: done, refused or late.
  */
 export const RENEW = script(`

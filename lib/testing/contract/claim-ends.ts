@@ -3,7 +3,7 @@ import { type Claim } from '../../core/record';
 import { created, inProgress, newId, OTHER_FINGERPRINT, won, type DefineTest } from './trial';
 
 export function releases(test: DefineTest): void {
-  test('gives the key back, and the next fence is higher', async ({
+  test('releases the key, and the next fence is higher', async ({
     store,
     another,
     id,
@@ -46,7 +46,7 @@ export function releases(test: DefineTest): void {
     expect((await claim({ takeOver: true })).attempt).toBeGreaterThan(2);
   });
 
-  test('harms nobody after a takeover', async ({ store, id, claim, orphan, expect }) => {
+  test('harms no claim after a takeover', async ({ store, id, claim, orphan, expect }) => {
     const old = await orphan();
     const winner = await claim({ takeOver: true });
     expect(await store.release(old)).toBe(false);
@@ -86,7 +86,7 @@ export function renewals(test: DefineTest): void {
     expect(inProgress(await another.find(winner.id)).leaseRemaining).toBeGreaterThan(1_000);
   });
 
-  test('revives a lapsed lease that nobody took over', async ({
+  test('revives a lapsed lease that no claim took over', async ({
     store,
     another,
     request,

@@ -52,7 +52,7 @@ export function claims(test: DefineTest): void {
     });
   });
 
-  test('gives one key to exactly one of many, whichever instance they ask', async ({
+  test('gives one key to exactly one of many, at any instance', async ({
     store,
     another,
     request,

@@ -17,7 +17,7 @@ export function completions(test: DefineTest): void {
     expect(await another.complete(mine, created)).toEqual({ recorded: true });
   });
 
-  test('still counts after the lease has lapsed, as long as nobody took over', async ({
+  test('still counts after the lease has lapsed, as long as no claim took over', async ({
     store,
     orphan,
     expect,

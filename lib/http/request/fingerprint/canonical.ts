@@ -19,7 +19,7 @@ const FEW = 12;
 class Circular extends Error {}
 
 /**
- * Spells data so that equal data is spelled alike and other data is not, whatever the order of its properties and
+ * Spells data so that equal data is spelled alike and other data is not, in any order of its properties and
  * however often it refers to one object. Long spellings are digests. The cost is linear in the size of the data:
  * objects and long texts that are referred to again are not walked again.
  * @throws IdempotencyError `body_too_deep`
@@ -166,7 +166,7 @@ function sorted(names: string[]): string[] {
   return names;
 }
 
-/** An array, from whichever realm, but no instance of a class that extends it. */
+/** An array, from any realm, but no instance of a class that extends it. */
 function isList(value: object): value is readonly unknown[] {
   return Array.isArray(value) && Array.isArray(Object.getPrototypeOf(value));
 }

@@ -227,7 +227,7 @@ export class RedisConnection {
     if (!this.proven) await this.probe();
   }
 
-  /** Never rejects. One that is under way serves everybody who asks. */
+  /** Never rejects. One that is under way serves all callers. */
   private probe(): Promise<void> {
     this.probing ??= this.runProbe().finally(() => (this.probing = undefined));
     return this.probing;

@@ -1,0 +1,27 @@
+/** Words that readers stumble over, and what to write instead. One term means one thing: docs/guide/glossary.md. */
+const AVOIDED: readonly (readonly [words: RegExp, instead: string])[] = [
+  [/\b(nobody|somebody|anybody|everybody)\b/gi, 'name who: no client, another session, every retry'],
+  [/\b(whoever|whomever)\b/gi, 'name who does it'],
+  [/\b(whatever|whichever)\b/gi, 'say "any", or list the cases'],
+  [/\b(by itself|by themselves)\b/gi, 'leave it out, or name what does it'],
+  [/(?<!instead )\bof (its|their) own\b/gi, '"its own", or "separate"'],
+  [/\bbut for\b/gi, '"except"'],
+  [/\bin mid-handler\b/gi, '"in the handler"'],
+  [/\bvouch(es|ed|ing)?\b/gi, '"hold", "confirm"'],
+  [/\bmend(s|ed|ing)?\b/gi, '"fix", "repair"'],
+  [/\b(hears?|heard) of\b/gi, '"know of"'],
+  [/\btells? apart\b/gi, '"distinguish"'],
+  [/\bstops? the start\b/gi, '"startup fails"'],
+  [/\b(gives?|gave|given|giving) (the|its|a) key back\b/gi, '"release the key"'],
+  [/\bfor ever\b/gi, '"without end"'],
+  [/\butili[sz]e[sd]?\b/gi, '"use"'],
+  [/\bin order to\b/gi, '"to"'],
+  [/\b(simply|obviously|of course|basically)\b/gi, 'leave it out'],
+];
+
+/** What a text has of them, each with what to write instead. */
+export function avoidedIn(text: string): string[] {
+  return AVOIDED.flatMap(([words, instead]) =>
+    [...text.matchAll(words)].map(([found]) => `"${found}": ${instead}`),
+  );
+}
