@@ -1,7 +1,7 @@
 import { z } from 'zod';
 
 /**
- * A `Redis` or `Cluster` of ioredis, from whichever copy of it. Described by what it has, as an application without
+ * A `Redis` or `Cluster` of ioredis, from any copy of it. Described by what it has, as an application without
  * Redis has no ioredis to take the type from.
  */
 export interface IoredisClient {
@@ -10,7 +10,7 @@ export interface IoredisClient {
   duplicate(...args: never[]): unknown;
 }
 
-/** A `Pool` of pg, from whichever copy of it. */
+/** A `Pool` of pg, from any copy of it. */
 export interface PgPool {
   readonly totalCount: number;
   readonly waitingCount: number;
