@@ -1,6 +1,7 @@
 import { defineConfig } from 'vitepress';
 import { drawDiagrams } from './diagrams.js';
 import { menu, unreached } from './menu.js';
+import { nameHeaders } from './tables.js';
 
 const link = (page: string): string => `/${page.replace(/(^|\/)index$/, '$1')}`;
 
@@ -10,7 +11,13 @@ export default defineConfig({
   lang: 'en',
   cleanUrls: false,
   srcExclude: ['reference/api/README.md'],
-  markdown: { config: drawDiagrams, theme: { light: 'github-light-high-contrast', dark: 'github-dark' } },
+  markdown: {
+    config: (markdown) => {
+      drawDiagrams(markdown);
+      nameHeaders(markdown);
+    },
+    theme: { light: 'github-light-high-contrast', dark: 'github-dark' },
+  },
   themeConfig: {
     search: { provider: 'local' },
     outline: [2, 3],
