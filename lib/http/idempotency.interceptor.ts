@@ -168,7 +168,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
         capture = new ResponseCapture(rawResponse(response), route.policy.maxBodySize, route.keepsHeader);
         const handling = isDirect(context) ? watched(context, next, watch) : next.handle();
         const within = transaction ? untilAborted(handling, transaction, capture) : handling;
-        // A transaction has a time-out of its own, after which nothing is left of it.
+        // A transaction has its own timeout, after which nothing is left of it.
         const patience = transaction ? undefined : route.policy.lease;
         runHandler(within, subscriber, capture, patience, {
           reply: (value): unknown => this.adapterHost.httpAdapter.reply(response, value),

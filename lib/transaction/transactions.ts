@@ -88,7 +88,7 @@ export class Transactions {
     const isNested = this.ambient.isInside;
     if (isNested && this.connections.max < 2)
       throw new Error(
-        `${ONE_CONNECTION} Work with a key of its own within it needs another. Set \`poolSize\` to 2 at least.`,
+        `${ONE_CONNECTION} Work with its own key within it needs another. Set \`poolSize\` to 2 at least.`,
       );
     const leave = await this.gates.enter(name, policy.maxConcurrent, deadline, isNested);
     try {

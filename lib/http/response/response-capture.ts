@@ -149,7 +149,7 @@ export class ResponseCapture implements ResponseSink {
   }
 
   /**
-   * Gives the response up, whatever has been written of it, so that another can be written in its place. What its handler
+   * Gives the response up, however much has been written of it, so that another can be written in its place. What its handler
    * writes then fails, but does not end the process.
    */
   abort(): void {
