@@ -6,7 +6,7 @@ import { contextOf, route, settled } from '../../support/request-context';
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
 
 describe('a key', () => {
-  it('from the `key` option is taken as it is, or refused as `key_invalid`', async () => {
+  it('from the `key` option is taken as it is, or refused: a text as `key_invalid`, anything else as an error of the application', async () => {
     const answers = fc.oneof(
       text,
       text.map((each) => each.repeat(100)),
@@ -21,7 +21,11 @@ describe('a key', () => {
           answer.length <= 255 &&
           answer.isWellFormed() &&
           !CONTROL.test(answer);
-        const wanted = valid || answer === undefined ? { value: answer } : { code: 'key_invalid' };
+        const refused =
+          typeof answer === 'string'
+            ? { code: 'key_invalid' }
+            : { message: expect.stringContaining('has to give a string') as string };
+        const wanted = valid || answer === undefined ? { value: answer } : refused;
         expect(await settled(keyOf(contextOf({}), route({ key })))).toEqual(wanted);
       }),
       runs(500),
