@@ -31,7 +31,7 @@ import { RouteExplorer, type ProtectedRoute } from './http/routes/route-explorer
 import { RouteOptionsReader } from './http/routes/route-options';
 import { RouteSelectors } from './http/request/caller/route-selectors';
 import { ScopeResolver } from './http/request/caller/scope';
-import { IdempotencyHealth } from './observability/health';
+import { IdempotencyHealth, ReportedHealth } from './observability/health';
 import { metricProviders } from './observability/metric-providers';
 import { IdempotencyMetrics } from './observability/metrics';
 import type { IdempotencyModuleOptions } from './options/idempotency.options';
@@ -233,7 +233,7 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
       {
         provide: IdempotencyHealth,
         inject: [TieredStoreService],
-        useFactory: (store: TieredStoreService): IdempotencyHealth => ({ check: () => store.health() }),
+        useFactory: (store: TieredStoreService) => new ReportedHealth(() => store.health()),
       },
     ],
     exports: [IdempotencyService, IdempotencyAdmin, IdempotencyHealth],

@@ -3,6 +3,9 @@ export type { IdempotencyModuleAsyncOptions, IdempotencyOptionsFactory } from '.
 export { Idempotent, IdempotencyClaim } from './http/routes/idempotent.decorator';
 export { IdempotencyException, isIdempotencyException, type Problem } from './http/response/problems';
 export { REPLAY_HEADER } from './http/response/replay';
+export { fromBody, fromHeader } from './http/request/key-sources';
+export { rawBody } from './http/request/fingerprint/raw-body';
+export { byUser } from './http/request/caller/by-user';
 export { httpScope, type HttpCaller } from './http/request/caller/http-scope';
 export type { ScopeSelectors, ScopeUser } from './http/request/caller/scope-text';
 export { IdempotencyService } from './idempotency.service';
@@ -60,7 +63,12 @@ export type {
   TombstoneOutcome,
   TombstoneReason,
 } from './core/record';
-export { IdempotencyHealth, type HealthReport, type TierHealth } from './observability/health';
+export {
+  IdempotencyHealth,
+  type HealthIndication,
+  type HealthReport,
+  type TierHealth,
+} from './observability/health';
 export type { IoredisClient, PgPool } from './options/clients';
 export type { Duration } from './options/duration';
 export type {

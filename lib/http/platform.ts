@@ -61,3 +61,10 @@ export function userOf(request: PlatformRequest): unknown {
 export function routeName(context: ExecutionContext): string {
   return `${context.getClass().name}.${context.getHandler().name}`;
 }
+
+/** Fastify has no body for what Nest's middleware has parsed: that lies on Node's request. */
+export function bodyOf(request: PlatformRequest): unknown {
+  return request.body === undefined
+    ? (rawRequest(request) as { readonly body?: unknown }).body
+    : request.body;
+}

@@ -113,7 +113,10 @@ export interface IdempotencyOptions extends PolicyOptions {
    * @default true
    */
   bareKeys?: boolean;
-  /** Takes the key from elsewhere, for example a webhook's event id; undefined means that there is none. */
+  /**
+   * Takes the key from elsewhere, for example a webhook's event id; undefined means that there is none. `fromBody()` and
+   * `fromHeader()` make such functions.
+   */
   key?: (context: ExecutionContext) => string | undefined | Promise<string | undefined>;
   /**
    * Whether a request without a key is refused with 400. Otherwise its handler runs unprotected.
@@ -129,7 +132,7 @@ export interface IdempotencyOptions extends PolicyOptions {
   documentation?: string;
   /**
    * To whom a key belongs: a name, or a list of them, such as `[tenant, user.id]`. It replaces the user and the
-   * credentials, so name the user as well as the tenant. With undefined, callers share their keys.
+   * credentials, so name the user as well as the tenant. With undefined, callers share their keys; `byUser()` refuses that.
    * @default `request.user.id`, `.sub` or `.userId` when a guard or middleware has set a user, else a digest of all
    * credentials; a user without an id is refused (500), and the anonymous callers of a route share their keys
    */
@@ -141,7 +144,7 @@ export interface IdempotencyOptions extends PolicyOptions {
    */
   credentialHeaders?: readonly string[];
   /**
-   * What must be equal in a retry. The answer is hashed.
+   * What must be equal in a retry. The answer is hashed. `rawBody()`: the query and the bytes of the body.
    * @default method, path, query, and body in any order of its properties (as sent where the application keeps
    * `rawBody`, else as parsed)
    */

@@ -57,7 +57,8 @@ function keyInHeaders(
   return key;
 }
 
-function agreed(key: string | undefined, another: string): string {
+/** The one value that all of a header's lines have. */
+export function agreed(key: string | undefined, another: string): string {
   if (key !== undefined && key !== another)
     throw invalidKey('it was sent more than once, with different values');
   return another;
@@ -67,7 +68,7 @@ function agreed(key: string | undefined, another: string): string {
  * Node joins repeated headers in `headers`, or keeps the first. `headersDistinct` tells them apart, at the price of a list
  * for every header; so does what came on the wire. A header that middleware has added is in `headers` alone.
  */
-function valuesOf({ rawHeaders, headers }: IncomingMessage, name: string): readonly string[] {
+export function valuesOf({ rawHeaders, headers }: IncomingMessage, name: string): readonly string[] {
   let values: string[] | undefined;
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
     const sent = rawHeaders[i];

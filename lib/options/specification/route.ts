@@ -23,7 +23,7 @@ export const routeOptions = {
   }),
   key: option({
     schema: callback<NonNullable<IdempotencyOptions['key']>>(),
-    text: "`(context) => string | undefined`, or a promise of it: takes the key from elsewhere, such as a webhook's event id",
+    text: "`(context) => string | undefined`, or a promise of it: takes the key from elsewhere, such as a webhook's event id: `fromBody('id')`, `fromHeader('X-GitHub-Delivery')`",
   }),
   required: option({ schema: boolean, default: false, text: '400 without a key' }),
   documentation: option({
@@ -33,7 +33,7 @@ export const routeOptions = {
   scope: option({
     schema: callback<NonNullable<IdempotencyOptions['scope']>>(),
     otherwise: 'the user, else the credentials',
-    text: '`(context) => string | number | bigint`, a list of these, `undefined`, or a promise of it: to whom the key belongs',
+    text: '`(context) => string | number | bigint`, a list of these, `undefined`, or a promise of it: to whom the key belongs; `byUser((request) => …)` never answers `undefined`',
   }),
   credentialHeaders: option({
     schema: z.array(credentialHeader, { error: 'a list of header names, in which * stands for any text' }),
@@ -43,7 +43,7 @@ export const routeOptions = {
   fingerprint: option({
     schema: callback<NonNullable<IdempotencyOptions['fingerprint']>>(),
     otherwise: 'method, path, query, body',
-    text: '`(context) => string`, or a promise of it: what must be equal in a retry',
+    text: '`(context) => string`, or a promise of it: what must be equal in a retry; `rawBody()`: the query and the bytes of the body',
   }),
   legacy: option({
     schema: legacySchema,

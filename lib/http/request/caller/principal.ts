@@ -47,6 +47,6 @@ export function principalOfCredentials(
 }
 
 /** Not NaN, which `Number()` makes of every user id that is no number: all users would be one. */
-function isName(id: unknown): id is CallerName {
+export function isName(id: unknown): id is CallerName {
   return (typeof id === 'string' && id !== '') || typeof id === 'bigint' || Number.isFinite(id);
 }

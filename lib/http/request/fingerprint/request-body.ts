@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Http2ServerRequest } from 'node:http2';
 import { canonical, canonicalPairs } from './canonical';
-import { rawRequest, type PlatformRequest } from '../../platform';
+import { bodyOf, rawRequest, type PlatformRequest } from '../../platform';
 import { roundedNumbers } from './rounded-numbers';
 import { spellBytes } from './spelling';
 
@@ -19,15 +19,14 @@ const MADE_OF_NOTHING = new Set([null, {}, '', Buffer.alloc(0)].map(canonical));
  */
 export function spelledBody(request: PlatformRequest): string {
   const raw = rawRequest(request);
-  // Fastify has no body for what Nest's middleware has parsed: that lies on Node's request.
-  const body = request.body === undefined ? (raw as { readonly body?: unknown }).body : request.body;
+  const body = bodyOf(request);
   const kept = keptBytes(request.rawBody);
   if (kept ? kept.length === 0 : body === undefined || !wasSent(raw, body)) return NONE;
   return (kept && spelledRawBody(kept, raw, body)) ?? (body === undefined ? NONE : canonical(body));
 }
 
 /** Parsers make `{}`, `''` or nothing of an empty body: only its framing says that it was empty. */
-function wasSent(raw: IncomingMessage, body: unknown): boolean {
+export function wasSent(raw: IncomingMessage, body: unknown): boolean {
   const { 'content-length': length, 'transfer-encoding': coding } = raw.headers;
   if (coding !== undefined) return true;
   if (length !== undefined) return Number(length) !== 0;
@@ -37,7 +36,7 @@ function wasSent(raw: IncomingMessage, body: unknown): boolean {
 }
 
 /** Nest keeps them as a Buffer, plugins of Fastify also as a text. */
-function keptBytes(kept: unknown): Uint8Array | undefined {
+export function keptBytes(kept: unknown): Uint8Array | undefined {
   if (typeof kept === 'string') return Buffer.from(kept);
   return kept instanceof Uint8Array ? kept : undefined;
 }
