@@ -9,6 +9,7 @@ export default defineConfig(
     'coverage/',
     'node_modules/',
     'bench/rivals/',
+    'test/package/apps/', // they have rules of their own
     '.cache/',
     '**/*.js',
     '**/*.mjs',

@@ -26,7 +26,12 @@ module.exports = {
   reporters: ['default', '<rootDir>/test/support/counts-reporter.js'],
   testMatch: ['<rootDir>/test/**/*.spec.ts'],
   testPathIgnorePatterns: ['/node_modules/', '<rootDir>/test/faults/(?!rig/)'], // `npm run test:faults` has them
-  modulePathIgnorePatterns: ['<rootDir>/dist', '<rootDir>/sample-app/dist', '<rootDir>/bench/rivals'],
+  modulePathIgnorePatterns: [
+    '<rootDir>/dist',
+    '<rootDir>/sample-app/dist',
+    '<rootDir>/bench/rivals',
+    '<rootDir>/test/package/apps',
+  ],
   moduleNameMapper: {
     '^nestjs-idempotency$': '<rootDir>/lib/index.ts',
     '^nestjs-idempotency/testing$': '<rootDir>/lib/testing/index.ts',

@@ -239,7 +239,7 @@ export function assertPostgres(where: string, { transaction }: Policy, { postgre
 }
 
 /** Per option, so that an absent or undefined one never hides the layer behind it. */
-function merge(layers: readonly IdempotencyOptions[]): IdempotencyOptions {
+export function merge(layers: readonly IdempotencyOptions[]): IdempotencyOptions {
   const merged: Record<string, unknown> = {};
   for (const layer of layers) {
     for (const [option, value] of Object.entries(layer)) {

@@ -20,6 +20,8 @@ export class FaultyStore implements IdempotencyStore {
   /** By the token of the claim. */
   private readonly crashed = new Set<string>();
   private readonly losing = new Set<string>();
+  /** Each claim that was won: a handler has run under it, unless it crashed before. */
+  readonly won: Claim[] = [];
 
   constructor(private readonly store: MemoryStore) {}
 
@@ -44,9 +46,20 @@ export class FaultyStore implements IdempotencyStore {
     if (fault === 'in flight') await this.store.claim({ ...request, token: randomUUID() });
     const result = await this.store.claim(request);
     if (result.claimed || fault === 'in flight') this.next = undefined;
+    if (result.claimed) this.won.push(result.claim);
     if (result.claimed && fault === 'owner crashed') this.crashed.add(request.token);
     if (result.claimed && fault === 'reply lost') this.losing.add(request.token);
     return result;
+  }
+
+  /**
+   * For a request whose crash leaves nothing, not even a claim: it ends here if its owner is to crash.
+   * @throws StoreUnavailableError
+   */
+  crashBeforeClaim(): void {
+    if (this.next !== 'owner crashed') return;
+    this.next = undefined;
+    throw new StoreUnavailableError('store', 'begin', 'the owner has crashed, as the test asked', false);
   }
 
   async complete(claim: Claim, outcome: Outcome): Promise<CompleteResult> {

@@ -1,11 +1,15 @@
-import type { Type } from '@nestjs/common';
+import type { FactoryProvider, Type, ValueProvider } from '@nestjs/common';
 import { IdempotencySetupError } from '../core/errors';
-import type { IdempotencyRecord } from '../core/record';
-import type { IdempotencyStore } from '../core/store';
+import type { Claim, IdempotencyRecord } from '../core/record';
+import type { TransactionStore } from '../core/transaction';
 import { MemoryData, MemoryStore } from '../store/memory/memory.store';
 import { OwnStoreProvider } from '../store/own-store.provider';
+import { PostgresProvider } from '../store/postgres/postgres.provider';
+import { TieredStoreService } from '../store/tiered-store.service';
+import { TransactionProvider } from '../transaction/transaction.provider';
 import { FaultyStore, type RequestFault } from './faulty-store';
 import { TestClock } from './test-clock';
+import { TestTransactions } from './test-transactions';
 
 /** Milliseconds: 30 days, as Postgres keeps records by default. */
 const RETENTION = 2_592_000_000;
@@ -17,7 +21,10 @@ export interface Injector {
 
 /** What is used of `Test.createTestingModule()`. */
 export interface TestingBuilder<B> {
-  overrideProvider(token: unknown): { useValue(value: unknown): B };
+  overrideProvider(token: unknown): {
+    useValue(value: unknown): B;
+    useFactory(factory: { factory: (...dependencies: never[]) => unknown; inject: unknown[] }): B;
+  };
 }
 
 /** The records of an application under test, in memory: to look at, to empty, and to break. */
@@ -28,6 +35,7 @@ export class IdempotencyTesting {
   private readonly memory: MemoryStore;
   private readonly faulty: FaultyStore;
 
+  /** @internal */
   constructor() {
     const now = (): number => this.clock.now();
     this.memory = new MemoryStore({ data: this.data, now, retention: RETENTION });
@@ -40,12 +48,15 @@ export class IdempotencyTesting {
    * @throws IdempotencySetupError outside of tests
    */
   static replaceIn<B extends TestingBuilder<B>>(builder: B): B {
-    assertInTest();
-    const testing = new IdempotencyTesting();
-    return builder.overrideProvider(OwnStoreProvider).useValue({ open: () => testing.store, testing });
+    const [store, transactions] = testingProviders();
+    return builder
+      .overrideProvider(store.provide)
+      .useValue(store.useValue)
+      .overrideProvider(transactions.provide)
+      .useFactory({ factory: transactions.useFactory, inject: transactions.inject });
   }
 
-  /** @throws IdempotencySetupError if the application was not made with {@link replaceIn} */
+  /** @throws IdempotencySetupError if the application was made neither with {@link replaceIn} nor with `IdempotencyTestingModule` */
   static of(app: Injector): IdempotencyTesting {
     const { testing } = app.get(OwnStoreProvider, { strict: false }) as { testing?: IdempotencyTesting };
     if (testing) return testing;
@@ -54,8 +65,14 @@ export class IdempotencyTesting {
     );
   }
 
-  get store(): IdempotencyStore {
+  /** @internal */
+  get store(): FaultyStore {
     return this.faulty;
+  }
+
+  /** @internal */
+  transactionsOf(store: TieredStoreService, postgres: PostgresProvider): TransactionStore {
+    return new TestTransactions({ memory: this.memory, faulty: this.faulty, store, postgres });
   }
 
   /** All records that stand, the one written last at the end. */
@@ -63,10 +80,30 @@ export class IdempotencyTesting {
     return this.memory.records();
   }
 
-  /** Forgets all records, and ends all faults. */
+  /** The claims under which handlers have run since the last {@link reset}, one for each run, in their order. */
+  claims(): readonly Claim[] {
+    return [...this.faulty.won];
+  }
+
+  /** Forgets all records and claims, and ends all faults. */
   reset(): void {
     this.data.rows.clear();
+    this.faulty.won.length = 0;
     this.faulty.heal();
+  }
+
+  /** Runs work that finds no records, and puts back those that stood. Ends all faults. @internal */
+  async withoutRecords<T>(work: () => Promise<T>): Promise<T> {
+    const { rows } = this.data;
+    const stood = [...rows];
+    rows.clear();
+    try {
+      return await work();
+    } finally {
+      rows.clear();
+      for (const [hash, row] of stood) rows.set(hash, row);
+      this.faulty.heal();
+    }
   }
 
   /** Has this happen to the next request that claims a key. */
@@ -83,6 +120,31 @@ export class IdempotencyTesting {
   heal(): void {
     this.faulty.heal();
   }
+}
+
+/** @internal */
+export type TestingProviders = readonly [
+  store: ValueProvider,
+  transactions: FactoryProvider<TransactionStore> & { inject: Type[] },
+];
+
+/**
+ * What stands for the application's stores in a test.
+ * @throws IdempotencySetupError outside of tests
+ * @internal
+ */
+export function testingProviders(): TestingProviders {
+  assertInTest();
+  const testing = new IdempotencyTesting();
+  return [
+    { provide: OwnStoreProvider, useValue: { open: () => testing.store, testing } },
+    {
+      provide: TransactionProvider,
+      inject: [TieredStoreService, PostgresProvider],
+      useFactory: (store: TieredStoreService, postgres: PostgresProvider) =>
+        testing.transactionsOf(store, postgres),
+    },
+  ];
 }
 
 /** Each runner sets one of these. */

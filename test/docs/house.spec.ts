@@ -28,7 +28,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   http: ['core', 'outcome', 'options', 'observability', 'legacy'],
   admin: ['core', 'outcome', 'options', 'observability', 'store', 'http/request'],
   cli: ['core', 'outcome', 'options', 'observability', 'store', 'admin'],
-  testing: ['core', 'options', 'store'],
+  testing: ['.', 'core', 'options', 'store', 'transaction', 'http/platform.ts', 'http/routes'],
   '.': ['core', 'outcome', 'options', 'observability', 'legacy', 'store', 'transaction', 'http', 'admin'],
 };
 

@@ -45,6 +45,16 @@ const ELSEWHERE: Readonly<Record<string, readonly [spec: string, reason: string]
   'protocol.service.ts': ['idempotency.service.spec.ts', 'it is the service that applications inject'],
   'options/own-store.ts': ['options/resolve.spec.ts', 'it says what one option takes'],
   'testing/faulty-store.ts': ['testing/idempotency-testing.spec.ts', 'tests reach it by the testing face'],
+  'testing/once': ['testing/once/expect-once.spec.ts', 'its parts act on one request'],
+  'testing/route-places.ts': ['testing/expect-protected.spec.ts', 'it says where those routes are'],
+  'testing/test-transaction.ts': [
+    'testing/idempotency-testing.spec.ts',
+    'tests reach it by the testing face',
+  ],
+  'testing/test-transactions.ts': [
+    'testing/idempotency-testing.spec.ts',
+    'tests reach it by the testing face',
+  ],
   'testing/contract': ['contract/memory.store.spec.ts', 'it is a suite, for stores'],
   cli: ['cli/program.spec.ts', 'its specs run the command, as operators do'],
   'admin/audit-log.ts': ['admin/record-admin.spec.ts', 'an admin writes it'],

@@ -29,6 +29,9 @@ export declare class ClientsModule {
 export declare class AppModule {
   readonly imports: readonly unknown[];
 }
+export declare class LeadsModule {
+  readonly controllers: readonly unknown[];
+}
 export declare class Payment {
   id: number;
   amount: number;
@@ -92,6 +95,8 @@ export declare class Members {
 
 export declare const app: INestApplication;
 export declare const events: readonly SendgridEvent[];
+export declare const leads: { count(): Promise<number> };
+export declare const mailer: { readonly sent: readonly unknown[] };
 export declare const name: string;
 export declare const statements: IdempotencyStore;
 export declare function isUniqueViolation(error: unknown): boolean;

@@ -16,6 +16,7 @@ import {
   IdempotencyService,
   type IdempotencyModuleOptions,
 } from '../../lib';
+import { IdempotencyTestingModule } from '../../lib/testing';
 import { call, type Answer, type Call } from './http';
 
 export type Platform = 'express' | 'fastify';
@@ -24,6 +25,8 @@ export interface TestAppOptions {
   readonly platform?: Platform;
   readonly databaseUrl?: string;
   readonly redisUrl?: string;
+  /** Records in memory, as an application's own tests have them. */
+  readonly inMemory?: boolean;
   readonly imports?: DynamicModule[];
   readonly controllers?: Type[];
   readonly providers?: Provider[];
@@ -49,6 +52,7 @@ class TestAppModule {}
 export function appModule({
   databaseUrl,
   redisUrl,
+  inMemory = false,
   imports = [],
   controllers,
   providers,
@@ -71,11 +75,13 @@ export function appModule({
             }),
           ]
         : []),
-      IdempotencyModule.forRoot({
-        ...(redisUrl ? {} : { redis: false }),
-        ...(databaseUrl ? {} : { postgres: false }),
-        ...options,
-      }),
+      inMemory
+        ? IdempotencyTestingModule.forRoot(options)
+        : IdempotencyModule.forRoot({
+            ...(redisUrl ? {} : { redis: false }),
+            ...(databaseUrl ? {} : { postgres: false }),
+            ...options,
+          }),
       ...imports,
     ],
     controllers,

@@ -1,12 +1,15 @@
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { Controller, Module, Post, type INestApplication } from '@nestjs/common';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
 import { Test } from '@nestjs/testing';
-import { IdempotencyModule, Idempotent } from 'nestjs-idempotency';
+import { IdempotencyClaim, IdempotencyModule, Idempotent, type TransactionContext } from 'nestjs-idempotency';
 import { IdempotencyTesting } from 'nestjs-idempotency/testing';
+import { gate, type Gate } from '../support/gate';
 import { call, comparable, isReplay, type Answer } from '../support/http';
 
 let runs = 0;
+let held: Gate | undefined;
 
 @Controller()
 class LeadsController {
@@ -14,6 +17,28 @@ class LeadsController {
   @Idempotent({ waitTimeout: 0 })
   create(): number {
     return ++runs;
+  }
+
+  @Post('joint')
+  @Idempotent({ transaction: true, waitTimeout: 0 })
+  async joint(@IdempotencyClaim() claim?: TransactionContext): Promise<number> {
+    const run = ++runs;
+    claim?.outside(() => undefined);
+    await held?.pass();
+    return run;
+  }
+
+  @Post('late')
+  @Idempotent({ transaction: { timeout: 50 } })
+  async late(@IdempotencyClaim() { signal }: TransactionContext): Promise<number> {
+    await once(signal, 'abort');
+    return ++runs;
+  }
+
+  @Post('manager')
+  @Idempotent({ transaction: true })
+  manager(@IdempotencyClaim() { manager }: TransactionContext): string {
+    return manager.constructor.name;
   }
 
   @Post('once')
@@ -55,6 +80,7 @@ describe.each([
     afterAll(() => app.close());
     beforeEach(() => {
       runs = 0;
+      held = undefined;
       testing.reset();
     });
 
@@ -124,6 +150,82 @@ describe.each([
       testing.heal();
       expect((await send(randomUUID())).status).toBe(201);
     });
+
+    it('tells under which claims handlers have run', async () => {
+      const key = randomUUID();
+      testing.next('owner crashed');
+      await send(key);
+      await send(key);
+      await send(key);
+      expect(testing.claims()).toMatchObject([
+        { id: { key }, attempt: 1 },
+        { id: { key }, attempt: 2 },
+      ]);
+      testing.reset();
+      expect(testing.claims()).toEqual([]);
+    });
+
+    describe('with a route in the transaction mode', () => {
+      it('replays, and refuses duplicates while the key is locked', async () => {
+        const key = randomUUID();
+        const { reached, open } = (held = gate());
+        const first = send(key, '/joint');
+        await reached();
+        const others = await Promise.all([send(key, '/joint'), send(key, '/joint')]);
+        open();
+        expect(others.map(({ status }) => status)).toEqual([409, 409]);
+        expect((await first).status).toBe(201);
+        const retry = await send(key, '/joint');
+        expect([retry.status, isReplay(retry), runs]).toEqual([201, true, 1]);
+        expect(testing.records()).toMatchObject([{ id: { key }, state: 'completed', attempt: 1 }]);
+      });
+
+      it('leaves nothing of a handler that takes too long', async () => {
+        const key = randomUUID();
+        const late = await send(key, '/late');
+        expect([late.status, late.text]).toEqual([503, expect.stringContaining('transaction-timeout')]);
+        expect(testing.records()).toEqual([]);
+      });
+
+      it('leaves nothing of an owner that crashed: its handler did not run, and a retry is attempt 1', async () => {
+        const key = randomUUID();
+        testing.next('owner crashed');
+        const crashed = await send(key, '/joint');
+        expect([crashed.status, runs, testing.records()]).toEqual([503, 0, []]);
+        expect((await send(key, '/joint')).status).toBe(201);
+        expect(testing.records()).toMatchObject([{ attempt: 1 }]);
+      });
+
+      it('gives the response of one whose reply was lost', async () => {
+        const key = randomUUID();
+        testing.next('reply lost');
+        const lost = await send(key, '/joint');
+        expect([lost.status, lost.text]).toEqual([503, expect.stringContaining('outcome-not-recorded')]);
+        const retry = await send(key, '/joint');
+        expect([retry.status, isReplay(retry), runs]).toEqual([201, true, 1]);
+      });
+
+      it('takes over what another process has left under a lease', async () => {
+        const key = randomUUID();
+        testing.next('in flight');
+        expect([(await send(key, '/joint')).status, runs]).toEqual([409, 0]);
+        testing.clock.advance('30s');
+        expect((await send(key, '/joint')).status).toBe(201);
+        expect(testing.records()).toMatchObject([{ attempt: 2 }]);
+      });
+
+      it('refuses new keys while the store is down, and leaves no lock', async () => {
+        const key = randomUUID();
+        testing.storeDown();
+        expect([(await send(key, '/joint')).status, runs]).toEqual([503, 0]);
+        testing.heal();
+        expect((await send(key, '/joint')).status).toBe(201);
+      });
+
+      it('fails a handler that asks for the manager of a DataSource that is not there', async () => {
+        expect((await send(randomUUID(), '/manager')).status).toBe(500);
+      });
+    });
   });
 });
 
@@ -132,8 +234,10 @@ describe('records in memory', () => {
   const before = Object.fromEntries(runners.map((name) => [name, process.env[name] ?? '']));
   afterEach(() => void Object.assign(process.env, before));
 
-  it('are refused outside of tests', () => {
-    Object.assign(process.env, Object.fromEntries(runners.map((name) => [name, ''])));
+  it.each(['', 'development', 'production'])('are refused outside of tests: NODE_ENV=%s', (environment) => {
+    Object.assign(process.env, Object.fromEntries(runners.map((name) => [name, ''])), {
+      NODE_ENV: environment,
+    });
     expect(() => IdempotencyTesting.replaceIn(Test.createTestingModule({}))).toThrow(
       /for tests, and this is none.*`store: 'memory'`/,
     );

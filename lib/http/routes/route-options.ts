@@ -1,7 +1,9 @@
 import { Inject, Injectable, type ExecutionContext, type Type } from '@nestjs/common';
+import type { IdempotencyOptions } from '../../options/idempotency.options';
 import { MODULE_SETTINGS } from '../../options/module-settings';
 import {
   assertPostgres,
+  merge,
   resolveRouteOptions,
   type ModuleSettings,
   type RouteOptions,
@@ -44,6 +46,11 @@ export class RouteOptionsReader {
     let resolved = byClass.get(type);
     if (!resolved) byClass.set(type, (resolved = this.resolve(type, handler)));
     return SAFE_METHODS.has(method) ? resolved.safe : resolved.others;
+  }
+
+  /** What method, class and module set for a handler, by option, each as the nearest of them has it. */
+  given(type: Type, handler: Handler): IdempotencyOptions {
+    return merge([optionsOf(handler) ?? {}, optionsOf(type) ?? {}, this.settings.defaults]);
   }
 
   private resolve(type: Type, handler: Handler): Resolved {

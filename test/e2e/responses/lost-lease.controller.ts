@@ -1,4 +1,4 @@
-import { Controller, Post, Res, StreamableFile } from '@nestjs/common';
+import { Controller, Optional, Post, Res, StreamableFile } from '@nestjs/common';
 import { Readable } from 'node:stream';
 import { DataSource } from 'typeorm';
 import { Idempotent } from '../../../lib';
@@ -7,7 +7,8 @@ import { raw, run, type AnyResponse } from './runs';
 /** Loses its claim to another owner before its response has ended. */
 @Controller('lost-lease')
 export class LostLeaseController {
-  constructor(private readonly dataSource: DataSource) {}
+  /** Undefined where records are in memory: there it is not asked. */
+  constructor(@Optional() private readonly dataSource?: DataSource) {}
 
   /** A part of it has gone to the client by then. */
   @Post()
@@ -30,8 +31,8 @@ export class LostLeaseController {
     yield 'the end';
   }
 
-  private loseClaim(): Promise<unknown> {
-    return this.dataSource.query(
+  private async loseClaim(): Promise<void> {
+    await this.dataSource?.query(
       `UPDATE idempotency_cache SET token = gen_random_uuid(), fence = fence + 1 WHERE state = 'in_progress'`,
     );
   }

@@ -99,7 +99,7 @@ export const STAGE_NAMES = Object.keys(STAGES) as StageName[];
 export function startStage(
   name: StageName,
   platform: Platform,
-  rest: Pick<TestAppOptions, 'databaseUrl' | 'redisUrl' | 'fastify' | 'options'>,
+  rest: Pick<TestAppOptions, 'databaseUrl' | 'redisUrl' | 'inMemory' | 'fastify' | 'options'>,
 ): Promise<TestApp> {
   const stage: Stage = STAGES[name];
   return startApp({

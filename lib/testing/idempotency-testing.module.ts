@@ -1,0 +1,17 @@
+import type { DynamicModule } from '@nestjs/common';
+import { IdempotencyModule } from '../idempotency.module';
+import type { IdempotencyModuleOptions } from '../options/idempotency.options';
+import { testingProviders } from './idempotency-testing';
+
+/** `IdempotencyModule` for a test that composes its own modules, with records in memory in place of Redis and Postgres. */
+export class IdempotencyTestingModule {
+  /**
+   * Takes the same options and checks them alike. Those of the stores (`redis`, `postgres`, `store`, `encryption`) have no
+   * effect. {@link IdempotencyTesting.of} gives the records.
+   * @throws InvalidOptionsError; IdempotencySetupError outside of tests
+   */
+  static forRoot(options: IdempotencyModuleOptions = {}): DynamicModule {
+    const { providers = [], ...module } = IdempotencyModule.forRoot(options);
+    return { ...module, providers: [...providers, ...testingProviders()] };
+  }
+}

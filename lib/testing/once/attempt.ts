@@ -1,0 +1,90 @@
+import { inspect, isDeepStrictEqual } from 'node:util';
+import { isIdempotencyError } from '../../core/errors';
+import type { OnceAnswer } from './http-client';
+
+/** What became of one try. */
+export type Attempt =
+  | { readonly kind: 'response'; readonly response: OnceAnswer; readonly value: unknown }
+  | { readonly kind: 'value'; readonly value: unknown }
+  | { readonly kind: 'error'; readonly error: unknown };
+
+/** Sends the request, or calls the function, once. */
+export async function attempt(work: () => unknown): Promise<Attempt> {
+  try {
+    const value: unknown = await work();
+    const response = await responseOf(value);
+    return response ? { kind: 'response', response, value } : { kind: 'value', value };
+  } catch (error) {
+    return { kind: 'error', error };
+  }
+}
+
+/** Whether a client would try it again after a while. */
+export function isToRetry(attempted: Attempt): boolean {
+  switch (attempted.kind) {
+    case 'response': {
+      const { status, headers } = attempted.response;
+      return (
+        (status === 409 || status === 503) && headers['retry-after'] !== undefined && !isReplay(attempted)
+      );
+    }
+    case 'value':
+      return false;
+    case 'error':
+      return isIdempotencyError(attempted.error) && attempted.error.details.retryAfter !== undefined;
+  }
+}
+
+export function isReplay(attempted: Attempt): boolean {
+  return attempted.kind === 'response' && attempted.response.headers['idempotent-replayed'] === 'true';
+}
+
+/** @param headers names, in lower case, of the headers that count */
+export function isSame(one: Attempt, other: Attempt, headers: readonly string[]): boolean {
+  if (one.kind === 'response' && other.kind === 'response') {
+    const [first, second] = [one.response, other.response];
+    return (
+      first.status === second.status &&
+      first.text === second.text &&
+      headers.every((name) => isDeepStrictEqual(first.headers[name], second.headers[name]))
+    );
+  }
+  return one.kind === 'value' && other.kind === 'value' && isDeepStrictEqual(one.value, other.value);
+}
+
+const LONGEST = 300;
+
+/** For messages. */
+export function textOf(attempted: Attempt): string {
+  switch (attempted.kind) {
+    case 'response':
+      return `${attempted.response.status} ${shortened(attempted.response.text)}`;
+    case 'value':
+      return shortened(inspect(attempted.value));
+    case 'error':
+      return shortened(String(attempted.error));
+  }
+}
+
+function shortened(text: string): string {
+  return text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;
+}
+
+/** A response of `fetch`, supertest, Fastify's `inject()` or axios; undefined for any other value. */
+async function responseOf(value: unknown): Promise<OnceAnswer | undefined> {
+  if (value instanceof Response)
+    return {
+      status: value.status,
+      headers: Object.fromEntries(value.headers),
+      text: await value.clone().text(),
+    };
+  if (typeof value !== 'object' || value === null) return undefined;
+  const { status, statusCode = status, headers, text, payload, data } = value as Record<string, unknown>;
+  if (typeof statusCode !== 'number' || typeof headers !== 'object' || headers === null) return undefined;
+  const body = text ?? payload ?? data;
+  return {
+    status: statusCode,
+    headers: { ...headers },
+    text: typeof body === 'string' ? body : JSON.stringify(body ?? ''),
+  };
+}
