@@ -23,6 +23,8 @@ module.exports = {
   testEnvironment: 'node',
   // Specs wait for their servers more than they compute, so that two cores have work for two.
   maxWorkers: Math.max(2, availableParallelism() - 1),
+  globalSetup: '<rootDir>/test/support/run-setup.js',
+  globalTeardown: '<rootDir>/test/support/run-teardown.js',
   reporters: ['default', '<rootDir>/test/support/counts-reporter.js'],
   testMatch: ['<rootDir>/test/**/*.spec.ts'],
   testPathIgnorePatterns: ['/node_modules/', '<rootDir>/test/faults/(?!rig/)'], // `npm run test:faults` has them

@@ -3,14 +3,8 @@ import { appendFileSync, chownSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Home } from './home';
-import {
-  connected,
-  dataFolder,
-  query,
-  startPostgresOn,
-  type PostgresProgram,
-  type RunningPostgres,
-} from './postgres';
+import { connected, query, startPostgresOn, type RunningPostgres } from './postgres';
+import { dataFolder, type PostgresProgram } from './postgres-data';
 import { retrying } from './retry';
 
 /** A streaming replica that can be read, and made the primary. */

@@ -1,12 +1,11 @@
-import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { promisify } from 'node:util';
 import { Client } from 'pg';
-import { Home, type User } from './home';
+import { Home } from './home';
 import { onFreePort } from './ports';
 import { postgresBinaries } from './postgres-binaries';
+import { createDataFolder, dataFolder, environment, POSTGRES, type PostgresProgram } from './postgres-data';
 import { ServerProcess, type Launch } from './process';
 import { EmbeddedServer, type RunningServer } from './running-server';
 import { unprivilegedUser } from './unprivileged-user';
@@ -25,14 +24,11 @@ export interface PostgresStartOptions {
 
 export interface RunningPostgres extends RunningServer {
   /**
-   * Makes a database, optionally as a copy of another (nobody may be connected to that), and returns its URL.
+   * Makes a database, optionally as a copy of another (no connection to that may be open), and returns its URL.
    * @default name is a new one
    */
   createDatabase(name?: string, template?: string): Promise<string>;
 }
-
-/** Superuser and, as initdb has it, a database of the same name. */
-const POSTGRES = 'postgres';
 
 const SETTINGS = {
   max_connections: '200',
@@ -42,22 +38,15 @@ const SETTINGS = {
   dynamic_shared_memory_type: 'mmap',
 };
 
-const INITDB_TIMEOUT = 60_000;
 const CONNECT_TIMEOUT = 2_000;
 const QUERY_TIMEOUT = 30_000;
-
-/** Binaries, and whom they run as. */
-export interface PostgresProgram {
-  readonly binaries: string;
-  readonly user: User | undefined;
-}
 
 /**
  * Starts a real Postgres with a new, empty data folder, in about 1.5 s. The user `postgres` needs no password.
  * @throws Error with the server's last output if it does not come up
  */
 export function startPostgres(options: PostgresStartOptions = {}): Promise<RunningPostgres> {
-  return startPostgresOn('postgres', options, initdb);
+  return startPostgresOn('postgres', options, createDataFolder);
 }
 
 /**
@@ -99,19 +88,6 @@ class EmbeddedPostgres extends EmbeddedServer implements RunningPostgres {
   }
 }
 
-async function initdb(home: Home, { binaries, user }: PostgresProgram): Promise<void> {
-  const running = promisify(execFile)(
-    join(binaries, 'bin', 'initdb'),
-    [
-      ...['-D', dataFolder(home), '-U', POSTGRES, '--auth=trust', '--encoding=UTF8', '--locale=C'],
-      ...['--no-sync', '--no-instructions'],
-    ],
-    { ...user, cwd: home.path, env: environment(), timeout: INITDB_TIMEOUT, killSignal: 'SIGKILL' },
-  );
-  home.watch(running.child);
-  await running;
-}
-
 function launchOf(
   { binaries, user }: PostgresProgram,
   home: Home,
@@ -133,14 +109,6 @@ function launchOf(
     },
     stopSignal: 'SIGINT',
   };
-}
-
-export function dataFolder(home: Home): string {
-  return join(home.path, 'data');
-}
-
-function environment(): NodeJS.ProcessEnv {
-  return { ...process.env, LC_ALL: 'C', TZ: 'UTC' };
 }
 
 /** Runs one statement on a connection of its own. */

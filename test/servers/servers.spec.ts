@@ -76,6 +76,16 @@ describe('embedded Postgres', () => {
     expect(await query(copy, 'SELECT answer FROM t')).toEqual([{ answer: 42 }]);
   });
 
+  it('has a system identifier that no server beside it has', async () => {
+    const beside = await startPostgres();
+    try {
+      const IDENTIFIER = 'SELECT system_identifier FROM pg_control_system()';
+      expect(await query(beside.url, IDENTIFIER)).not.toEqual(await query(postgres.url, IDENTIFIER));
+    } finally {
+      await beside.stop();
+    }
+  });
+
   it('is frozen and thawed together with its backends', async () => {
     await connected(postgres.url, async (client) => {
       const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
