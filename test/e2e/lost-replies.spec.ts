@@ -81,7 +81,7 @@ describe('processes that lose a store, or a reply', () => {
     expect(await claim(process)).toMatchObject({ attempt: 1 });
   });
 
-  it('an outcome that Redis refuses for a newer claim is not vouched for', async () => {
+  it('an outcome that Redis refuses for a newer claim does not count as recorded', async () => {
     const [a, b] = [await start(), await start()];
     const old = await claim(a);
     await lapsed(a);
@@ -95,7 +95,7 @@ describe('processes that lose a store, or a reply', () => {
     expect([answer(await a.store.find(id)), answer(await b.store.find(id))]).toEqual(['B', 'B']);
   });
 
-  it('an outcome is not vouched for by Redis once its lease may have lapsed', async () => {
+  it('an outcome in Redis alone does not count as recorded once its lease may have lapsed', async () => {
     const a = await start();
     const mine = await claim(a);
     a.postgres.off = true;
@@ -113,7 +113,12 @@ describe('processes that lose a store, or a reply', () => {
       return ++runs;
     };
     expect(await codeOf(a.service.execute(id.key, work, { lease: 150 }))).toBe('outcome_not_recorded');
-    await new Promise((resolve) => setTimeout(resolve, 300)); // the lease lapses: nothing can be asked meanwhile
+    await eventually(async () => {
+      const [row] = await dataSource.query<{ lapsed: boolean }[]>(
+        `SELECT lease_until < now() AS lapsed FROM idempotency_cache WHERE id = '\\x${id.hash}'`,
+      );
+      expect(row?.lapsed).toBe(true);
+    });
     a.postgres.off = a.redis.off = false;
     expect(await a.service.execute(id.key, work, { lease: 150 })).toBe(1);
     expect(runs).toBe(1);
@@ -170,7 +175,7 @@ describe('processes that lose a store, or a reply', () => {
     const [a, blind, reader] = [await start(), await start(), await start()];
     const old = await claim(a);
     a.postgres.off = true;
-    expect(await a.store.complete(old, text('A'))).toEqual({ recorded: true }); // Redis vouches for it
+    expect(await a.store.complete(old, text('A'))).toEqual({ recorded: true }); // Redis alone has it
     blind.redis.off = true;
     await lapsed(blind);
     await blind.store.complete(await claim(blind), text('B'));
@@ -180,7 +185,7 @@ describe('processes that lose a store, or a reply', () => {
     expect(answer(await blind.store.find(id))).toBe('B');
   });
 
-  it('an outcome that Redis alone vouches for is not replayed once its key was taken over', async () => {
+  it('an outcome that Redis alone has is not replayed once its key was taken over', async () => {
     const [a, blind, reader] = [await start(), await start(), await start()];
     const old = await claim(a);
     a.postgres.off = true;
@@ -195,7 +200,7 @@ describe('processes that lose a store, or a reply', () => {
     expect(reader.calls['redis.put']).toBeUndefined();
   });
 
-  it('an outcome that Redis alone vouches for is replayed while Postgres cannot be asked', async () => {
+  it('an outcome that Redis alone has is replayed while Postgres cannot be asked', async () => {
     const [a, reader] = [await start(), await start()];
     const mine = await claim(a, { lease: 60_000 });
     a.postgres.off = reader.postgres.off = true;
@@ -244,7 +249,7 @@ describe('processes that lose a store, or a reply', () => {
     expect(await b.service.execute(id.key, () => 'run', { fingerprint: 'x' })).toBe('run');
   });
 
-  it('an outcome that Postgres refuses for want of a table or a right is kept until that is mended', async () => {
+  it('an outcome that Postgres refuses for want of a table or a right is kept until that is repaired', async () => {
     const a = await start();
     const mine = await claim(a);
     await dataSource.query('ALTER TABLE idempotency_cache RENAME TO elsewhere');
@@ -261,7 +266,7 @@ describe('processes that lose a store, or a reply', () => {
     const [a, b] = [await start(), await start()];
     const mine = await claim(a);
     a.postgres.off = true;
-    expect(await a.store.complete(mine, text('A'))).toEqual({ recorded: true }); // Redis vouches for it
+    expect(await a.store.complete(mine, text('A'))).toEqual({ recorded: true }); // Redis alone has it
     b.redis.off = true;
     await lapsed(b);
     b.redis.off = false;

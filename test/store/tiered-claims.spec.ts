@@ -160,7 +160,7 @@ describe('a claim over both tiers', () => {
     const [id] = await recorded(one!, 1);
     other!.postgres.slowBy = 3_000;
     const waits = other!.store.claim(requestOf(newId()));
-    await delay(100); // more than any answer takes
+    await delay(100); // longer than STALLED_AFTER: time is all that it takes
     const calls = await callsOf(async () => expect(await replay(other!, id!)).toBe('redis'));
     expect(calls).toMatchObject({ 'redis.find': 1, 'postgres.claim': 0 });
     await waits;

@@ -42,7 +42,7 @@ function client(port: number, options: RedisOptions = {}): Redis {
 async function open(
   application: Redis | Cluster,
 ): Promise<{ connection: RedisConnection; store: RedisStore }> {
-  const connection = new RedisConnection(application, { timeout: 2_000 });
+  const connection = new RedisConnection(application, { timeout: 10_000 });
   connections.push(connection);
   await connection.open();
   return { connection, store: new RedisStore({ connection, keyPrefix: 'idempotency:', ttl: 60_000 }) };
