@@ -2,9 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { Body, Controller, Post, type CanActivate, type ExecutionContext } from '@nestjs/common';
 import { APP_GUARD } from '@nestjs/core';
 import { register } from 'prom-client';
-import { Idempotent, IdempotencyClaim, type IdempotencyContext, type IdempotencyOptions } from '../../lib';
-import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
+import { Idempotent, IdempotencyClaim, type IdempotencyContext } from '../../lib';
+import type { RunningPostgres } from '../../servers';
 import { startApp, type Platform, type TestApp } from '../support/app';
+import { appOnServers } from '../support/app-on-servers';
 import { eventually } from '../support/eventually';
 import { gate, type Gate } from '../support/gate';
 import { comparable, isReplay, type Answer } from '../support/http';
@@ -81,28 +82,16 @@ async function lookups(): Promise<number> {
 
 describe.each<Platform>(['express', 'fastify'])('Idempotency-Key (IETF draft -07) on %s', (platform) => {
   let postgres: RunningPostgres;
-  let redis: RunningRedis;
   let app: TestApp;
   let id: string;
 
-  const start = (options: IdempotencyOptions = {}): Promise<TestApp> =>
-    startApp({
-      platform,
-      databaseUrl: postgres.url,
-      redisUrl: redis.url,
-      controllers: [PaymentsController],
-      providers: [{ provide: APP_GUARD, useClass: UserGuard }],
-      options: { documentation: DOCUMENTATION, ...options },
-    });
-
-  beforeAll(async () => {
-    [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
-    app = await start();
+  const servers = appOnServers({
+    platform,
+    controllers: [PaymentsController],
+    providers: [{ provide: APP_GUARD, useClass: UserGuard }],
+    options: { documentation: DOCUMENTATION },
   });
-  afterAll(async () => {
-    await app.close();
-    await Promise.all([postgres.stop(), redis.stop()]);
-  });
+  beforeAll(() => ({ app, postgres } = servers));
   beforeEach(() => {
     id = randomUUID();
     runs = [];
@@ -232,7 +221,7 @@ describe.each<Platform>(['express', 'fastify'])('Idempotency-Key (IETF draft -07
       expect(runs).toEqual(values);
     });
 
-    it('from the body or from anywhere else never by itself', async () => {
+    it('from the body or from anywhere else only with an option', async () => {
       const answer = await send(undefined, { 'idempotency-key': id }, `/payments?idempotency-key=${id}`);
       expect(answer.status).toBe(400);
     });

@@ -18,8 +18,9 @@ import Redis from 'ioredis';
 import { register } from 'prom-client';
 import type { DataSource } from 'typeorm';
 import { httpScope, Idempotent, IdempotencyClaim, type IdempotencyContext } from '../../lib';
-import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
-import { startApp, type Platform, type TestApp } from '../support/app';
+import type { RunningPostgres, RunningRedis } from '../../servers';
+import type { Platform, TestApp } from '../support/app';
+import { appOnServers } from '../support/app-on-servers';
 import { migrated } from '../support/database';
 import { changed, json, reordered, runs, sameValue, text } from '../support/arbitraries';
 import { KeptLog } from '../support/log';
@@ -107,7 +108,7 @@ function runOf(answer: RawAnswer): Run {
 const JSON_TYPE = ['Content-Type', 'application/json'] as const;
 const FORM_TYPE = ['Content-Type', 'application/x-www-form-urlencoded'] as const;
 
-/** More than the parsers of either platform take by themselves. */
+/** More than the parsers of either platform take unless they are told to. */
 const MEGABYTE: Partial<RawRequest> = { body: `["${'x'.repeat(1_100_000)}"]`, headers: [JSON_TYPE] };
 const BODY_LIMIT = 2_000_000;
 
@@ -127,29 +128,23 @@ describe.each<Platform>(['express', 'fastify'])('requests on %s', (platform) => 
   let app: TestApp;
   const log = new KeptLog();
 
+  const servers = appOnServers({
+    platform,
+    controllers: [RequestsController],
+    providers: [{ provide: APP_GUARD, useClass: UserGuard }],
+    settings: { rawBody: true },
+    fastify: { bodyLimit: BODY_LIMIT },
+    configure: (nest) => {
+      nest.useLogger(log);
+      if (platform === 'fastify') acceptBytes(nest);
+      else (nest as NestExpressApplication).useBodyParser('json', { limit: BODY_LIMIT });
+    },
+  });
   beforeAll(async () => {
-    [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
+    ({ app, postgres, redis } = servers);
     dataSource = await migrated(postgres.url);
-    app = await startApp({
-      platform,
-      databaseUrl: postgres.url,
-      redisUrl: redis.url,
-      controllers: [RequestsController],
-      providers: [{ provide: APP_GUARD, useClass: UserGuard }],
-      settings: { rawBody: true },
-      fastify: { bodyLimit: BODY_LIMIT },
-      configure: (nest) => {
-        nest.useLogger(log);
-        if (platform === 'fastify') acceptBytes(nest);
-        else (nest as NestExpressApplication).useBodyParser('json', { limit: BODY_LIMIT });
-      },
-    });
   });
-  afterAll(async () => {
-    await app.close();
-    await dataSource.destroy();
-    await Promise.all([postgres.stop(), redis.stop()]);
-  });
+  afterAll(() => dataSource.destroy());
 
   const ask = (request: RawRequest, key: string = freshKey()): Promise<RawAnswer> =>
     RawClient.ask(app.url, {

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { setTimeout as delay } from 'node:timers/promises';
 import {
   Body,
   ConflictException,
@@ -19,8 +18,9 @@ import { Readable } from 'node:stream';
 import { catchError, Observable, of, throwError, timeout, TimeoutError } from 'rxjs';
 import { DataSource } from 'typeorm';
 import { Idempotent, IdempotencyClaim, type TransactionContext } from '../../lib';
-import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
+import type { RunningPostgres, RunningRedis } from '../../servers';
 import { startApp, type Platform, type TestApp } from '../support/app';
+import { appOnServers } from '../support/app-on-servers';
 import { sql } from '../support/database';
 import { eventually } from '../support/eventually';
 import { gate, type Gate } from '../support/gate';
@@ -39,6 +39,8 @@ interface Order {
 
 let runs = 0;
 let passing: Gate | undefined;
+/** Runs whose handler has ended, where it says so. */
+let ended: number[] = [];
 
 class Impatient implements NestInterceptor {
   intercept(_: ExecutionContext, next: CallHandler): Observable<unknown> {
@@ -145,10 +147,14 @@ class OrdersController {
   @Idempotent({ transaction: { timeout: 200 } })
   async bounded(@Body() { key = '' }: Order): Promise<unknown> {
     const run = ++runs;
-    await this.write(key);
-    if (run === 1) await passing?.pass();
-    await this.write(key);
-    return { run };
+    try {
+      await this.write(key);
+      if (run === 1) await passing?.pass();
+      await this.write(key);
+      return { run };
+    } finally {
+      ended.push(run);
+    }
   }
 
   @Post('orders/forgiven')
@@ -183,25 +189,17 @@ describe.each<Platform>(['express', 'fastify'])('the transaction mode on %s', (p
   let app: TestApp;
   let key: string;
 
+  const servers = appOnServers({ platform, controllers: [OrdersController] });
   beforeAll(async () => {
-    [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
+    ({ app, postgres, redis } = servers);
     await sql(postgres.url, 'CREATE TABLE effect (note text)');
     await sql(postgres.url, 'CREATE TABLE deferred (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)');
     await sql(postgres.url, 'CREATE ROLE tenant');
     await sql(postgres.url, 'GRANT tenant TO CURRENT_USER');
-    app = await startApp({
-      platform,
-      databaseUrl: postgres.url,
-      redisUrl: redis.url,
-      controllers: [OrdersController],
-    });
-  });
-  afterAll(async () => {
-    await app.close();
-    await Promise.all([postgres.stop(), redis.stop()]);
   });
   beforeEach(() => {
     runs = 0;
+    ended = [];
     passing = undefined;
     key = randomUUID();
   });
@@ -297,7 +295,7 @@ describe.each<Platform>(['express', 'fastify'])('the transaction mode on %s', (p
     ]).toEqual([503, 'urn:problem-type:nestjs-idempotency:transaction-timeout', '5']);
     expect((await post(undefined, 'orders/bounded')).text).toBe('{"run":2}');
     passing.open();
-    await delay(50);
+    await eventually(() => expect(ended).toEqual([2, 1]));
     expect([runs, await effects()]).toEqual([2, 2]);
   });
 
