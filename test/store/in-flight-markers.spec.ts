@@ -2,7 +2,9 @@ import { performance } from 'node:perf_hooks';
 import { InFlightMarkers } from '../../lib/store/in-flight-markers';
 
 /** Time passes, and no timer is looked at meanwhile. */
-const busy = (ms: number): void => void jest.setSystemTime(Date.now() + ms);
+function busy(ms: number): void {
+  jest.setSystemTime(Date.now() + ms);
+}
 
 describe('the hint that a request is in flight', () => {
   let hints: InFlightMarkers;
