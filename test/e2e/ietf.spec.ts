@@ -221,7 +221,7 @@ describe.each<Platform>(['express', 'fastify'])('Idempotency-Key (IETF draft -07
       expect(runs).toEqual(values);
     });
 
-    it('from the body or from anywhere else only with an option', async () => {
+    it('from the body or from anywhere else never by itself', async () => {
       const answer = await send(undefined, { 'idempotency-key': id }, `/payments?idempotency-key=${id}`);
       expect(answer.status).toBe(400);
     });
