@@ -28,6 +28,7 @@ import { Explainer } from './http/explainer';
 import { IdempotencyInterceptor } from './http/idempotency.interceptor';
 import { document } from './http/routes/openapi';
 import { RouteExplorer, type ProtectedRoute } from './http/routes/route-explorer';
+import { RoutePatterns } from './http/routes/route-patterns';
 import { RouteOptionsReader } from './http/routes/route-options';
 import { RouteSelectors } from './http/request/caller/route-selectors';
 import { ScopeResolver } from './http/request/caller/scope';
@@ -95,6 +96,9 @@ export class IdempotencyModule
     @Inject(TieredStoreService) private readonly store: TieredStoreService,
     @Inject(TransactionProvider) private readonly transactions: TransactionProvider,
     @Inject(RouteExplorer) private readonly explorer: RouteExplorer,
+    @Inject(RoutePatterns) private readonly patterns: RoutePatterns,
+    @Inject(IdempotencyMetrics) private readonly metrics: Metrics,
+    @Inject(MODULE_SETTINGS) private readonly settings: ModuleSettings,
   ) {
     // Here, as there is no later moment that is early enough: applications make their OpenAPI document before they listen.
     this.protectedRoutes = explorer.explore().map((route) => {
@@ -135,6 +139,8 @@ export class IdempotencyModule
   }
 
   async onModuleInit(): Promise<void> {
+    if (this.settings.metrics.routeLabel)
+      this.metrics.labelRoutes(this.protectedRoutes.flatMap((route) => this.patterns.of(route)));
     await this.store.open();
     if (this.protectedRoutes.every(({ options }) => options.policy.transaction === false)) return;
     await this.transactions.open().catch(async (error: unknown) => {
@@ -226,6 +232,7 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
       },
       RouteOptionsReader,
       RouteExplorer,
+      RoutePatterns,
       RouteSelectors,
       ScopeResolver,
       Explainer,

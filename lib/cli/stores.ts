@@ -144,11 +144,14 @@ export async function required<T>(load: () => Promise<T>, name: string): Promise
 
 const nothing = (): void => undefined;
 const noMetrics: Metrics = {
+  labelRoutes: nothing,
   request: nothing,
   replayedFrom: nothing,
   firstRequest: nothing,
   orphanTakenOver: nothing,
   leaseLost: nothing,
+  inFlight: nothing,
+  cleanedUp: nothing,
   shed: nothing,
   waiting: nothing,
   storeOperation: nothing,

@@ -13,6 +13,8 @@ export interface ProtectedRequest extends WaitingRequest {
   readonly id: RecordId;
   readonly fingerprint: string;
   readonly policy: Policy;
+  /** Its method and pattern, such as `POST /leads/:id`; undefined if it has none. */
+  readonly routePattern?: string;
   /** What runs, such as the name of a route. @default its scope */
   readonly name?: string;
   /**
@@ -61,12 +63,14 @@ export class ClaimedExecutions {
     if (!request.legacy) this.metrics.firstRequest(); // else its handler may not run
     if (claim.attempt > 1) this.metrics.orphanTakenOver();
     const lease = this.leases.start(claim, request.policy.lease, claimedAt);
+    this.metrics.inFlight(1);
     try {
       const outcome = await this.runWork(claim, work, lease);
       if (outcome) return await this.completeClaim(request, claim, outcome, lease);
       await releaseClaim(this.store, claim);
       return { kind: 'executed', outcome, recorded: false };
     } finally {
+      this.metrics.inFlight(-1);
       lease.stop();
     }
   }

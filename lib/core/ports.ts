@@ -41,12 +41,20 @@ export type ShedReason = (typeof SHED_REASONS)[number];
 
 /** What is counted, where the protocol and the stores know it. What becomes of the counts is another's matter. */
 export interface Metrics {
-  request(outcome: RequestOutcome): void;
+  /**
+   * From now on requests are counted by route.
+   * @param known counted from the start, so that the increase by their first request shows
+   */
+  labelRoutes(known: Iterable<string>): void;
+  /** @param route its method and pattern, such as `POST /leads/:id` */
+  request(outcome: RequestOutcome, route?: string): void;
   replayedFrom(tier: Tier): void;
   /** A handler runs under a new claim. */
   firstRequest(): void;
   orphanTakenOver(): void;
   leaseLost(): void;
+  /** A handler of this process runs under a claim, or in a transaction: one more, or one less. */
+  inFlight(change: 1 | -1): void;
   shed(reason: ShedReason): void;
   /** By how much the waiting requests, and the bytes of their bodies, have changed. */
   waiting(requests: number, bytes: number): void;
@@ -56,6 +64,8 @@ export interface Metrics {
   tierDisabled(tier: Tier): void;
   /** What stands in the table; `oldest` in seconds. */
   orphansSeen(seen: { readonly count: number; readonly oldest: number }): void;
+  /** @param at monotonic time (ms) at which this process' last pass of the cleanup ended, or its first is awaited */
+  cleanedUp(at: number): void;
   /** An outcome or a release that waits for the arbiter: one more, or one less. */
   pendingWrite(change: 1 | -1): void;
 }

@@ -1,7 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Metrics } from './ports';
+import type { Metrics, RequestOutcome } from './ports';
 import { replay, type ProtectedRequest, type RunResult, type Work } from './claimed-executions';
 import { ClientLeftError, isIdempotencyError } from './errors';
 import { Executions, isRight } from './executions';
@@ -60,11 +60,13 @@ export class Protocol {
     this.active.add(running);
     try {
       const result = await running;
-      this.count(result);
+      this.traffic[result.kind] += 1;
+      this.metrics.request(outcomeOf(result), request.routePattern);
       return result;
     } catch (error) {
-      if (error instanceof ClientLeftError) this.metrics.request('client_left');
-      else this.metrics.request(isIdempotencyError(error) ? error.code : 'failed');
+      const { routePattern } = request;
+      if (error instanceof ClientLeftError) this.metrics.request('client_left', routePattern);
+      else this.metrics.request(isIdempotencyError(error) ? error.code : 'failed', routePattern);
       throw error;
     } finally {
       this.active.delete(running);
@@ -238,14 +240,15 @@ export class Protocol {
   private mayNotWait(deadline: number): boolean {
     return performance.now() >= deadline || this.closing.signal.aborted;
   }
+}
 
-  private count(result: RunResult): void {
-    this.traffic[result.kind] += 1;
-    if (result.kind === 'replayed') {
-      const replayed = result.legacy ? 'replayed_legacy' : 'replayed';
-      this.metrics.request(result.outcome.kind === 'response' ? replayed : 'outcome_not_stored');
-    } else this.metrics.request(result.recorded ? 'executed' : result.outcome ? 'unprotected' : 'released');
+function outcomeOf(result: RunResult): RequestOutcome {
+  if (result.kind === 'replayed') {
+    if (result.outcome.kind !== 'response') return 'outcome_not_stored';
+    return result.legacy ? 'replayed_legacy' : 'replayed';
   }
+  if (result.recorded) return 'executed';
+  return result.outcome ? 'unprotected' : 'released';
 }
 
 /** The promise's value, or undefined once `timeout` ms have passed. */

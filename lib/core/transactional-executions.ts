@@ -90,9 +90,11 @@ export class TransactionalExecutions {
     const { claim } = transaction;
     if (!request.legacy) this.metrics.firstRequest(); // else its handler may not run
     if (claim.attempt > 1) this.metrics.orphanTakenOver();
+    this.metrics.inFlight(1);
     try {
       return await this.runWork(request, transaction, lease, work);
     } finally {
+      this.metrics.inFlight(-1);
       lease?.stop();
     }
   }

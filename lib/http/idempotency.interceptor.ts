@@ -30,6 +30,7 @@ import { letPass } from './handler/unprotected';
 import { Explainer } from './explainer';
 import { HttpRequest } from './request/http-request';
 import { headerKeyOf, keyOf } from './request/key';
+import { routePattern } from './request/target';
 import { sendOrFail } from './response/last-resort';
 import { IdempotencyException, problemResponse } from './response/problems';
 import { asProblem, notStored, refusalOf } from './response/refusal';
@@ -107,13 +108,13 @@ export class IdempotencyInterceptor implements NestInterceptor {
   ): ProtectedRequest | undefined | Promise<ProtectedRequest | undefined> {
     if (route.key || route.scope || route.fingerprint) return this.identifyByOptions(context, route);
     try {
-      const key = this.demanded(headerKeyOf(context, route), route);
+      const key = this.demanded(headerKeyOf(context, route), context, route);
       if (key === undefined) return undefined;
       const fingerprint = requestFingerprint(context, this.digest);
       const id = recordId(this.scopes.requestScope(context, route), key, this.digest);
       return new HttpRequest(id, fingerprint, route, context);
     } catch (error) {
-      throw this.counted(error);
+      throw this.counted(error, context);
     }
   }
 
@@ -122,7 +123,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
     route: RouteOptions,
   ): Promise<ProtectedRequest | undefined> {
     try {
-      const key = this.demanded(await keyOf(context, route), route);
+      const key = this.demanded(await keyOf(context, route), context, route);
       if (key === undefined) return undefined;
       const [scope, fingerprint] = await Promise.all([
         this.scopes.resolve(context, route),
@@ -130,19 +131,23 @@ export class IdempotencyInterceptor implements NestInterceptor {
       ]);
       return new HttpRequest(recordId(scope, key, this.digest), fingerprint, route, context);
     } catch (error) {
-      throw this.counted(error);
+      throw this.counted(error, context);
     }
   }
 
-  private demanded(key: string | undefined, route: RouteOptions): string | undefined {
+  private demanded(
+    key: string | undefined,
+    context: ExecutionContext,
+    route: RouteOptions,
+  ): string | undefined {
     if (key !== undefined) return key;
     if (route.required) throw keyMissing(route);
-    this.metrics.request('unprotected');
+    this.metrics.request('unprotected', routePattern(requestOf(context)));
     return undefined;
   }
 
-  private counted(error: unknown): unknown {
-    this.metrics.request(isIdempotencyError(error) ? error.code : 'failed');
+  private counted(error: unknown, context: ExecutionContext): unknown {
+    this.metrics.request(isIdempotencyError(error) ? error.code : 'failed', routePattern(requestOf(context)));
     return error;
   }
 

@@ -2,16 +2,19 @@ import { Logger, type FactoryProvider, type Provider } from '@nestjs/common';
 import type { Aggregator } from 'prom-client';
 import { loadIfInstalled } from '../core/optional-package';
 import { REQUEST_OUTCOMES, SHED_REASONS, type Metrics } from '../core/ports';
-import { COUNTED, IdempotencyMetrics, NAMES, presentValue } from './metrics';
+import { COUNTED, IdempotencyMetrics, NAMES, presentValue, routeLabels } from './metrics';
 
 const uncounted = (): void => undefined;
 
 const noMetrics: Metrics = {
+  labelRoutes: uncounted,
   request: uncounted,
   replayedFrom: uncounted,
   firstRequest: uncounted,
   orphanTakenOver: uncounted,
   leaseLost: uncounted,
+  inFlight: uncounted,
+  cleanedUp: uncounted,
   shed: uncounted,
   waiting: uncounted,
   storeOperation: uncounted,
@@ -93,10 +96,13 @@ function counting({
     makeCounterProvider({
       name: NAMES.requests,
       help: 'Requests to idempotent routes by what became of them',
-      labelNames: ['outcome'],
+      labelNames: ['outcome', 'route'],
       // A series that begins with its first event shows no increase, so its alert would miss that event.
       collect() {
-        for (const outcome of REQUEST_OUTCOMES) this.inc({ outcome }, 0);
+        for (const outcome of REQUEST_OUTCOMES) {
+          this.inc({ outcome }, 0);
+          for (const route of routeLabels) this.inc({ outcome, route }, 0);
+        }
       },
     }),
     makeHistogramProvider({
@@ -145,6 +151,16 @@ function counting({
       NAMES.waitingBytes,
       'Bytes of the bodies of requests that wait for another one of their key',
       'sum',
+    ),
+    gaugeProvider(
+      NAMES.inFlight,
+      'Handlers of this process that run under a claim, or in a transaction',
+      'sum',
+    ),
+    gaugeProvider(
+      NAMES.lastCleanup,
+      'Seconds since this process last ended a pass of the cleanup, or since its start without any',
+      'min',
     ),
   ];
 }

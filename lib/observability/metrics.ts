@@ -1,3 +1,4 @@
+import { performance } from 'node:perf_hooks';
 import type { Counter, Histogram } from 'prom-client';
 import type { Metrics, RequestOutcome, ShedReason } from '../core/ports';
 import type { Tier } from '../core/record';
@@ -21,6 +22,8 @@ export const NAMES = {
   shed: 'idempotency_shed_total',
   waitingRequests: 'idempotency_waiting_requests',
   waitingBytes: 'idempotency_waiting_bytes',
+  inFlight: 'idempotency_in_flight',
+  lastCleanup: 'idempotency_last_cleanup_age_seconds',
 } as const;
 
 const UP_GAUGES: Readonly<Record<Tier, string>> = {
@@ -44,14 +47,22 @@ export const COUNTED = [
 ] as const;
 
 /** What the gauges show, by name. Their own values do not survive `register.resetMetrics()`. */
-const present = new Map<string, number>();
+const present = new Map<string, number | (() => number)>();
+
+/** Each route has a series for each outcome; what is past the bound shares one. */
+const MOST_ROUTES = 200;
+const OTHER_ROUTES = 'other';
+
+/** The values of the label `route`. */
+export const routeLabels = new Set<string>();
 
 /** Of a gauge; undefined if it is not known. */
 export function presentValue(name: string): number | undefined {
-  return present.get(name);
+  const value = present.get(name);
+  return typeof value === 'function' ? value() : value;
 }
 
-/** The one place that knows the metrics' names. Labels hold no key, scope, path or body. */
+/** The one place that knows the metrics' names. Labels hold no key, scope, path or body: a route is a pattern. */
 export class IdempotencyMetrics implements Metrics {
   /** {@link storeDuration} with its labels bound, by operation: each request counts several. */
   private readonly durations: Readonly<Record<Tier, Map<string, Histogram.Internal<'tier' | 'operation'>>>> =
@@ -60,6 +71,7 @@ export class IdempotencyMetrics implements Metrics {
       postgres: new Map(),
       store: new Map(),
     };
+  private labelsRoutes = false;
 
   /** In the order of {@link COUNTED}. */
   constructor(
@@ -68,15 +80,21 @@ export class IdempotencyMetrics implements Metrics {
     private readonly misses: Counter,
     private readonly redisErrors: Counter,
     private readonly dbErrors: Counter,
-    private readonly requests: Counter<'outcome'>,
+    private readonly requests: Counter<'outcome' | 'route'>,
     private readonly storeDuration: Histogram<'tier' | 'operation'>,
     private readonly orphans: Counter,
     private readonly leasesLost: Counter,
     private readonly sheds: Counter<'reason'>,
   ) {}
 
-  request(outcome: RequestOutcome): void {
-    this.requests.inc({ outcome });
+  labelRoutes(known: Iterable<string>): void {
+    this.labelsRoutes = true;
+    for (const route of known) routeLabel(route);
+  }
+
+  request(outcome: RequestOutcome, route?: string): void {
+    if (route === undefined || !this.labelsRoutes) this.requests.inc({ outcome });
+    else this.requests.inc({ outcome, route: routeLabel(route) });
   }
 
   replayedFrom(tier: Tier): void {
@@ -115,6 +133,14 @@ export class IdempotencyMetrics implements Metrics {
     this.leasesLost.inc();
   }
 
+  inFlight(change: 1 | -1): void {
+    add(NAMES.inFlight, change);
+  }
+
+  cleanedUp(at: number): void {
+    present.set(NAMES.lastCleanup, () => (performance.now() - at) / 1000);
+  }
+
   /** All instances see the same ones, as they stand in the table. */
   orphansSeen({ count, oldest }: { readonly count: number; readonly oldest: number }): void {
     present.set(NAMES.orphansStanding, count);
@@ -137,7 +163,16 @@ export class IdempotencyMetrics implements Metrics {
 }
 
 function add(name: string, change: number): void {
-  present.set(name, (present.get(name) ?? 0) + change);
+  const value = present.get(name);
+  present.set(name, (typeof value === 'number' ? value : 0) + change);
+}
+
+/** The value of the label, which is bounded. */
+function routeLabel(route: string): string {
+  if (routeLabels.has(route)) return route;
+  const label = routeLabels.size < MOST_ROUTES ? route : OTHER_ROUTES;
+  routeLabels.add(label);
+  return label;
 }
 
 function upGauge(tier: Tier): string {

@@ -278,6 +278,11 @@ export interface IdempotencyModuleOptions extends IdempotencyOptions {
    */
   namespace?: string;
   /**
+   * Whether `idempotency_requests_total` has the label `route`: method and pattern, such as `POST /leads/:id`. It has 200
+   * values at most in one process; further routes share `other`. Each route has a series for each outcome. @default true
+   */
+  routeLabel?: boolean;
+  /**
    * Keys record ids, fingerprints and digests of credentials (HMAC-SHA-256), so that a copy of the stores does not let
    * passwords or short inputs be guessed. At least 32 bytes, as text or as a Buffer; the same on all instances, and apart
    * from `encryption.keys`. The first start leaves a mark of it, and a start with another one, or none, is refused: see

@@ -15,7 +15,7 @@ import type { encryptionSchema } from './specification/encryption';
 import type { OwnStore } from './own-store';
 import { encryptionOptions } from './specification/encryption';
 import { legacySchema } from './specification/legacy';
-import { boundOptions, moduleOptions } from './specification/module';
+import { boundOptions, metricOptions, moduleOptions } from './specification/module';
 import { defaultsOf, givenOf, shapeOf, type Settings } from './specification/option';
 import { policyOptions } from './specification/policy';
 import { postgresOptions } from './specification/postgres';
@@ -60,6 +60,7 @@ export interface ModuleSettings {
   /** Told of each change that an operator makes. */
   readonly audit: AuditHook | undefined;
   readonly namespace: string | undefined;
+  readonly metrics: Settings<typeof metricOptions>;
   /** Undefined: ids, fingerprints and digests of credentials are not keyed. */
   readonly secret: KeyObject | undefined;
 }
@@ -86,6 +87,7 @@ const OF_ROUTES = { schema: moduleSchema, place: 'HTTP routes and the module' };
 const redisSettings = defaultsOf(redisOptions);
 const postgresSettings = defaultsOf(postgresOptions);
 const boundSettings = defaultsOf(boundOptions);
+const metricSettings = defaultsOf(metricOptions);
 const encryptionSettings = defaultsOf(encryptionOptions);
 const policySettings = defaultsOf(policyOptions);
 const routeSettings = defaultsOf(routeOptions);
@@ -106,6 +108,7 @@ export function resolveModuleOptions(options: IdempotencyModuleOptions): ModuleS
     postgres: store === undefined && postgres !== false && postgresSettings(postgres),
     encryption: encryption && { ...encryptionSettings(encryption), keys: encryption.keys },
     bounds: boundSettings(given),
+    metrics: metricSettings(given),
     audit,
     namespace,
     secret,

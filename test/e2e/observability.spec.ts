@@ -9,15 +9,32 @@ import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } fr
 import { startApp, type TestApp } from '../support/app';
 import { sql } from '../support/database';
 import { eventually } from '../support/eventually';
+import { gate, type Gate } from '../support/gate';
 import { metric } from '../support/metrics';
 import type { Answer } from '../support/http';
 import { KeptLog } from '../support/log';
 
 @Controller()
 class OrdersController {
+  static gate: Gate;
+
   @Post()
   @Idempotent()
   create(): string {
+    return 'created';
+  }
+
+  @Post('gated')
+  @Idempotent()
+  async gated(): Promise<string> {
+    await OrdersController.gate.pass();
+    return 'created';
+  }
+
+  @Post('transaction')
+  @Idempotent({ transaction: true })
+  async inTransaction(): Promise<string> {
+    await OrdersController.gate.pass();
     return 'created';
   }
 }
@@ -47,8 +64,8 @@ describe('what an operator sees', () => {
       settings: log && { logger: log },
     }));
   let keys = 0;
-  const post = ({ call }: TestApp) =>
-    call('/', { method: 'POST', headers: { 'Idempotency-Key': `key-${++keys}` } });
+  const post = ({ call }: TestApp, path = '/') =>
+    call(path, { method: 'POST', headers: { 'Idempotency-Key': `key-${++keys}` } });
   const isUp = (tier: string, value: number): Promise<void> =>
     eventually(async () => expect(await metric(`idempotency_${tier}_up`)).toBe(value));
 
@@ -92,7 +109,9 @@ describe('what an operator sees', () => {
     register.resetMetrics();
     await isUp('postgres', 1);
     await isUp('redis', 1);
-    expect(await register.metrics()).toContain('idempotency_requests_total{outcome="executed"} 0');
+    const exposed = await register.metrics();
+    expect(exposed).toContain('idempotency_requests_total{outcome="executed"} 0');
+    expect(exposed).toContain('idempotency_requests_total{outcome="executed",route="POST /"} 0');
   });
 
   it('the gauges of a Node cluster are 0 as soon as one worker sees the store down', async () => {
@@ -135,6 +154,38 @@ describe('what an operator sees', () => {
     expect(lines).toEqual([expect.stringContaining('POST /payments, attempt 1')]);
     expect(lines.join()).not.toMatch(/alice|their-key/);
     await sql(postgres.url, `DELETE FROM idempotency_cache WHERE key = 'their-key'`);
+  });
+
+  it.each(['/gated', '/transaction'])('a handler counts as in flight while it runs: %s', async (path) => {
+    OrdersController.gate = gate();
+    const opened = await start();
+    expect(await metric('idempotency_in_flight')).toBe(0);
+    const answer = post(opened, path);
+    await OrdersController.gate.reached();
+    expect(await metric('idempotency_in_flight')).toBe(1);
+    OrdersController.gate.open();
+    expect((await answer).status).toBe(201);
+    expect(await metric('idempotency_in_flight')).toBe(0);
+  });
+
+  it('the age of the last cleanup falls with each pass', async () => {
+    const age = (): Promise<number> => metric('idempotency_last_cleanup_age_seconds');
+    app = await startApp({
+      databaseUrl: postgres.url,
+      controllers: [OrdersController],
+      options: { postgres: { cleanupInterval: '150ms' } },
+    });
+    let falls = 0;
+    let last = await age();
+    await eventually(async () => {
+      const now = await age();
+      if (now < last) falls++;
+      last = now;
+      expect(falls).toBeGreaterThanOrEqual(3);
+    });
+    await app.close();
+    const then = await age();
+    await eventually(async () => expect(await age()).toBeGreaterThan(then + 0.3));
   });
 
   it('a refusal of Postgres is logged once, however many requests meet it', async () => {

@@ -7,6 +7,7 @@ import { legacyResponse } from '../../legacy/legacy-outcome';
 import type { RouteOptions } from '../../options/resolve';
 import { rawResponse, requestOf, responseOf, routeName } from '../platform';
 import { bytesHeld } from './request-size';
+import { routePattern } from './target';
 
 /** A request to a protected route, by what the protocol has to know of it. */
 export class HttpRequest implements ProtectedRequest {
@@ -31,6 +32,10 @@ export class HttpRequest implements ProtectedRequest {
         ask: () => legacy.lookup(this.id.key, this.context),
         outcomeOf: (answer) => legacyResponse(answer, keepsHeader),
       });
+  }
+
+  get routePattern(): string | undefined {
+    return routePattern(requestOf(this.context));
   }
 
   get name(): string {

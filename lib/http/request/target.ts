@@ -47,12 +47,23 @@ function withoutOrigin(url: string): string {
   return url.startsWith('/') ? url : url.replace(ORIGIN, '');
 }
 
-const patterns = new Map<string, RoutePattern>();
+/** Method and pattern of the route, below where its application is mounted; undefined as for {@link patternTextOf}. */
+export function routePattern(request: PlatformRequest): string | undefined {
+  const pattern = patternTextOf(request);
+  return pattern === undefined ? undefined : `${request.method} ${pattern}`;
+}
 
 /** Undefined for a route that is a regular expression, or a list. */
-function patternOf({ route, routeOptions }: PlatformRequest): RoutePattern | undefined {
+function patternTextOf({ route, routeOptions }: PlatformRequest): string | undefined {
   const text = routeOptions ? routeOptions.url : route?.path;
-  if (typeof text !== 'string') return undefined;
+  return typeof text === 'string' ? text : undefined;
+}
+
+const patterns = new Map<string, RoutePattern>();
+
+function patternOf(request: PlatformRequest): RoutePattern | undefined {
+  const text = patternTextOf(request);
+  if (text === undefined) return undefined;
   let pattern = patterns.get(text);
   if (!pattern) patterns.set(text, (pattern = new RoutePattern(text)));
   return pattern;

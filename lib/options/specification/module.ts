@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { AuditHook } from '../../core/audit';
 import { ioredisClient, optionsAround, pgPool } from '../clients';
-import { callback, integer, namespaceName } from '../schemas';
+import { boolean, callback, integer, namespaceName } from '../schemas';
 import { ownStoreSchema } from '../own-store';
 import { secretSchema } from '../secret';
 import { encryptionOptions, encryptionSchema } from './encryption';
@@ -29,6 +29,14 @@ export const boundOptions = {
     schema: integer(1, 1_000_000),
     default: 5_000,
     text: 'first requests that may queue in one process for the store; further ones, and those that cannot be served in time, get 503',
+  }),
+};
+
+export const metricOptions = {
+  routeLabel: option({
+    schema: boolean,
+    default: true,
+    text: 'whether `idempotency_requests_total` has the label `route`, of 200 values at most; see [Metrics](../operate/metrics.md)',
   }),
 };
 
@@ -70,6 +78,7 @@ export const moduleOptions = {
     schema: namespaceName,
     text: 'keeps this service apart from others that share its table or its Redis; the same on all its instances',
   }),
+  ...metricOptions,
   secret: option({
     schema: secretSchema,
     text: 'keys ids, fingerprints and digests of credentials, so that they cannot be guessed from a copy of the stores: at least 32 bytes, the same on all instances; see [Privacy](../operate/privacy.md)',

@@ -1,4 +1,5 @@
 import { Logger } from '@nestjs/common';
+import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { PostgresConnection } from './connection/postgres.connection';
 import { markCleanup } from './schema/marks';
@@ -28,10 +29,12 @@ export class ExpiredRecordCleanup {
   private stopped = true;
   private failing = false;
 
+  /** @param onPassEnd told the monotonic time (ms) at which a pass of this instance has left no expired row */
   constructor(
     private readonly connection: PostgresConnection,
     names: TableNames,
     private readonly options: ExpiredRecordCleanupOptions,
+    private readonly onPassEnd: (at: number) => void = () => undefined,
   ) {
     this.statement = cleanUp(names.table);
     this.mark = markCleanup(names.table);
@@ -71,11 +74,15 @@ export class ExpiredRecordCleanup {
     for (let total = 0; ;) {
       const run = this.connection.operation('cleanup', { timeout: BATCH_TIMEOUT });
       const [row] = await run<{ deleted: number | null }>(this.statement, [batchSize]);
-      const deleted = row?.deleted ?? undefined;
+      const deleted = row?.deleted ?? undefined; // while another instance deletes
       total += deleted ?? 0;
       onBatch(total);
-      if (deleted !== undefined && deleted < batchSize) await run(this.mark, []);
-      if (deleted === undefined || deleted < batchSize || !goOn()) return total;
+      if (deleted === undefined) return total;
+      if (deleted < batchSize) {
+        this.onPassEnd(performance.now());
+        await run(this.mark, []);
+      }
+      if (deleted < batchSize || !goOn()) return total;
     }
   }
 

@@ -1,5 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { ModuleRef } from '@nestjs/core';
+import { performance } from 'node:perf_hooks';
 import type { DataSource } from 'typeorm';
 import { Digest } from '../../core/digest';
 import { IdempotencySetupError, unlessUnavailable } from '../../core/errors';
@@ -82,10 +83,10 @@ export class PostgresProvider {
     this.orphans = new OrphanWatch(this.connection, names, (report) => this.metrics.orphansSeen(report));
     this.orphans.start();
     if (cleanupInterval !== false) {
-      this.cleanup = new ExpiredRecordCleanup(this.connection, names, {
-        interval: cleanupInterval,
-        batchSize: cleanupBatchSize,
-      });
+      const options = { interval: cleanupInterval, batchSize: cleanupBatchSize };
+      const onPassEnd = (at: number): void => this.metrics.cleanedUp(at);
+      this.cleanup = new ExpiredRecordCleanup(this.connection, names, options, onPassEnd);
+      onPassEnd(performance.now());
       this.cleanup.start();
     }
     return new PostgresStore(this.connection, names, {

@@ -28,8 +28,9 @@ describe('ExpiredRecordCleanup', () => {
     { connection, names }: Instance,
     batchSize = 100,
     interval = 3_600_000,
+    onPassEnd?: () => void,
   ): ExpiredRecordCleanup {
-    const cleanup = new ExpiredRecordCleanup(connection, names, { interval, batchSize });
+    const cleanup = new ExpiredRecordCleanup(connection, names, { interval, batchSize }, onPassEnd);
     cleanups.push(cleanup);
     return cleanup;
   }
@@ -104,10 +105,14 @@ describe('ExpiredRecordCleanup', () => {
     await holder.query('BEGIN');
     const statement = (await statementOf(one)).replace('$1', '1');
     expect((await holder.query<{ deleted: number }>(statement)).rows).toEqual([{ deleted: 1 }]);
-    expect(await cleanupOf(two).runOnce()).toBe(0);
+    let passes = 0;
+    const cleanup = cleanupOf(two, 5, undefined, () => passes++);
+    expect(await cleanup.runOnce()).toBe(0);
+    expect(passes).toBe(0);
     await holder.query('COMMIT');
     await holder.end();
-    expect(await cleanupOf(two).runOnce()).toBe(9);
+    expect(await cleanup.runOnce()).toBe(9);
+    expect(passes).toBe(1);
   });
 
   it('deletes each row once, however many clean up', async () => {
