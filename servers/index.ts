@@ -2,6 +2,7 @@ export { PgBouncerUnavailableError, startPgBouncer, type PgBouncerStartOptions }
 export { startPostgres, type PostgresStartOptions, type RunningPostgres } from './postgres';
 export { startSynchronousStandby, type RunningStandby } from './postgres-standby';
 export { startRedis, type RedisStartOptions, type RunningRedis } from './redis';
+export { findPromtool } from './promtool';
 export { findPsql } from './psql';
 export { findRedisBinary, RedisUnavailableError, type RedisBinary } from './redis-binary';
 export { SlotMigration, startRedisCluster } from './redis-cluster';

@@ -14,6 +14,7 @@ const BESIDE = [
   'faults',
   'fixtures',
   'model',
+  'monitoring',
   'package',
   'servers',
   'support',

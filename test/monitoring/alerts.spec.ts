@@ -1,0 +1,30 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { register } from 'prom-client';
+import { startApp, type TestApp } from '../support/app';
+
+const ALERTS = readFileSync(join(__dirname, '../../monitoring/alerts.yml'), 'utf8');
+const TESTS = readFileSync(join(__dirname, 'alerts.test.yml'), 'utf8');
+
+const named = (text: string): string[] => [...new Set(text.match(/\bidempotency_[a-z_]+/g))];
+
+describe('monitoring/alerts.yml', () => {
+  let app: TestApp;
+  beforeAll(async () => {
+    app = await startApp({ options: { store: 'memory' } });
+  });
+  afterAll(() => app.close());
+
+  it.each([
+    ['the rules', ALERTS],
+    ['their tests', TESTS],
+  ])('names no metric that the module lacks: %s', (_, text) => {
+    expect(named(text).length).toBeGreaterThan(3);
+    expect(named(text).filter((name) => !register.getSingleMetric(name))).toEqual([]);
+  });
+
+  it('has the alert of a fallback as it was asked for', () => {
+    expect(ALERTS).toContain('alert: IdempotencyRedisFallbackActive');
+    expect(ALERTS).toContain("description: '{{ $value }} requests/sec using DB fallback instead of Redis'");
+  });
+});
