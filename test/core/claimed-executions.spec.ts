@@ -17,6 +17,7 @@ describe('an execution under a claim', () => {
   let released: Claim[];
   let held: number;
   let counted: string[];
+  let inFlight = 0;
   const run = (
     work: () => Promise<Outcome | undefined>,
     complete: () => Promise<CompleteResult> = () => Promise.resolve({ recorded: true }),
@@ -32,7 +33,10 @@ describe('an execution under a claim', () => {
         return Promise.reject(outage);
       },
     } as unknown as IdempotencyStore;
-    const metrics = new Proxy({}, { get: (_, name) => () => counted.push(String(name)) }) as Metrics;
+    const counts: Partial<Metrics> = { inFlight: (change) => (inFlight += change) };
+    const metrics = new Proxy(counts, {
+      get: (own, name) => own[name as keyof Metrics] ?? (() => counted.push(String(name))),
+    }) as Metrics;
     const signal = new AbortController().signal;
     const lease = { signal, heldUntil: 0, stop: () => (held -= 1) } as unknown as Lease;
     const start = (): Lease => {
@@ -43,11 +47,19 @@ describe('an execution under a claim', () => {
     const executions = new ClaimedExecutions(store, metrics, leases, () => Promise.resolve(winner));
     return executions.run(request, { kind: 'claimed', claim: of, claimedAt: 0 }, work);
   };
-  afterEach(() => expect(held).toBe(0)); // its lease is not renewed any longer
+  afterEach(() => {
+    expect(held).toBe(0); // its lease is not renewed any longer
+    expect(inFlight).toBe(0);
+  });
 
   it('records its outcome, and keeps its key', async () => {
-    const result = await run(() => Promise.resolve(own));
+    let meanwhile = 0;
+    const result = await run(() => {
+      meanwhile = inFlight;
+      return Promise.resolve(own);
+    });
     expect(result).toEqual({ kind: 'executed', outcome: own, recorded: true });
+    expect(meanwhile).toBe(1);
     expect(released).toEqual([]);
     expect(counted).toEqual(['firstRequest']);
   });
