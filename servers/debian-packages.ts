@@ -23,7 +23,7 @@ export interface DebianProgram {
 /** Long enough for a slow mirror, short enough to get on without where there is no network. */
 const TIMEOUT = 60_000;
 
-/** apt's own patience would have everybody without a network wait for half a minute. */
+/** With apt's own patience a machine without a network would wait for half a minute. */
 const IMPATIENT = ['-o', 'Acquire::Retries=0', '-o', 'Acquire::http::Timeout=15'];
 
 /** Another process of ours, or the system itself, may be at it. */
@@ -100,7 +100,7 @@ async function versionOf(
   return version.trim().replace(/^\d+:/, ''); // a colon would end the path in LD_LIBRARY_PATH
 }
 
-/** Whoever is first wins; what the others have made is the same. What is there and does not run is replaced. */
+/** The first process wins; what the others have made is the same. What is there and does not run is replaced. */
 async function moveTo(target: string, root: string, what: DebianProgram): Promise<void> {
   await rename(root, target).catch(async () => {
     const { command, env } = await programIn(target, what);

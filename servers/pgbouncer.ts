@@ -80,7 +80,7 @@ function launchOf(
 ): Launch {
   return {
     command,
-    // It refuses to run as root. Nobody could not read it where it lies in root's cache, so it changes over by itself.
+    // It refuses to run as root. The user nobody could not read it in root's cache, so it changes the user itself.
     args: [...(asRoot ? ['-u', NOBODY] : []), config],
     env,
     home,

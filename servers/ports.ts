@@ -11,7 +11,7 @@ async function freePort(): Promise<number> {
 }
 
 /**
- * Starts something on the given port; without one on a free port, and on another if somebody else takes that in
+ * Starts something on the given port; without one on a free port, and on another if another process takes that in
  * between, as happens when several processes start servers at once.
  * @throws what `start` rejects with
  */

@@ -92,7 +92,7 @@ function readableCopy(root: string): string {
     try {
       renameSync(making, copy); // fails if another process has just made it
     } catch (cause) {
-      if (!isOurs(copy)) throw new Error(`${copy} belongs to somebody else: delete it.`, { cause });
+      if (!isOurs(copy)) throw new Error(`${copy} belongs to another user: delete it.`, { cause });
     }
     return copy;
   } finally {
@@ -100,7 +100,7 @@ function readableCopy(root: string): string {
   }
 }
 
-/** In a folder that everybody may write, somebody else may have put theirs under our name. */
+/** In a folder that all users may write, another one may have put theirs under our name. */
 function isOurs(folder: string): boolean {
   const stat = lstatSync(folder, { throwIfNoEntry: false });
   return stat?.isDirectory() === true && stat.uid === process.getuid?.() && (stat.mode & 0o022) === 0;

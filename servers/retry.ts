@@ -10,7 +10,7 @@ export interface Retry {
 }
 
 /**
- * Tries again after the errors named, which pass by themselves.
+ * Tries again after the errors named, which pass with time.
  * @throws the action's own error: the last one, or the first that does not match
  */
 export async function retrying<T>({ on, attempts, pause }: Retry, action: () => Promise<T>): Promise<T> {

@@ -176,7 +176,7 @@ describe('the set-up', () => {
         ),
       /option "lease" is 'long'/,
     ],
-  ])('fails at start with the way to mend it when %s is missing', async (_, starting, message) => {
+  ])('fails at start with the fix when %s is missing', async (_, starting, message) => {
     await expect(starting()).rejects.toThrow(message);
   });
 });

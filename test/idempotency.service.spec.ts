@@ -70,7 +70,7 @@ describe('IdempotencyService', () => {
     it('passes an error on and gives the key back', async () => {
       const failing = service.execute(key, () => Promise.reject(new Error('broken')));
       await expect(failing).rejects.toThrow('broken');
-      expect(await service.execute(key, () => 'mended')).toBe('mended');
+      expect(await service.execute(key, () => 'repaired')).toBe('repaired');
     });
 
     it('keeps scopes apart, and refuses another fingerprint', async () => {

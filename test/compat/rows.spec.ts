@@ -12,7 +12,7 @@ describe('the compatibility rows', () => {
     expect(spare).toEqual([]);
   });
 
-  it('hold the oldest versions, the newest TypeScript, and ioredis 6 as npm installs it by itself', () => {
+  it('hold the oldest versions, the newest TypeScript, and ioredis 6 as npm installs it unasked', () => {
     expect(ROWS.filter(({ versions }) => versions === 'oldest')).toHaveLength(1);
     expect(ROWS.filter(({ typescript }) => typescript === '7.0')).toHaveLength(1);
     expect(ROWS.filter(mayBeRefused)).toHaveLength(1);

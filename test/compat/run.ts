@@ -115,7 +115,7 @@ async function resultOf(bench: Bench, row: Row, name: string): Promise<Result> {
     return result('works');
   } catch (error) {
     if (error instanceof RegistryUnreachableError) throw error;
-    // Where npm's refusal is somebody else's range, the row is there to say so.
+    // Where npm's refusal is another package's range, the row is there to say so.
     if (error instanceof RefusedError && mayBeRefused(row)) return result('refused', error.message);
     return result('FAILS', error instanceof Error ? error.message : String(error));
   } finally {

@@ -202,7 +202,7 @@ async function play(
           body: Buffer.from(`${fingerprint}${execution}`),
         };
       });
-      if (crashed.has(process)) return 'nobody heard it';
+      if (crashed.has(process)) return 'no answer';
       const body = bodyOf(result.outcome);
       promise(body.startsWith(fingerprint), 'an answer is of the same request');
       promise(recorded === undefined || recorded === body, `one answer: ${recorded}, then ${body}`);
@@ -234,7 +234,7 @@ async function play(
       asked.every((_, i) => gone(i)),
       'every request is answered',
     );
-    // Only the answers are awaited that somebody waits for.
+    // Only the answers are awaited that a request waits for.
     await Promise.all(answers.filter((_, i) => settled.has(i)));
   } finally {
     random.mockRestore();

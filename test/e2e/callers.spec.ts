@@ -58,7 +58,7 @@ function rewritten({ url, headers }: Rewritable): string {
   return url.replace(/^\/as\/\w+/, '');
 }
 
-/** Lets the caller in, and tells nobody who it is. */
+/** Lets the caller in, and does not tell who it is. */
 @Injectable()
 class SilentGuard implements CanActivate {
   canActivate(context: ExecutionContext): boolean {

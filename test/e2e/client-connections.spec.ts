@@ -183,7 +183,7 @@ describe.each<Platform>(['express', 'fastify'])('a client of %s', (platform) => 
     expect(handled).toEqual(['/a', '/held']);
   });
 
-  it('whose upload nobody reads, because it is replayed or refused, can go on using its connection', async () => {
+  it('whose upload is not read, because it is replayed or refused, can go on using its connection', async () => {
     const upload = (target: string): RawRequest => ({
       target,
       headers: [UPLOAD_TYPE, ['Idempotency-Key', key]],
@@ -290,7 +290,7 @@ describe.each<Platform>(['express', 'fastify'])('a client of %s', (platform) => 
   });
 });
 
-/** As Express does by itself: the handler is called before the body is read. */
+/** As Express does: the handler is called before the body is read. */
 function leaveUploadsUnread(nest: INestApplication): void {
   const fastify = nest.getHttpAdapter().getInstance() as FastifyInstance;
   fastify.addContentTypeParser('multipart/form-data', (_request, _payload, done) => done(null));

@@ -321,7 +321,7 @@ describe('encryption at rest', () => {
     });
   });
 
-  describe('somebody who can write to a store, but has no key,', () => {
+  describe('a person who can write to a store, but has no key,', () => {
     const two = async (app: TestApp): Promise<[mine: string, other: string, first: Answer]> => {
       const other = key;
       await post(app);

@@ -234,7 +234,7 @@ describe.each<Platform>(['express', 'fastify'])('on %s', (platform) => {
       },
     );
 
-    it('is replayed again once it is mended: nothing of it was cached', async () => {
+    it('is replayed again once it is repaired: nothing of it was cached', async () => {
       const app = await start();
       const [first] = await recorded(app);
       await database.query(`UPDATE idempotency_cache SET status = 1000 WHERE key = $1`, [key]);

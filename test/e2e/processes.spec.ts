@@ -90,7 +90,7 @@ describe('across application processes', () => {
     expect(await leads(name)).toBeGreaterThan(1);
   });
 
-  describe('when the owner is killed with SIGKILL in mid-handler', () => {
+  describe('when the owner is killed with SIGKILL while its handler runs', () => {
     const crash = async (
       options: AppProcessOptions['options'],
     ): Promise<{ survivor: AppProcess; name: string }> => {
@@ -176,7 +176,7 @@ describe('across application processes', () => {
     }
   });
 
-  it('SIGTERM lets the request in flight finish, recorded, and the process ends by itself', async () => {
+  it('SIGTERM lets the request in flight finish, recorded, and the process ends', async () => {
     const [app] = await start(1);
     const name = randomUUID();
     const first = app!.post('/leads', name, { name, takes: 500 });

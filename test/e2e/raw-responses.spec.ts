@@ -148,7 +148,7 @@ describe.each<[Platform, 'redis' | 'postgres']>([
     expect(comparable(await post())).toEqual(comparable(first));
   });
 
-  it('nor what nobody ended when its client had left, whatever status it had until then', async () => {
+  it('nor what was not ended when its client had left, with any status that it had until then', async () => {
     const client = new AbortController();
     write = (response) => {
       response.statusCode = 1000;
@@ -169,8 +169,8 @@ describe.each<[Platform, 'redis' | 'postgres']>([
     const answer = await post();
     expect(answer.status).toBe(500);
     expect(answer.text).not.toContain('never');
-    write = (response) => void response.end('mended');
-    expect(await post()).toMatchObject({ status: 201, text: 'mended' });
+    write = (response) => void response.end('repaired');
+    expect(await post()).toMatchObject({ status: 201, text: 'repaired' });
     expect(runs).toBe(2);
   });
 });

@@ -195,7 +195,7 @@ describe('with two tiers', () => {
     expect((await post(app)).status).toBe(first.status);
   }, 20_000);
 
-  it('uses Redis again after an outage, by itself', async () => {
+  it('uses Redis again after an outage, without a restart', async () => {
     const app = await start();
     redis.kill('SIGSTOP');
     const first = await post(app);
@@ -307,7 +307,7 @@ describe('with two tiers', () => {
       expect(runs).toBe(1);
     });
 
-    it('an outcome survives the process that made it: whoever reads it in Redis brings it to Postgres', async () => {
+    it('an outcome survives the process that made it: a process that reads it in Redis brings it to Postgres', async () => {
       const app = await start();
       const other = await start();
       held = gate();

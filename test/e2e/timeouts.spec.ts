@@ -328,7 +328,7 @@ describe.each<Platform>(['express', 'fastify'])('a handler that outlasts its ans
     await eventually(async () => expect((await post('/unwritable')).text).toContain('Internal server error'));
   });
 
-  it('is recorded as it has answered by itself, when its client has left', async () => {
+  it('is recorded as it has answered, when its client has left', async () => {
     await left('/written');
     await eventually(async () => expect((await post('/written')).text).toBe('run 1'));
   });
@@ -341,7 +341,7 @@ describe.each<Platform>(['express', 'fastify'])('a handler that outlasts its ans
     expect((await post('/endless')).status).toBe(201);
   });
 
-  it('gives its key back when it ends, where it has answered by itself', async () => {
+  it('gives its key back when it ends, where it has answered', async () => {
     const first = await post('/own-answer');
     expect(first).toMatchObject({ status: 503, text: 'run 1' });
     const retry = post('/own-answer');

@@ -183,7 +183,7 @@ describe.each(['express', 'fastify'] as const)('an application without the modul
       expect(runs).toEqual([]);
     });
 
-    it('beside one that has it, in one process: each is judged by itself', async () => {
+    it('beside one that has it, in one process: each is judged alone', async () => {
       const protecting = await startApp({ platform, redisUrl: redis.url, controllers: CONTROLLERS });
       try {
         for (const route of [...DECORATED, ...BY_BASE]) {

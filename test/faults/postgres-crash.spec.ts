@@ -48,7 +48,7 @@ describe('Postgres under traffic', () => {
 });
 
 /** With a WAL writer this slow, only commits that wait for it are on disk. */
-describe('Postgres is killed while a handler runs, long before its WAL is written by itself', () => {
+describe('Postgres is killed while a handler runs, long before its WAL is written unasked', () => {
   let rig: Rig;
   beforeAll(async () => {
     rig = await Rig.start({

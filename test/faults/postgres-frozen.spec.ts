@@ -66,7 +66,7 @@ describe('Postgres freezes', () => {
   );
 
   it.each(POINTS)(
-    'as a completion comes (%s, for %s ms): the answer, or 503 where nothing can vouch for it; the retry gets that answer',
+    'as a completion comes (%s, for %s ms): the answer, or 503 where no store has it; the retry gets that answer',
     async (route, ms) => {
       const keys = [randomUUID(), randomUUID()] as const;
       const owners = [rig.instance(0), rig.instance(1)] as const;
@@ -78,8 +78,8 @@ describe('Postgres freezes', () => {
       await Promise.race([Promise.all(completions.map(({ reached }) => reached)), Promise.all(first)]);
       await delay(ms);
       rig.thaw(rig.postgres);
-      const [vouched, alone] = await Promise.all(first);
-      expect(vouched?.status).toBe(201);
+      const [kept, alone] = await Promise.all(first);
+      expect(kept?.status).toBe(201);
       expect([201, 'outcome-not-recorded']).toContain(alone?.problem ?? alone?.status);
       for (const [i, key] of keys.entries()) {
         const retry = await rig.sendUntilAnswered(owners[i]!, key, { route });
@@ -93,7 +93,7 @@ describe('Postgres freezes', () => {
     ['reject', 'outcome-unknown', 0],
     ['retry', 201, 1],
   ])(
-    'in its sessions alone, and runs a claim after it was given back (%s): nobody runs under it; its retry gets %s',
+    'in its sessions alone, and runs a claim after it was given back (%s): no handler runs under it; its retry gets %s',
     async (route, expected, executions) => {
       const key = randomUUID();
       const owner = rig.instance(1);

@@ -78,7 +78,7 @@ describe('Postgres answers with an error', () => {
     async (route, step, state) => {
       for (const owner of [rig.instance(0), rig.instance(1)]) {
         const key = randomUUID();
-        const mend = await failing(step, state, 2);
+        const repair = await failing(step, state, 2);
         const renewals = [1, 2, 3].map(() => owner.postgres.watch('renew', 'request'));
         const fails = step === 'release' ? { fails: 500 } : {};
         const first = rig.send(owner, key, { route, ...fails, hold: step === 'heartbeat' });
@@ -87,7 +87,7 @@ describe('Postgres answers with an error', () => {
         expect((await first).status).toBe(step === 'release' ? 500 : 201);
         await rig.sendUntilAnswered(rig.instance(2), key, { route });
         owner.postgres.unwatch();
-        await mend();
+        await repair();
         expect(rig.executions(key).filter(({ failed }) => !failed)).toHaveLength(1);
       }
     },
@@ -98,7 +98,7 @@ describe('Postgres answers with an error', () => {
       ['53100', '53200', '58030', '55P03', '57014'].map((state): [Route, string] => [route, state]),
     ),
   )(
-    'that says "not now" (%s, %s: disk, memory, lock): 503 for a new key, 201 vouched for by Redis or 503 at the end; the retry gets it',
+    'that says "not now" (%s, %s: disk, memory, lock): 503 for a new key, 201 that Redis has or 503 at the end; the retry gets it',
     async (route, state) => {
       for (const owner of [rig.instance(0), rig.instance(1)]) {
         const [unclaimed, finished] = [randomUUID(), randomUUID()];
@@ -118,7 +118,7 @@ describe('Postgres answers with an error', () => {
     },
   );
 
-  it('"too many connections": 503 for new keys, replays from Redis go on, and it recovers by itself', async () => {
+  it('"too many connections": 503 for new keys, replays from Redis go on, and it recovers without a restart', async () => {
     const [owner, known, unknown] = [rig.instance(0), randomUUID(), randomUUID()];
     const { nonce } = await rig.sendUntilAnswered(owner, known, { route: 'reject' });
     const fillers: Client[] = [];
@@ -143,7 +143,7 @@ describe('Postgres answers with an error', () => {
   });
 
   it.each(ROUTES)(
-    '"read-only" (%s), as after a switch to a standby: 503 for new keys, replays from Redis go on, and it recovers by itself',
+    '"read-only" (%s), as after a switch to a standby: 503 for new keys, replays from Redis go on, and it recovers without a restart',
     async (route) => {
       const [owner, known, running, unknown] = [rig.instance(0), randomUUID(), randomUUID(), randomUUID()];
       const { nonce } = await rig.sendUntilAnswered(owner, known, { route });
@@ -190,7 +190,7 @@ describe('Postgres answers with an error', () => {
   );
 
   it.each(['lock_timeout', 'statement_timeout'])(
-    'its role has a %s, and another transaction holds the row: 503, or 201 vouched for by Redis; the retry gets the answer',
+    'its role has a %s, and another transaction holds the row: 503, or 201 that Redis has; the retry gets the answer',
     async (timeout) => {
       await settings(`ALTER ROLE postgres SET ${timeout} = '100ms'`);
       for (const owner of [rig.instance(0), rig.instance(1)]) {

@@ -18,7 +18,7 @@ const BY_ROUTE = (['reject', 'retry'] as const).flatMap((route) =>
   POINTS.map((point): [Route, ...Point] => [route, ...point]),
 );
 
-/** The key whose first owner was killed in mid-handler, for this point. */
+/** The key whose first owner was killed while its handler ran, for this point. */
 const orphanOf = (point: Point): string => `orphan-${point.join('-')}`;
 
 /*
@@ -57,16 +57,14 @@ describe('one message to or from Postgres is lost', () => {
   );
 
   it.each(BY_ROUTE)(
-    'the completion (%s, its %s by %s, %s Redis): the answer, or 503 where nothing can vouch for it; the retry gets that answer',
+    'the completion (%s, its %s by %s, %s Redis): the answer, or 503 where no store has it; the retry gets that answer',
     async (route, side, ruling, redis, index) => {
       const key = randomUUID();
       const lost = rig.instance(index).postgres.watch('complete', side, ruling);
       const first = await rig.send(rig.instance(index), key, { route });
       await lost.reached;
-      const vouched = redis === 'with' || ruling !== 'lose';
-      expect([first.status, first.problem]).toEqual(
-        vouched ? [201, undefined] : [503, 'outcome-not-recorded'],
-      );
+      const kept = redis === 'with' || ruling !== 'lose';
+      expect([first.status, first.problem]).toEqual(kept ? [201, undefined] : [503, 'outcome-not-recorded']);
       const retry = await rig.sendUntilAnswered(rig.instance(2), key, { route });
       const [only, ...more] = rig.executions(key);
       expect([retry.nonce, first.nonce ?? retry.nonce, more]).toEqual([only?.nonce, only?.nonce, []]);

@@ -25,7 +25,7 @@ describe('a process is frozen for three leases (SIGSTOP), and wakes', () => {
     expect(rig.executions(key).map(({ attempt }) => attempt)).toEqual([1, 2]);
   });
 
-  it('in its handler, reject: others are told that nobody knows, until it wakes and its own outcome is recorded', async () => {
+  it('in its handler, reject: others are told that the outcome is unknown, until it wakes and its own is recorded', async () => {
     const key = randomUUID();
     const [owner, other] = [rig.instance(0), rig.instance(1)];
     const first = rig.send(owner, key, { route: 'reject', hold: true });
@@ -84,18 +84,21 @@ describe('the wall clocks of the processes are an hour apart', () => {
   afterAll(() => rig.stop());
   afterEach(async () => expect((await rig.verdict()).violations).toEqual([]));
 
-  it.each([0, 1, 2])('nobody takes over what instance %i is at work on, for two leases', async (index) => {
-    const key = randomUUID();
-    const owner = rig.instance(index);
-    const first = rig.send(owner, key, { takes: 6_000 });
-    await owner.handling(key);
-    const others = await Promise.all(
-      rig.instances.filter((one) => one !== owner).map((one) => rig.sendUntilAnswered(one, key)),
-    );
-    const { nonce } = await first;
-    expect(others.map((one) => one.nonce)).toEqual([nonce, nonce]);
-    expect(rig.executions(key)).toHaveLength(1);
-  });
+  it.each([0, 1, 2])(
+    'no process takes over what instance %i is at work on, for two leases',
+    async (index) => {
+      const key = randomUUID();
+      const owner = rig.instance(index);
+      const first = rig.send(owner, key, { takes: 6_000 });
+      await owner.handling(key);
+      const others = await Promise.all(
+        rig.instances.filter((one) => one !== owner).map((one) => rig.sendUntilAnswered(one, key)),
+      );
+      const { nonce } = await first;
+      expect(others.map((one) => one.nonce)).toEqual([nonce, nonce]);
+      expect(rig.executions(key)).toHaveLength(1);
+    },
+  );
 
   it.each([0, 1, 2])('what instance %i leaves behind is taken over by one', async (index) => {
     const key = randomUUID();

@@ -23,7 +23,7 @@ const once = { retry: 1, reject: 1 };
 const POINTS: readonly Point[] = [
   { when: 'as it asks Redis', arm: at('redis', 'mget', 'request'), readsFirst: true, executions: once },
   { when: 'before its claim reaches Postgres', arm: at('postgres', 'claim', 'request'), executions: once },
-  // No handler ran, but nobody can know that: the claim was committed, and its owner is gone.
+  // No handler ran, but that cannot be known: the claim was committed, and its owner is gone.
   {
     when: 'when its claim is committed, before it hears so',
     arm: at('postgres', 'claim', 'reply'),
@@ -93,7 +93,7 @@ describe('a process is killed (SIGKILL)', () => {
     ['retry', 2],
     ['reject', 1],
   ])(
-    'in mid-handler, %s: whoever waited in two other processes sees one takeover at most',
+    'while its handler runs, %s: those that waited in two other processes see one takeover at most',
     async (route, runs) => {
       const key = randomUUID();
       const [owner, ...others] = rig.instances;

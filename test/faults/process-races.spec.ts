@@ -25,7 +25,7 @@ describe('races between processes', () => {
     expect(rig.executions(key).map(({ attempt }) => attempt)).toEqual([1, 2]);
   });
 
-  it('a retry that waits for a handler which fails runs it once more, whoever of many it is', async () => {
+  it('one of many retries that wait for a handler which fails runs it once more', async () => {
     const key = randomUUID();
     const owner = rig.instance(0);
     const failing = rig.send(owner, key, { hold: true, fails: 500 });

@@ -17,7 +17,7 @@ describe('Redis loses or forgets', () => {
     }
   });
 
-  it('killed and started empty, in mid-handler and again after the answer: one execution, one answer', async () => {
+  it('killed and started empty, while the handler runs and again after the answer: one execution, one answer', async () => {
     await start();
     const key = randomUUID();
     const [owner, other] = [rig.instance(0), rig.instance(1)];
@@ -93,14 +93,14 @@ describe('Redis loses or forgets', () => {
   );
 });
 
-describe('Redis alone vouches for an outcome, as its owner cannot reach Postgres', () => {
+describe('Redis alone has an outcome, as its owner cannot reach Postgres', () => {
   let rig: Rig;
   beforeEach(async () => {
     rig = await Rig.start();
   });
   afterEach(() => rig.stop());
 
-  const vouchedFor = async (key: string, route: 'retry' | 'reject'): Promise<string | undefined> => {
+  const leftInRedis = async (key: string, route: 'retry' | 'reject'): Promise<string | undefined> => {
     const owner = rig.instance(0);
     const first = rig.send(owner, key, { route, hold: true });
     await owner.handling(key);
@@ -121,7 +121,7 @@ describe('Redis alone vouches for an outcome, as its owner cannot reach Postgres
     'and its process is killed, %s: others bring it from Redis to Postgres',
     async (route) => {
       const key = randomUUID();
-      const nonce = await vouchedFor(key, route);
+      const nonce = await leftInRedis(key, route);
       rig.instance(0).kill();
       expect((await rig.sendUntilAnswered(rig.instance(1), key, { route })).nonce).toBe(nonce);
       await empty();
@@ -135,7 +135,7 @@ describe('Redis alone vouches for an outcome, as its owner cannot reach Postgres
     'and Redis is emptied, %s: the owner brings it there once it can',
     async (route) => {
       const key = randomUUID();
-      const nonce = await vouchedFor(key, route);
+      const nonce = await leftInRedis(key, route);
       await empty();
       await rig.instance(0).postgres.set('pass');
       expect((await rig.sendUntilAnswered(rig.instance(0), key, { route })).nonce).toBe(nonce);
@@ -147,7 +147,7 @@ describe('Redis alone vouches for an outcome, as its owner cannot reach Postgres
 
   it('the limit: both are lost, retry: the handler runs again, and its answer is another', async () => {
     const key = randomUUID();
-    const nonce = await vouchedFor(key, 'retry');
+    const nonce = await leftInRedis(key, 'retry');
     await empty();
     rig.instance(0).kill();
     expect((await rig.sendUntilAnswered(rig.instance(1), key)).nonce).not.toBe(nonce);
@@ -155,9 +155,9 @@ describe('Redis alone vouches for an outcome, as its owner cannot reach Postgres
     expect([violations.length, losses.length]).toEqual([0, 1]);
   });
 
-  it('the limit: both are lost, reject: nobody runs it again, and an operator has to say what became of it', async () => {
+  it('the limit: both are lost, reject: it is not run again, and an operator has to say what became of it', async () => {
     const key = randomUUID();
-    await vouchedFor(key, 'reject');
+    await leftInRedis(key, 'reject');
     await empty();
     rig.instance(0).kill();
     await rig.sendUntil(

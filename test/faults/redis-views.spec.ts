@@ -51,7 +51,7 @@ describe('instances see different stores: A only Postgres, B both, C only Redis'
 });
 
 describe('Redis flaps', () => {
-  it('every 50 to 500 ms for a minute, for each process by itself: nothing is executed twice', async () => {
+  it('every 50 to 500 ms for a minute, for each process alone: nothing is executed twice', async () => {
     const seed = 5;
     const minute = 60_000;
     const rig = await Rig.start();

@@ -96,7 +96,7 @@ gXaJOg3konyDe5UnTxAR
 `,
 };
 
-/** With the subject of ann, signed by itself. */
+/** With the subject of ann, self-signed. */
 export const IMPOSTOR: Identity = {
   key: `-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgrV3Q8XVtlfeD+MiT

@@ -56,7 +56,7 @@ describe.each(VERSIONS)('what surrounds a transaction over %s', (version) => {
       expect(told).toEqual([]);
     });
 
-    it('hear of a transaction within it', async () => {
+    it('are told of a transaction within it', async () => {
       const { dataSource, transact, rows } = await subscribed();
       await transact(() => dataSource.transaction((manager) => manager.insert(Row, { name: 'a' })));
       expect(told).toEqual(['before commit', 'after commit']);

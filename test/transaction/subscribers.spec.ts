@@ -77,13 +77,13 @@ describe("TypeORM's subscribers and the transaction of a request", () => {
   const writes = (name: string) => (manager: EntityManager) =>
     manager.query('INSERT INTO events VALUES ($1)', [name]);
 
-  it('hear of its start and its commit, and a replay has neither', async () => {
+  it('are told of its start and its commit, and a replay has neither', async () => {
     expect((await order('committed')).status).toBe(201);
     expect(isReplay(await order('committed'))).toBe(true);
     expect(told).toEqual(STAGES.slice(0, 4));
   });
 
-  it('hear of its rollback', async () => {
+  it('are told of its rollback', async () => {
     fails = true;
     expect((await order('failed')).status).toBe(500);
     expect(told).toEqual([...STAGES.slice(0, 2), ...STAGES.slice(4)]);

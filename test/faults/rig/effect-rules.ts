@@ -33,7 +33,7 @@ type Report = (promise: string, key: string, detail: unknown) => void;
 
 /**
  * Judges the rows that handlers left. Of a handler that ran in a transaction there is exactly one where it was
- * answered, and none otherwise, however often it was begun. One that ran under a lease commits its row by itself, so
+ * answered, and none otherwise, however often it was begun. One that ran under a lease commits its row alone, so
  * there is one for each execution at most: that those do not double is what the rules about executions say.
  */
 export function judgeEffects(report: Report, evidence: Evidence): EffectCounts {

@@ -17,7 +17,7 @@ export function endsProcess({ kind }: Fault): boolean {
 /** The diary of a run: what was done to whom, by the clock that executions are stamped with. */
 export class Faults {
   readonly list: Fault[] = [];
-  /** Processes that ended although nobody had told them to, and what they wrote. */
+  /** Processes that ended although the test had not told them to, and what they wrote. */
   readonly crashes: { readonly instance: string; readonly output: string }[] = [];
 
   ended(instance: string, output: string): void {

@@ -4,7 +4,7 @@ import type { StatementReader } from './statements';
 
 /**
  * What a link does to everything that passes:
- * - `refuse`: nobody listens, and open connections are reset
+ * - `refuse`: connections are refused, and open ones reset
  * - `reset`: connections are accepted and reset
  * - `black-hole`: what is sent, by either side, is never seen again
  * - `drop-replies`: the server gets everything, its client nothing

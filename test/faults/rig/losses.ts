@@ -6,9 +6,9 @@ import type { Sighting } from './oracle';
 const LANDS_WITHIN = 3_000;
 
 /**
- * README's limit: an outcome that Redis alone vouches for, as Postgres was away when the handler finished, is lost if
+ * README's limit: an outcome that Redis alone has, as Postgres was away when the handler finished, is lost if
  * Redis loses it, or cannot be read, and its process ends or is taken over, both before Postgres has it. Under `retry`
- * there is another execution then, with another answer; under `reject` nobody knows the outcome any more.
+ * there is another execution then, with another answer; under `reject` the outcome is unknown.
  * @param unknown the client that was told so
  */
 export function wasLost(

@@ -97,7 +97,7 @@ describe('the oracle', () => {
     expect(broken({ executions: [execution(1_000)], sightings })).toEqual(['an answer is whole']);
   });
 
-  it('sees an answer that is taken back, and an outcome that nobody knows without a fault', () => {
+  it('sees an answer that is taken back, and an outcome that is unknown without a fault', () => {
     const unknown = sighting(undefined, { status: 409, problem: 'outcome-unknown', from: 9_000, to: 9_001 });
     const executions = [execution(1_000)];
     expect(broken({ executions, sightings: [unknown] })).toEqual([

@@ -161,7 +161,7 @@ function judgeAnswers(
   for (const one of all) if (one.overdue) verdict.report('no request outlives its deadline', key, one);
 }
 
-/** That nobody knows an outcome is an answer as well: it needs a fault, and takes no other answer back. */
+/** That an outcome is unknown is an answer as well: it needs a fault, and takes no other answer back. */
 function judgeUnknown(
   verdict: Verdict,
   key: string,

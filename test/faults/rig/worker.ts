@@ -39,7 +39,7 @@ export interface ToInstance {
 /** The claim of a request, as far as the ledger has it. */
 export type Claim = Pick<IdempotencyContext, 'key' | 'attempt' | 'fence'>;
 
-/** What the handler's row is committed with: by itself beside a lease or other records, or with the record. */
+/** What the handler's row is committed with: alone beside a lease or other records, or with the record. */
 export type Protection = 'lease' | 'transaction' | 'other';
 
 /** A handler under a lease goes on without its row after so many ms, as these routes are judged by their executions. */

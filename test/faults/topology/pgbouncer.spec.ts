@@ -59,7 +59,7 @@ describe('behind pgbouncer in transaction mode', () => {
       owner.finish(key);
       const { status, nonce } = await first;
       expect(status).toBe(201);
-      const meanwhile = await rig.send(rig.instance(1), key); // what Redis alone vouches for
+      const meanwhile = await rig.send(rig.instance(1), key); // what Redis alone has
       expect(meanwhile).toMatchObject({ status: 201, nonce });
 
       if (signal === 'SIGSTOP') pgbouncer.kill('SIGCONT');

@@ -71,7 +71,7 @@ describe('Postgres with a synchronous standby', () => {
     let found = false;
     owner.postgres.watch('read', 'reply', 'pass', { act: () => (found = true) });
     owner.finish(key);
-    const { status, nonce } = await first; // Redis vouches for it
+    const { status, nonce } = await first; // Redis alone has it
     expect(status).toBe(201);
     await eventually(() => {
       expect(found).toBe(true);
@@ -112,7 +112,7 @@ describe('Postgres whose synchronous standby is away, without Redis', () => {
     await Promise.all([primary.stop(), standby.stop()]);
   });
 
-  it('tells nobody of an outcome that the standby has not confirmed: it may be lost, and the handler run again', async () => {
+  it('tells no caller of an outcome that the standby has not confirmed: it may be lost, and the handler run again', async () => {
     const key = randomUUID();
     const owner = rig.instance(0);
     const first = rig.send(owner, key, { hold: true });

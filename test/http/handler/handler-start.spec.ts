@@ -260,7 +260,7 @@ describe.each<Platform>(['express', 'fastify'])('a handler that has not begun, o
   });
 
   it.each(['/plain/itself/7', '/plain/itself-without', '/plain/invalid/7'])(
-    'is no handler that refuses by itself, which is recorded: %s',
+    'is no handler that refuses, which is recorded: %s',
     async (path) => {
       const [first, retry] = [await post(path), await post(path)];
       expect(isReplay(retry)).toBe(true);

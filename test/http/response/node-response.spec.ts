@@ -107,7 +107,7 @@ describe('a response of Node', () => {
     expect(isClosed(response)).toBe(true);
   });
 
-  it('calls back whoever is named last, wherever that is', () => {
+  it('calls back the function that is named last, wherever that is', () => {
     const callback = (): void => undefined;
     for (const args of [[callback], ['a', callback], ['a', 'utf8', callback]])
       expect(callbackIn(args)).toBe(callback);

@@ -178,7 +178,7 @@ describe.each<Platform>(['express', 'fastify'])('a captured response on %s', (pl
     expect(runs).toBe(1);
   });
 
-  it('is never made for a `scope` that names nobody: all callers would share it', async () => {
+  it('is never made for a `scope` that names no caller: all would share it', async () => {
     expect((await post('/failing-scope')).status).toBe(500);
     expect(runs).toBe(0);
   });

@@ -11,7 +11,7 @@ const responseOf = (): ServerResponse => {
 };
 const hold = (response: ServerResponse): ResponseCapture => new ResponseCapture(response, 1_000, () => true);
 
-/** What Node itself knows, whoever holds the response. */
+/** What Node itself knows, while the response is held or not. */
 const sentOf = (response: ServerResponse): unknown[] =>
   ['headersSent', 'writableEnded'].map(
     (name) => Reflect.get(OutgoingMessage.prototype, name, response) as unknown,

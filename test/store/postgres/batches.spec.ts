@@ -90,7 +90,7 @@ describe('batches of claims, completions and releases', () => {
     expect(await rows()).toHaveLength(19);
   });
 
-  it('wait for no row that somebody else has locked: it alone waits', async () => {
+  it('wait for no row that another transaction has locked: it alone waits', async () => {
     const opened = await instance();
     const claims = await claimAll(opened, keys(40));
     const locked = ['key-0', 'key-7', 'key-20', 'key-27']; // the first of each kind goes alone

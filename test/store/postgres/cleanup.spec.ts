@@ -67,14 +67,14 @@ describe('ExpiredRecordCleanup', () => {
     expect(await store.find(done.id)).toMatchObject({ state: 'completed' });
   });
 
-  it('deletes an orphan that has expired, as nobody asks for it any more', async () => {
+  it('deletes an orphan that has expired, as no request asks for it any more', async () => {
     const opened = await instance();
     await opened.store.claim(claimRequest('orphan'));
     await expire(url, 'orphan');
     expect(await cleanupOf(opened).runOnce()).toBe(1);
   });
 
-  it('never deletes a row with a live lease, even if somebody let it expire by hand', async () => {
+  it('never deletes a row with a live lease, even if it was made to expire by hand', async () => {
     const opened = await instance();
     const claim = claimed(await opened.store.claim(claimRequest('live')));
     await sql(url, 'ALTER TABLE idempotency_cache DROP CONSTRAINT idempotency_cache_in_progress_check');
@@ -160,7 +160,7 @@ describe('ExpiredRecordCleanup', () => {
     return text;
   }
 
-  it('starts by itself, again and again, until it is stopped', async () => {
+  it('starts again and again, until it is stopped', async () => {
     const opened = await instance();
     const cleanup = cleanupOf(opened, 100, 20);
     cleanup.start();

@@ -47,7 +47,7 @@ export class Arrivals implements BeforeApplicationShutdown {
   }
 }
 
-/** Lets in whoever says who they are. */
+/** Lets in all callers that say who they are. */
 @Injectable()
 export class CallerGuard implements CanActivate {
   constructor(private readonly arrivals: Arrivals) {}

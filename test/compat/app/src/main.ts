@@ -9,7 +9,7 @@ async function main(): Promise<void> {
   const operation = describedOperation(app);
   await app.listen(0, '127.0.0.1');
   process.send?.({ url: await app.getUrl(), operation });
-  process.once('disconnect', () => process.exit(1)); // nobody is left who would end it
+  process.once('disconnect', () => process.exit(1)); // no parent is left that would end it
 }
 
 void main();

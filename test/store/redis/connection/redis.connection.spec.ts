@@ -117,7 +117,7 @@ describe('a Redis that is frozen', () => {
     await bypassed();
   });
 
-  it('is used again by itself once it goes on, and says so once', async () => {
+  it('is used again once it goes on, and says so once', async () => {
     await rejection(store.find(newClaim().id));
     await bypassed();
     for (let round = 0; round < 20; round++) await rejection(store.find(newClaim().id));
@@ -165,7 +165,7 @@ describe('commands that a frozen Redis executes late', () => {
     await back();
   }
 
-  it('leave no claim behind that nobody holds', async () => {
+  it('leave no claim behind that no process holds', async () => {
     const request = claimRequest();
     await executedLate(() => [store.claim(request)]);
     expect(await store.find(request.id)).toBeUndefined();
