@@ -23,6 +23,14 @@ import type { CanActivate, INestApplication } from '@nestjs/common';
 import type { IdempotencyService, IdempotencyStore } from 'nestjs-idempotency';
 import type { DataSource, Repository } from 'typeorm';
 
+/** Of `@nestjs/config`, which this package does not need. */
+export declare class ConfigModule {
+  readonly providers: readonly unknown[];
+}
+export declare class ConfigService {
+  // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- as the real one
+  getOrThrow<T>(name: string): T;
+}
 export declare class ClientsModule {
   readonly providers: readonly unknown[];
 }
