@@ -1,8 +1,8 @@
 import type { Cluster, Redis, RedisOptions } from 'ioredis';
 import type { Client } from 'pg';
-import type { Metrics } from '../core/ports';
 import { Digest } from '../core/digest';
 import { IdempotencySetupError, StoreUnavailableError } from '../core/errors';
+import { noMetrics } from '../observability/metric-providers';
 import { outcomeCipherOf } from '../outcome/outcome-cipher';
 import type { ApplicationPool } from '../store/postgres/connection/pool';
 import { PostgresConnection } from '../store/postgres/connection/postgres.connection';
@@ -141,23 +141,3 @@ export async function required<T>(load: () => Promise<T>, name: string): Promise
     });
   }
 }
-
-const nothing = (): void => undefined;
-const noMetrics: Metrics = {
-  labelRoutes: nothing,
-  request: nothing,
-  replayedFrom: nothing,
-  firstRequest: nothing,
-  orphanTakenOver: nothing,
-  leaseLost: nothing,
-  inFlight: nothing,
-  cleanedUp: nothing,
-  shed: nothing,
-  waiting: nothing,
-  storeOperation: nothing,
-  storeError: nothing,
-  tierUp: nothing,
-  tierDisabled: nothing,
-  orphansSeen: nothing,
-  pendingWrite: nothing,
-};

@@ -6,7 +6,8 @@ import { COUNTED, IdempotencyMetrics, NAMES, presentValue, routeLabels } from '.
 
 const uncounted = (): void => undefined;
 
-const noMetrics: Metrics = {
+/** Counts nothing. */
+export const noMetrics: Metrics = {
   labelRoutes: uncounted,
   request: uncounted,
   replayedFrom: uncounted,
