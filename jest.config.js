@@ -27,7 +27,11 @@ module.exports = {
   globalTeardown: '<rootDir>/test/support/run-teardown.js',
   reporters: ['default', '<rootDir>/test/support/counts-reporter.js'],
   testMatch: ['<rootDir>/test/**/*.spec.ts'],
-  testPathIgnorePatterns: ['/node_modules/', '<rootDir>/test/faults/(?!rig/)'], // `npm run test:faults` has them
+  testPathIgnorePatterns: [
+    '/node_modules/',
+    '<rootDir>/test/faults/(?!rig/)', // `npm run test:faults` has them
+    '<rootDir>/test/browser/', // `npm run test:browser`
+  ],
   modulePathIgnorePatterns: [
     '<rootDir>/dist',
     '<rootDir>/sample-app/dist',

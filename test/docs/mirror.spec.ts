@@ -7,6 +7,7 @@ const ROOT = join(__dirname, '../..');
 /** What lies in `test` beside the mirror of `lib`. */
 const BESIDE = [
   'bench',
+  'browser',
   'compat',
   'contract',
   'docs',

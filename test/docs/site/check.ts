@@ -1,9 +1,9 @@
-import { source as axe } from 'axe-core';
 import { createReadStream, existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { extname, join } from 'node:path';
-import { chromium, type Browser, type Page } from 'playwright-core';
+import type { Browser } from 'playwright-core';
+import { launchChromium, problemsOf } from '../../browser/chromium';
 
 /*
  * Looks at the built site in Chromium: what axe finds on each page, errors of its scripts, requests to other hosts, and
@@ -42,24 +42,6 @@ function serve(): Promise<Server> {
   return new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve(server)));
 }
 
-interface Violation {
-  readonly id: string;
-  readonly nodes: readonly { readonly target: readonly string[]; readonly failureSummary: string }[];
-}
-
-async function problemsOf(page: Page): Promise<string[]> {
-  await page.evaluate(axe);
-  const violations = await page.evaluate<Violation[]>('axe.run().then(({ violations }) => violations)');
-  const found = violations.map(
-    ({ id, nodes }) =>
-      `axe: ${id} at ${nodes[0]?.target.join(' ')} (${nodes.length}): ${nodes[0]?.failureSummary}`,
-  );
-  const overflow = await page.evaluate<number>(
-    'document.documentElement.scrollWidth - document.documentElement.clientWidth',
-  );
-  return overflow > 0 ? [...found, `${overflow} pixels wider than the screen`] : found;
-}
-
 async function look(browser: Browser, base: string, screen: keyof typeof SCREENS, scheme: 'light' | 'dark') {
   const context = await browser.newContext({ viewport: SCREENS[screen], colorScheme: scheme });
   const page = await context.newPage();
@@ -91,10 +73,7 @@ async function main(): Promise<void> {
   mkdirSync(PICTURES, { recursive: true });
   const server = await serve();
   const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  const browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    args: ['--no-sandbox'],
-  });
+  const browser = await launchChromium();
   try {
     let count = 0;
     for (const screen of Object.keys(SCREENS) as (keyof typeof SCREENS)[])
