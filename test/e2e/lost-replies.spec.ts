@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { DataSource } from 'typeorm';
-import { isIdempotencyError, type IdempotencyModuleOptions } from '../../lib';
+import { isIdempotencyError } from '../../lib';
 import {
   recordId,
   type Claim,
@@ -9,39 +8,18 @@ import {
   type RecordId,
 } from '../../lib/core/record';
 import type { ClaimRequest } from '../../lib/core/store';
-import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
-import { migrated } from '../support/database';
 import { eventually } from '../support/eventually';
-import { openProcess, type Process } from '../support/tiers';
+import { processesOnServers } from '../support/processes-on-servers';
+import type { Process } from '../support/tiers';
 
 describe('processes that lose a store, or a reply', () => {
-  let postgres: RunningPostgres;
-  let redis: RunningRedis;
-  let dataSource: DataSource;
-  let open: Process[] = [];
+  const running = processesOnServers();
+  const start = running.open;
   let id: RecordId;
-
-  beforeAll(async () => {
-    [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
-    dataSource = await migrated(await postgres.createDatabase());
-  });
-  afterAll(async () => {
-    await dataSource.destroy();
-    await Promise.all([postgres.stop(), redis.stop()]);
-  });
   beforeEach(() => {
     id = recordId('execute', randomUUID());
   });
-  afterEach(async () => {
-    await Promise.all(open.map((each) => each.close()));
-    open = [];
-  });
 
-  const start = async (options: IdempotencyModuleOptions = {}): Promise<Process> => {
-    const process = await openProcess(dataSource, redis.url, options);
-    open.push(process);
-    return process;
-  };
   const request = (more: Partial<ClaimRequest> = {}): ClaimRequest => ({
     id,
     fingerprint: 'a'.repeat(64),
@@ -114,7 +92,7 @@ describe('processes that lose a store, or a reply', () => {
     };
     expect(await codeOf(a.service.execute(id.key, work, { lease: 150 }))).toBe('outcome_not_recorded');
     await eventually(async () => {
-      const [row] = await dataSource.query<{ lapsed: boolean }[]>(
+      const [row] = await running.dataSource.query<{ lapsed: boolean }[]>(
         `SELECT lease_until < now() AS lapsed FROM idempotency_cache WHERE id = '\\x${id.hash}'`,
       );
       expect(row?.lapsed).toBe(true);
@@ -131,8 +109,7 @@ describe('processes that lose a store, or a reply', () => {
     const policy = { onOrphan: 'reject' as const, lease: 150 };
     void crashed.service.execute(id.key, () => new Promise(() => (runs += 1)), policy).catch(() => undefined);
     await eventually(() => expect(runs).toBe(1));
-    await crashed.close();
-    open = [a];
+    await running.close(crashed);
     await lapsed(a);
     a.postgres.loseReplyOf = 'claim';
     await expect(a.service.resolve(id.key, { value: 42 })).rejects.toThrow(/reply lost/);
@@ -228,8 +205,7 @@ describe('processes that lose a store, or a reply', () => {
     const options = { lease: 150, fingerprint: 'x' };
     void crashed.service.execute(id.key, () => new Promise(() => undefined), options).catch(() => undefined);
     await eventually(() => expect(crashed.calls['redis.put']).toBe(1));
-    await crashed.close();
-    open = [a];
+    await running.close(crashed);
     await lapsed(a);
     a.postgres.slowBy = 200;
     const attempt = a.service.execute(id.key, (context) => context.attempt, options);
@@ -252,10 +228,10 @@ describe('processes that lose a store, or a reply', () => {
   it('an outcome that Postgres refuses for want of a table or a right is kept until that is repaired', async () => {
     const a = await start();
     const mine = await claim(a);
-    await dataSource.query('ALTER TABLE idempotency_cache RENAME TO elsewhere');
+    await running.dataSource.query('ALTER TABLE idempotency_cache RENAME TO elsewhere');
     expect(await a.store.complete(mine, text('A'))).toEqual({ recorded: true });
     expect(a.pending()).toBe(1);
-    await dataSource.query('ALTER TABLE elsewhere RENAME TO idempotency_cache');
+    await running.dataSource.query('ALTER TABLE elsewhere RENAME TO idempotency_cache');
     await eventually(() => expect(a.pending()).toBe(0));
     const blind = await start();
     blind.redis.off = true;

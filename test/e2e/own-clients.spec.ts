@@ -102,6 +102,19 @@ describe('an application that brings its own clients', () => {
     platform?: Platform,
   ): Promise<TestApp> => (app = await startApp({ controllers: [LeadsController], options, platform }));
 
+  /** With a Redis that the test may break. */
+  async function startOnOwnRedis(): Promise<RunningRedis> {
+    const own = await startRedis();
+    const ownClient = new Redis(own.url);
+    ownClient.on('error', () => undefined);
+    ends.push(
+      () => own.stop(),
+      () => ownClient.disconnect(),
+    );
+    await start({ redis: { client: ownClient }, postgres: { pool } });
+    return own;
+  }
+
   const post = (key: string): Promise<Answer> =>
     app!.call('/leads', { headers: { 'idempotency-key': key }, body: { key } });
 
@@ -357,14 +370,7 @@ describe('an application that brings its own clients', () => {
   });
 
   it('is served by Postgres while Redis is killed, and by Redis when it is back', async () => {
-    const own = await startRedis();
-    const ownClient = new Redis(own.url);
-    ownClient.on('error', () => undefined);
-    ends.push(
-      () => own.stop(),
-      () => ownClient.disconnect(),
-    );
-    await start({ redis: { client: ownClient }, postgres: { pool } });
+    const own = await startOnOwnRedis();
     const first = await post('key');
     own.kill('SIGKILL');
     expect(comparable(await post('key'))).toEqual(comparable(first));
@@ -376,14 +382,7 @@ describe('an application that brings its own clients', () => {
   });
 
   it('is served by Postgres while Redis is frozen', async () => {
-    const own = await startRedis();
-    const ownClient = new Redis(own.url);
-    ownClient.on('error', () => undefined);
-    ends.push(
-      () => own.stop(),
-      () => ownClient.disconnect(),
-    );
-    await start({ redis: { client: ownClient }, postgres: { pool } });
+    const own = await startOnOwnRedis();
     own.kill('SIGSTOP');
     try {
       const first = await post('key');

@@ -1,30 +1,17 @@
 import { randomUUID } from 'node:crypto';
-import type { DataSource } from 'typeorm';
 import type { IdempotencyRecord } from '../../lib';
-import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
-import { migrated } from '../support/database';
 import { eventually } from '../support/eventually';
-import { openProcess, type Process } from '../support/tiers';
+import { processesOnServers } from '../support/processes-on-servers';
+import type { Process } from '../support/tiers';
 
 describe('a purge', () => {
-  let postgres: RunningPostgres;
-  let redis: RunningRedis;
-  let dataSource: DataSource;
+  const running = processesOnServers();
   let processes: Process[];
   let key: string;
-  beforeAll(async () => {
-    [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
-    dataSource = await migrated(await postgres.createDatabase());
-  });
-  afterAll(async () => {
-    await dataSource.destroy();
-    await Promise.all([postgres.stop(), redis.stop()]);
-  });
   beforeEach(async () => {
     key = randomUUID();
-    processes = await Promise.all([1, 2, 3].map(() => openProcess(dataSource, redis.url)));
+    processes = await running.openAll(3);
   });
-  afterEach(() => Promise.all(processes.map((each) => each.close())));
 
   const of = (index: number): Process => processes[index]!;
   const execute = (index: number, value: string) => of(index).service.execute(key, () => value);

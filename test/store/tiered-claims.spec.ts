@@ -5,39 +5,26 @@ import { StoreUnavailableError } from '../../lib/core/errors';
 import { recordId, type Claim, type Outcome, type RecordId } from '../../lib/core/record';
 import type { ClaimRequest } from '../../lib/core/store';
 import { CacheDeadline } from '../../lib/store/cache-deadline';
-import type { DataSource } from 'typeorm';
-import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
-import { migrated } from '../support/database';
 import { eventually } from '../support/eventually';
-import { openProcess, type Process } from '../support/tiers';
+import { processesOnServers } from '../support/processes-on-servers';
+import type { Process } from '../support/tiers';
 
 const OUTCOME: Outcome = { kind: 'response', status: 201, headers: [], body: Buffer.from('first') };
 const LEASE = 30_000;
 
 describe('a claim over both tiers', () => {
-  let postgres: RunningPostgres;
-  let redis: RunningRedis;
-  let dataSource: DataSource;
+  const running = processesOnServers();
   let processes: Process[] = [];
 
-  beforeAll(async () => {
+  beforeAll(() => {
     Logger.overrideLogger(false);
-    [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
-    dataSource = await migrated(await postgres.createDatabase());
-  });
-  afterAll(async () => {
-    await dataSource.destroy();
-    await Promise.all([postgres.stop(), redis.stop()]);
   });
   beforeEach(async () => {
     // That this machine is busy makes no slow Redis.
     jest.spyOn(CacheDeadline.prototype, 'hedged').mockImplementation((answer) => answer);
-    processes = await Promise.all([1, 2, 3].map(() => openProcess(dataSource, redis.url)));
+    processes = await running.openAll(3);
   });
-  afterEach(async () => {
-    await Promise.all(processes.map((process) => process.close()));
-    jest.restoreAllMocks();
-  });
+  afterEach(() => jest.restoreAllMocks());
 
   const newId = (): RecordId => recordId('POST /leads', randomUUID());
   const requestOf = (id: RecordId, more: Partial<ClaimRequest> = {}): ClaimRequest => ({
@@ -83,12 +70,12 @@ describe('a claim over both tiers', () => {
   };
   /** Its outcome is in Redis alone, marked pending; the process that made it has ended. */
   const leftInRedis = async (id: RecordId, lease = LEASE): Promise<void> => {
-    const owner = await openProcess(dataSource, redis.url);
+    const owner = await running.open();
     const claim = await claimed(owner, id, lease);
     owner.postgres.off = true;
     const result = await owner.store.complete(claim, OUTCOME, () => performance.now() + lease);
     expect(result.recorded).toBe(true);
-    await owner.close();
+    await running.close(owner);
   };
 
   it('of a first request asks Redis nothing', async () => {
@@ -136,7 +123,7 @@ describe('a claim over both tiers', () => {
   it('of a retry is answered by Postgres, and refills Redis, where Redis has lost its copy', async () => {
     const [one, other] = processes;
     const [id] = await recorded(one!, 1);
-    await redis.restart();
+    await running.redis.restart();
     await eventually(async () => {
       await other!.store.find(newId());
       expect(await other!.store.health()).toMatchObject({ redis: 'up' });
@@ -184,7 +171,7 @@ describe('a claim over both tiers', () => {
       await leftInRedis(id, lease);
       if (lease < LEASE)
         await eventually(async () => {
-          const [row] = await dataSource.query<{ lapsed: boolean }[]>(
+          const [row] = await running.dataSource.query<{ lapsed: boolean }[]>(
             `SELECT lease_until < now() AS lapsed FROM idempotency_cache WHERE id = '\\x${id.hash}'`,
           );
           expect(row?.lapsed).toBe(true);
@@ -200,8 +187,7 @@ describe('a claim over both tiers', () => {
     const [one, other] = processes;
     const [id] = await recorded(one!, 1);
     const later: Outcome = { ...OUTCOME, body: Buffer.from('later') };
-    const alone = await openProcess(dataSource, redis.url, { redis: false });
-    processes.push(alone);
+    const alone = await running.open({ redis: false });
     const standing = await alone.store.find(id!);
     expect(await alone.store.forget(standing!)).toBe(true);
     await alone.store.complete(await claimed(alone, id!), later);
@@ -221,7 +207,7 @@ describe('a claim over both tiers', () => {
       if (state === 'pending') await leftInRedis(id);
       other!.postgres.off = true;
       await expect(other!.store.claim(requestOf(newId()))).rejects.toThrow(StoreUnavailableError);
-      await dataSource.query(`DELETE FROM idempotency_cache WHERE id = '\\x${id.hash}'`);
+      await running.dataSource.query(`DELETE FROM idempotency_cache WHERE id = '\\x${id.hash}'`);
       other!.postgres.off = false;
       await claimed(other!, newId());
 
