@@ -13,7 +13,7 @@ import type { InFlightResult } from './in-flight-requests';
 import type { Lease, LeaseManager } from './lease';
 import type { Metrics } from './ports';
 import type { TransactionPolicy } from './policy';
-import type { Claim, CompletedRecord, InProgressRecord, Outcome } from './record';
+import type { Claim, CompletedRecord, IdempotencyRecord, InProgressRecord, Outcome } from './record';
 import { inFlight, mismatch, notRecorded, unavailable } from './refusals';
 import type { CompleteResult, IdempotencyStore } from './store';
 import type { BeginResult, Transaction, TransactionStore, WorkInTransaction } from './transaction';
@@ -86,69 +86,57 @@ export class TransactionalExecutions {
     }
   }
 
-  async run(request: ProtectedRequest, { transaction, lease }: Begun, work: Work): Promise<RunResult> {
-    const { claim } = transaction;
+  async run(request: ProtectedRequest, begun: Begun, work: Work): Promise<RunResult> {
+    const { transaction, lease } = begun;
     if (!request.legacy) this.metrics.firstRequest(); // else its handler may not run
-    if (claim.attempt > 1) this.metrics.orphanTakenOver();
+    if (transaction.claim.attempt > 1) this.metrics.orphanTakenOver();
+    const wanted = { undone: false };
+    const told: WorkInTransaction = {
+      undo: () => (wanted.undone = true),
+      onAbort: (listener) => transaction.onAbort(listener),
+      explain: (error) => transaction.explain(error),
+    };
+    let outcome: Outcome | undefined;
     this.metrics.inFlight(1);
     try {
-      return await this.runWork(request, transaction, lease, work);
+      try {
+        outcome = await transaction.run(() => work(transaction.context, told));
+      } catch (error) {
+        await this.giveUp(begun, error);
+        throw transaction.aborted ?? transaction.explain(error);
+      }
+      if (transaction.aborted || !outcome) {
+        await this.giveUp(begun);
+        if (transaction.aborted) throw transaction.aborted;
+        return { kind: 'executed', outcome: undefined, recorded: false };
+      }
+      const completion = await (wanted.undone
+        ? this.completeAlone(transaction, outcome)
+        : transaction.complete(outcome).catch((error: unknown) => this.failToCommit(begun, error)));
+      if (completion.recorded) return { kind: 'executed', outcome, recorded: true };
+      return await this.replayWinner(completion.record, request, lease);
     } finally {
       this.metrics.inFlight(-1);
       lease?.stop();
     }
   }
 
-  private async runWork(
+  /** Another claim of the key was committed meanwhile: what that one records is what every retry gets. */
+  private async replayWinner(
+    record: IdempotencyRecord,
     request: ProtectedRequest,
-    transaction: Transaction,
     lease: Lease | undefined,
-    work: Work,
   ): Promise<RunResult> {
-    const { claim } = transaction;
-    const wanted = { undone: false };
-    let outcome: Outcome | undefined;
-    const told: WorkInTransaction = {
-      undo: () => (wanted.undone = true),
-      onAbort: (listener) => transaction.onAbort(listener),
-      explain: (error) => transaction.explain(error),
-    };
-    try {
-      outcome = await transaction.run(() => work(transaction.context, told));
-    } catch (error) {
-      await this.giveUp(transaction, lease, error);
-      throw transaction.aborted ?? transaction.explain(error);
-    }
-    if (transaction.aborted || !outcome) {
-      await this.giveUp(transaction, lease);
-      if (transaction.aborted) throw transaction.aborted;
-      return { kind: 'executed', outcome: undefined, recorded: false };
-    }
-    const completion = wanted.undone
-      ? await this.completeAlone(transaction, outcome)
-      : await this.complete(transaction, outcome, lease);
-    if (completion.recorded) return { kind: 'executed', outcome, recorded: true };
-
-    // Another claim of the key was committed meanwhile: what that one records is what every retry gets.
     if (lease) this.metrics.leaseLost();
-    const { record } = completion;
     const winner = record.state === 'completed' ? record : await this.claims.waitForWinner(record, request);
     if (!winner) throw inFlight(request.policy.lease);
-    if (winner.fingerprint !== claim.fingerprint) throw mismatch();
+    if (winner.fingerprint !== request.fingerprint) throw mismatch();
     return replay(winner, this.metrics);
   }
 
-  private async complete(
-    transaction: Transaction,
-    outcome: Outcome,
-    lease: Lease | undefined,
-  ): Promise<CompleteResult> {
-    try {
-      return await transaction.complete(outcome);
-    } catch (error) {
-      await this.giveUp(transaction, lease);
-      throw error instanceof StoreError ? unavailable(error).error : error;
-    }
+  private async failToCommit(begun: Begun, error: unknown): Promise<never> {
+    await this.giveUp(begun);
+    throw error instanceof StoreError ? unavailable(error).error : error;
   }
 
   /** The lock is free before the outcome is there: a duplicate that begins meanwhile is rolled back by it. */
@@ -162,7 +150,7 @@ export class TransactionalExecutions {
       });
   }
 
-  private async giveUp(transaction: Transaction, lease: Lease | undefined, error?: unknown): Promise<void> {
+  private async giveUp({ transaction, lease }: Begun, error?: unknown): Promise<void> {
     await transaction.rollBack();
     if (lease) await releaseClaim(this.store, releasable(transaction.claim, error));
   }

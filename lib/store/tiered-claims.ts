@@ -35,12 +35,15 @@ export class TieredClaims {
       this.order.found(id);
       return { kind: 'standing', record: early };
     }
+    const askedAt = performance.now();
     try {
-      const result = await monitor.ask('begin', begin);
+      const result = await begin();
+      monitor.answered('begin', askedAt);
       if (result.kind === 'begun') this.order.foundNone(id);
       if (result.kind === 'standing') this.order.found(id);
       return result;
-    } catch (error) {
+    } catch (reason) {
+      const error = monitor.failed('begin', askedAt, reason);
       const late = error instanceof StoreUnavailableError ? await (cached ?? cache?.read(id)) : undefined;
       if (late?.state === 'completed') return { kind: 'standing', record: late };
       throw error;

@@ -8,7 +8,8 @@ import { byteaOf } from '../store/postgres/values';
 import type { Connections } from './connections';
 import { lockOf } from './lock';
 import { RoundTripError } from './round-trip';
-import type { Session } from './session';
+import type { StatementResult } from './pipeline';
+import type { Session, Statement } from './session';
 import { begin, read, ROLLBACK, TRY_LOCK, type Places } from './statements';
 
 /** A transaction that is open, and has the lock of its key. */
@@ -41,21 +42,25 @@ export class Beginning {
   ) {}
 
   /**
-   * @param abandoned called once the connection is given back, unless the transaction has begun
+   * @param abandoned called once the connection is given back, if another has the key
    * @throws StoreUnavailableError; IdempotencySetupError
    */
   async run(request: BeginRequest, abandoned: () => void): Promise<Begun | 'locked' | 'standing'> {
     for (let tries = 1; ; tries++) {
       const session = await this.connections.take();
       try {
-        const begun = await this.beginOn(session, request);
+        const begun = foundOut(
+          session,
+          request,
+          await session.send(this.statements(request, session.timeout)),
+        );
         // The answer does not wait for that.
         if (typeof begun === 'string') void this.leave(session).then(abandoned);
         return begun;
       } catch (error) {
         session.destroy();
         if (!(error instanceof RoundTripError)) throw error;
-        const failure = session.failureOf(error);
+        const { failure } = error;
         if (tries < MOST_TRIES && isWorthAnother(failure, error.cause)) continue;
         if (failure === 'setup') throw setupError(error.cause);
         if (failure === 'refused') throw error.cause;
@@ -64,25 +69,31 @@ export class Beginning {
     }
   }
 
-  private async beginOn(session: Session, request: BeginRequest): Promise<Begun | 'locked' | 'standing'> {
-    const { id, fingerprint, policy, claim } = request;
-    const [, lock, found] = await session.send([
+  private statements({ id, policy }: BeginRequest, patience: number): Statement[] {
+    return [
       [begin(policy.isolation ?? this.isolation)],
       [TRY_LOCK, lockOf(id)],
-      [read(this.places), byteaOf(id.hash), String(policy.timeout), String(policy.timeout + session.timeout)],
-    ]);
-    if (lock?.rows[0]?.[0] !== 'true') return 'locked';
-    const [start, role, backend, token, expired, fence] = found?.rows[0] ?? [];
-    if (typeof start !== 'string' || typeof role !== 'string') throw new TypeError('Postgres gave no row.');
-    session.isServedBy(backend);
-    if (claim) return claim.token === token ? { session, claim, standing: 'claim', start, role } : 'standing';
-    if (expired === 'false') return 'standing';
-    const own = { id, fingerprint, token: randomUUID(), fence: Number(fence), attempt: 1 };
-    return { session, claim: own, standing: token === null ? 'nothing' : 'expired', start, role };
+      [read(this.places), byteaOf(id.hash), String(policy.timeout), String(policy.timeout + patience)],
+    ];
   }
 
   private async leave(session: Session): Promise<void> {
     await session.send([[ROLLBACK]]).catch(() => session.destroy());
     session.release();
   }
+}
+
+function foundOut(
+  session: Session,
+  { id, fingerprint, claim }: BeginRequest,
+  [, lock, found]: readonly StatementResult[],
+): Begun | 'locked' | 'standing' {
+  if (lock?.rows[0]?.[0] !== 'true') return 'locked';
+  const [start, role, backend, token, expired, fence] = found?.rows[0] ?? [];
+  if (typeof start !== 'string' || typeof role !== 'string') throw new TypeError('Postgres gave no row.');
+  session.isServedBy(backend);
+  if (claim) return claim.token === token ? { session, claim, standing: 'claim', start, role } : 'standing';
+  if (expired === 'false') return 'standing';
+  const own = { id, fingerprint, token: randomUUID(), fence: Number(fence), attempt: 1 };
+  return { session, claim: own, standing: token === null ? 'nothing' : 'expired', start, role };
 }

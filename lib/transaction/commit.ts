@@ -9,7 +9,7 @@ import { outcomeValues } from '../store/postgres/row';
 import { byteaOf, printable } from '../store/postgres/values';
 import type { Begun } from './beginning';
 import { conflict, endedByHandler, isConflict, lost, swallowedError, unresolved } from './failures';
-import type { OpenTransaction } from './open-transaction';
+import type { CommitResult, OpenTransaction } from './open-transaction';
 import type { Value } from './messages';
 import { RoundTripError } from './round-trip';
 import { COMMIT, completeClaim, deleteExpired, insertCompleted, SET_ROLE, type Places } from './statements';
@@ -33,11 +33,8 @@ export class Commit {
     private readonly settings: CommitSettings,
   ) {}
 
-  /**
-   * @returns whether it was committed, and whether the handler has written anything
-   * @throws IdempotencyError, or Postgres' own error: nothing of it is left then, unless it says otherwise
-   */
-  async run(transaction: OpenTransaction, outcome: Outcome): Promise<CompleteResult & { wrote?: boolean }> {
+  /** @throws IdempotencyError, or Postgres' own error: nothing of it is left then, unless it says otherwise */
+  async run(transaction: OpenTransaction, outcome: Outcome): Promise<CommitResult> {
     const { claim, session, begun } = transaction;
     if (session.isBroken) throw lost(undefined);
     const before = this.before(begun);
@@ -49,7 +46,7 @@ export class Commit {
       return { recorded: true, wrote: completed?.rows[0]?.[0] === 'true' };
     } catch (error) {
       if (!(error instanceof RoundTripError)) throw error;
-      const failure = session.failureOf(error);
+      const { failure } = error;
       if (failure === 'connection') {
         transaction.close();
         if (error.sent) return this.resolve(claim, error.cause);

@@ -20,36 +20,43 @@ export class Gates {
   /**
    * @param nested whether another transaction waits for this one. It may have the connection that the pool keeps: it would
    * wait here for those that wait for such as itself
-   * @returns what is to be called once the transaction has ended
-   * @throws OverloadedError
+   * @returns what is to be called once the transaction has ended; as a promise if it has to queue
+   * @throws OverloadedError, also as a rejection
    */
-  async enter(
+  enter(
     name: string,
     maxConcurrent: number | undefined,
     deadline: number,
     nested: boolean,
-  ): Promise<() => void> {
-    const own = maxConcurrent === undefined ? undefined : this.gateOf(name, maxConcurrent);
-    await own?.enter(deadline);
+  ): (() => void) | Promise<() => void> {
     const all = nested ? undefined : this.all;
+    if (maxConcurrent !== undefined) return this.enterBoth(name, maxConcurrent, all, deadline);
+    const leave = (): void => all?.leave();
+    return all?.enter(deadline)?.then(() => leave) ?? leave;
+  }
+
+  private async enterBoth(
+    name: string,
+    maxConcurrent: number,
+    all: Gate | undefined,
+    deadline: number,
+  ): Promise<() => void> {
+    const own = this.gateOf(name, maxConcurrent);
+    const leaveOwn = (): void => {
+      own.leave();
+      if (own.isIdle) this.byName.delete(name);
+    };
+    await own.enter(deadline);
     try {
       await all?.enter(deadline);
     } catch (error) {
-      this.leave(name, own);
+      leaveOwn();
       throw error;
     }
-    let left = false;
     return () => {
-      if (left) return;
-      left = true;
       all?.leave();
-      this.leave(name, own);
+      leaveOwn();
     };
-  }
-
-  private leave(name: string, own: Gate | undefined): void {
-    own?.leave();
-    if (own?.isIdle) this.byName.delete(name);
   }
 
   private gateOf(name: string, limit: number): Gate {

@@ -22,9 +22,10 @@ export interface AmbientTransaction {
   end(): void;
   /**
    * After `end()`: the statement under way is done, and what a transaction within this one has left unfinished is undone.
-   * @throws if it cannot be undone
+   * @returns undefined if there is neither, as mostly
+   * @throws if it cannot be undone (as a rejection)
    */
-  settled(): Promise<void>;
+  settled(): Promise<void> | undefined;
   readonly hasSubscribers: boolean;
   /**
    * Tells TypeORM's subscribers. What they do before the end is in the transaction, and what they do after it is not.
@@ -98,7 +99,11 @@ export class JointTransaction implements AmbientTransaction, Joinable, SharedCon
     for (const occupied of this.underWay) occupied.stop?.(new TransactionEndedError());
   }
 
-  async settled(): Promise<void> {
+  settled(): Promise<void> | undefined {
+    return this.underWay.size > 0 || this.root.outermostSavepoint ? this.settle() : undefined;
+  }
+
+  private async settle(): Promise<void> {
     if (this.underWay.size > 0) await new Promise<void>((resolve) => (this.idle = resolve));
     const savepoint = this.root.outermostSavepoint;
     if (savepoint) await (await this.client()).query(`ROLLBACK TO SAVEPOINT ${savepoint.savepoint}`);

@@ -1,8 +1,10 @@
+import { performance } from 'node:perf_hooks';
 import type { Deadline, Deadlines } from '../core/deadlines';
 import type { IdempotencyError } from '../core/errors';
 import type { Claim, Outcome } from '../core/record';
 import type { CompleteResult } from '../core/store';
 import type { Transaction } from '../core/transaction';
+import type { Completion } from '../store/pending-writes';
 import { News } from '../observability/news';
 import { SafeLogger } from '../observability/safe-logger';
 import { outside, type Ambient, type AmbientTransaction, type TransactionEvent } from './ambient';
@@ -12,6 +14,9 @@ import type { TransactionContext } from './context';
 import { conflict, isConflict, timedOut } from './failures';
 import type { Session } from './session';
 
+/** What a commit has come to, and whether the handler has written anything, if that is known. */
+export type CommitResult = CompleteResult & { readonly wrote?: boolean };
+
 /** What an open transaction needs of those that opened it. */
 export interface Opener {
   readonly ambient: Ambient;
@@ -19,7 +24,14 @@ export interface Opener {
   /** Milliseconds for which TypeORM's subscribers are waited for where the handler's time does not bound them. */
   readonly patience: number;
   /** Commits; the transaction is over then, committed or not. */
-  commit(transaction: OpenTransaction, outcome: Outcome): Promise<CompleteResult>;
+  commit(transaction: OpenTransaction, outcome: Outcome): Promise<CommitResult>;
+  /** The handler has written nothing in the transaction. */
+  wroteNothing(): void;
+  /**
+   * Told what stands after that.
+   * @param askedAt monotonic time (ms) at which the commit was sent
+   */
+  committed(completion: Completion, result: CompleteResult, askedAt: number): void;
   /** Its connection is given back. */
   ended(): void;
 }
@@ -101,17 +113,21 @@ export class OpenTransaction implements Transaction, Deadline {
   }
 
   async complete(outcome: Outcome): Promise<CompleteResult> {
-    const { ambient } = this;
+    const { ambient, opener, claim } = this;
     try {
       if (ambient.hasSubscribers) await this.inTime(ambient.notify('BeforeTransactionCommit'));
       ambient.end();
-      await ambient.settled();
+      const settled = ambient.settled();
+      if (settled) await settled;
     } catch (error) {
       throw this.aborted ?? error;
     }
     if (this.aborted) throw this.aborted;
-    this.opener.deadlines.delete(this);
-    const result = await this.opener.commit(this, outcome);
+    opener.deadlines.delete(this);
+    const askedAt = performance.now();
+    const { wrote, ...result } = await opener.commit(this, outcome);
+    if (wrote === false) opener.wroteNothing();
+    opener.committed({ claim, outcome }, result, askedAt);
     if (result.recorded && ambient.hasSubscribers) await this.tell('AfterTransactionCommit');
     return result;
   }

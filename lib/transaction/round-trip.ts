@@ -3,7 +3,7 @@ import { performance } from 'node:perf_hooks';
 import type { Deadline, Deadlines } from '../core/deadlines';
 import { isLate } from '../store/batching/late';
 import { cancelStatement } from '../store/postgres/connection/cancel';
-import { DeadlineError } from '../store/postgres/connection/failures';
+import { DeadlineError, failureOf, type Failure } from '../store/postgres/connection/failures';
 import { destroySocket } from '../store/postgres/connection/pool';
 import type { PipelinedStatement } from './messages';
 import { canPipeline, Pipeline, type OnEnd, type StatementResult } from './pipeline';
@@ -11,6 +11,8 @@ import { Sequence } from './sequence';
 
 /** Statements were sent, and not all were executed. */
 export class RoundTripError extends Error {
+  readonly failure: Failure;
+
   /**
    * @param results of the statements that were executed: the next one failed, or the connection did
    * @param sent whether they may have reached the server
@@ -22,6 +24,7 @@ export class RoundTripError extends Error {
   ) {
     super(cause instanceof Error ? cause.message : String(cause));
     this.name = 'RoundTripError';
+    this.failure = failureOf(cause);
   }
 }
 
@@ -50,18 +53,24 @@ class RoundTrip implements Deadline {
   }
 }
 
-/** @throws RoundTripError (as a rejection) */
+/**
+ * @param failed told of an error first
+ * @throws RoundTripError (as a rejection)
+ */
 export function roundTrip(
   client: Client,
   statements: readonly PipelinedStatement[],
   timeout: number,
   deadlines: Deadlines<Deadline>,
+  failed: (failure: Failure) => void,
 ): Promise<readonly StatementResult[]> {
   return new Promise((resolve, reject) => {
-    const onEnd: OnEnd = (error, results, sent) => {
+    const onEnd: OnEnd = (cause, results, sent) => {
       deadlines.delete(trip);
-      if (error === undefined) resolve(results);
-      else reject(new RoundTripError(error, results, sent));
+      if (cause === undefined) return resolve(results);
+      const error = new RoundTripError(cause, results, sent);
+      failed(error.failure);
+      reject(error);
     };
     const sending = new (canPipeline(client) ? Pipeline : Sequence)(client, statements, onEnd);
     const trip = new RoundTrip(client, timeout, sending.callback);

@@ -1,13 +1,12 @@
 import type { Client } from 'pg';
 import type { QueryRunner } from 'typeorm';
 import type { Deadline, Deadlines } from '../core/deadlines';
-import { failureOf, type Failure } from '../store/postgres/connection/failures';
 import { destroySocket } from '../store/postgres/connection/pool';
 import { nameOf } from '../store/postgres/connection/statement-name';
 import type { Plans } from '../store/postgres/connection/plans';
 import type { Value } from './messages';
 import { forgetPrepared } from './pipeline';
-import { roundTrip, type RoundTripError } from './round-trip';
+import { roundTrip } from './round-trip';
 import type { StatementResult } from './pipeline';
 
 /** What is sent: a text and its parameters. */
@@ -45,7 +44,7 @@ export class Session {
    * Sends statements together, and waits for all their answers.
    * @throws RoundTripError
    */
-  async send(statements: readonly Statement[]): Promise<readonly StatementResult[]> {
+  send(statements: readonly Statement[]): Promise<readonly StatementResult[]> {
     const { plans, timeout, deadlines } = this.settings;
     if (plans.arePrepared && plans.areOld(this.client)) forgetPrepared(this.client);
     const named = statements.map(([text, ...values]) => ({
@@ -53,24 +52,16 @@ export class Session {
       values,
       name: plans.arePrepared ? nameOf(text) : undefined,
     }));
-    try {
-      return await roundTrip(this.client, named, timeout, deadlines);
-    } catch (error) {
-      const failure = this.failureOf(error as RoundTripError);
+    return roundTrip(this.client, named, timeout, deadlines, (failure) => {
       if (failure === 'connection') this.broken = true;
       if (failure === 'unprepared') plans.stopPreparing();
-      throw error;
-    }
+    });
   }
 
   /** What was prepared with another process is prepared anew with this one: the rest of the transaction is up to it. */
   isServedBy(backend: unknown): void {
     if (servedBy.has(this.client) && servedBy.get(this.client) !== backend) forgetPrepared(this.client);
     servedBy.set(this.client, backend);
-  }
-
-  failureOf({ cause }: RoundTripError): Failure {
-    return failureOf(cause);
   }
 
   /** Whether the connection has failed, so that nothing more can be asked of it. */

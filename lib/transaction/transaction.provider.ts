@@ -14,6 +14,7 @@ import { Transactions } from './transactions';
 /** Begins transactions beside the tiers: Redis may answer first, and has a copy of each outcome that is committed. */
 @Injectable()
 export class TransactionProvider implements TransactionStore {
+  private transactions: Transactions | undefined;
   private opening: Promise<Transactions> | undefined;
 
   constructor(
@@ -27,21 +28,26 @@ export class TransactionProvider implements TransactionStore {
    * @throws IdempotencySetupError if handlers write to another database than that of the records
    */
   async open(): Promise<void> {
-    await this.transactions().catch((error: unknown) => {
+    await this.opened().catch((error: unknown) => {
       if (error instanceof IdempotencySetupError) throw error;
     });
   }
 
   begin(request: BeginRequest): Promise<BeginResult> {
-    return this.store.begin(request.id, async () => {
-      const { identity } = this.postgres.records;
-      if (!identity.tag) await identity.confirmForRequest();
-      return (await this.transactions()).begin(request);
+    return this.store.begin(request.id, () => {
+      const { tag } = this.postgres.records.identity;
+      return tag && this.transactions ? this.transactions.begin(request) : this.openAndBegin(request);
     });
   }
 
+  private async openAndBegin(request: BeginRequest): Promise<BeginResult> {
+    const { identity } = this.postgres.records;
+    if (!identity.tag) await identity.confirmForRequest();
+    return (await this.opened()).begin(request);
+  }
+
   async look(id: RecordId): Promise<IdempotencyRecord | 'locked' | undefined> {
-    const transactions = await this.transactions();
+    const transactions = await this.opened();
     return (await transactions.isLocked(id)) ? 'locked' : this.store.find(id);
   }
 
@@ -49,7 +55,7 @@ export class TransactionProvider implements TransactionStore {
     return outside(work);
   }
 
-  private transactions(): Promise<Transactions> {
+  private opened(): Promise<Transactions> {
     return (this.opening ??= this.make().catch((error: unknown) => {
       this.opening = undefined;
       throw error;
@@ -62,7 +68,7 @@ export class TransactionProvider implements TransactionStore {
     const { records, defaultDataSource } = this.postgres;
     const { retention, timeout, preparedStatements } = postgres;
     const dataSource = await handlersDataSource(defaultDataSource, records, timeout);
-    return new Transactions(dataSource, records.connection, {
+    this.transactions = new Transactions(dataSource, records.connection, {
       table: records.table,
       retention,
       timeout,
@@ -73,5 +79,6 @@ export class TransactionProvider implements TransactionStore {
       findInPostgres: (id) => this.store.findInArbiter(id),
       completed: (completion, result, askedAt) => this.store.copy(completion, result, askedAt),
     });
+    return this.transactions;
   }
 }

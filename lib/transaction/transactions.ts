@@ -4,14 +4,15 @@ import type { DataSource } from 'typeorm';
 import { Deadlines, type Deadline } from '../core/deadlines';
 import { IdempotencySetupError } from '../core/errors';
 import type { Isolation } from '../core/policy';
-import { isOrphaned, type Claim, type IdempotencyRecord, type Outcome, type RecordId } from '../core/record';
+import { isOrphaned, type IdempotencyRecord, type RecordId } from '../core/record';
 import type { CompleteResult } from '../core/store';
 import type { BeginRequest, BeginResult } from '../core/transaction';
 import type { OutcomeCipher } from '../outcome/outcome-cipher';
+import type { Completion } from '../store/pending-writes';
 import { Plans } from '../store/postgres/connection/plans';
 import type { PostgresConnection } from '../store/postgres/connection/postgres.connection';
 import { Ambient } from './ambient';
-import { Beginning } from './beginning';
+import { Beginning, type Begun } from './beginning';
 import { Commit } from './commit';
 import { Connections } from './connections';
 import { Gates } from './gates';
@@ -39,14 +40,14 @@ export interface TransactionsOptions {
   readonly findInPostgres: (id: RecordId) => Promise<IdempotencyRecord | undefined>;
   /** Told what stands after a commit. */
   completed(
-    completion: { readonly claim: Claim; readonly outcome: Outcome },
+    completion: Completion,
     result: CompleteResult,
     /** Monotonic time (ms) at which the commit was sent. */
     askedAt: number,
   ): void;
 }
 
-interface Prepared {
+interface RoundTrips {
   readonly beginning: Beginning;
   readonly commit: Commit;
 }
@@ -58,7 +59,9 @@ export class Transactions {
   private readonly connections: Connections;
   private readonly gates: Gates;
   private readonly unwritten = new UnwrittenRoutes();
-  private ready: Promise<Prepared> | undefined;
+  /** The two round trips, once it is known where the table is. */
+  private roundTrips: RoundTrips | undefined;
+  private locating: Promise<RoundTrips> | undefined;
 
   /** @param connection of the module's own, for what must not wait for the application's pool */
   constructor(
@@ -90,35 +93,35 @@ export class Transactions {
       throw new Error(
         `${ONE_CONNECTION} Work with its own key within it needs another. Set \`poolSize\` to 2 at least.`,
       );
-    const leave = await this.gates.enter(name, policy.maxConcurrent, deadline, isNested);
+    const { beginning, commit } = this.roundTrips ?? (await this.locate());
+    const entered = this.gates.enter(name, policy.maxConcurrent, deadline, isNested);
+    const leave = typeof entered === 'function' ? entered : await entered;
+    const startedAt = performance.now();
+    let begun: Begun | 'locked' | 'standing';
     try {
-      return await this.beginInside(request, leave);
+      begun = await beginning.run(request, leave);
     } catch (error) {
       leave();
       throw error;
     }
+    if (begun === 'locked') return { kind: 'locked' };
+    if (begun === 'standing') return this.standing(request);
+    const transaction = new OpenTransaction(begun, policy.timeout, startedAt, {
+      ambient: this.ambient,
+      deadlines: this.deadlines,
+      patience: this.options.timeout,
+      commit: (open, outcome) => commit.run(open, outcome),
+      wroteNothing: () => this.unwritten.add(name),
+      committed: (completion, result, askedAt) => this.options.completed(completion, result, askedAt),
+      ended: leave,
+    });
+    return { kind: 'begun', transaction };
   }
 
   /** Whether a transaction of the key is open. @throws StoreUnavailableError */
   async isLocked(id: RecordId): Promise<boolean> {
     const [row] = await this.connection.operation('find')<{ free: boolean }>(IS_FREE, [lockOf(id)]);
     return !row?.free;
-  }
-
-  private async beginInside(request: BeginRequest, leave: () => void): Promise<BeginResult> {
-    const { beginning, commit } = await this.prepared();
-    const startedAt = performance.now();
-    const begun = await beginning.run(request, leave);
-    if (begun === 'locked') return { kind: 'locked' };
-    if (begun === 'standing') return this.standing(request);
-    const transaction = new OpenTransaction(begun, request.policy.timeout, startedAt, {
-      ambient: this.ambient,
-      deadlines: this.deadlines,
-      patience: this.options.timeout,
-      commit: (open, outcome) => this.commit(commit, request.name, open, outcome),
-      ended: leave,
-    });
-    return { kind: 'begun', transaction };
   }
 
   private async standing({ id, fingerprint, claim }: BeginRequest): Promise<BeginResult> {
@@ -129,36 +132,21 @@ export class Transactions {
     return orphaned ? { kind: 'lapsed' } : { kind: 'standing', record };
   }
 
-  private async commit(
-    commit: Commit,
-    name: string,
-    transaction: OpenTransaction,
-    outcome: Outcome,
-  ): Promise<CompleteResult> {
-    const askedAt = performance.now();
-    const { wrote = true, ...result } = await commit.run(transaction, outcome);
-    if (!wrote) this.unwritten.add(name);
-    this.options.completed({ claim: transaction.claim, outcome }, result, askedAt);
-    return result;
-  }
-
   /** Where the table and its sequence are is asked once, as soon as Postgres can be. */
-  private prepared(): Promise<Prepared> {
-    return (this.ready ??= this.prepare().catch((error: unknown) => {
-      this.ready = undefined;
-      throw error;
-    }));
+  private locate(): Promise<RoundTrips> {
+    return (this.locating ??= this.askPlaces().finally(() => (this.locating = undefined)));
   }
 
-  private async prepare(): Promise<Prepared> {
+  private async askPlaces(): Promise<RoundTrips> {
     const { table, findInPostgres: find, ...settings } = this.options;
     const [places] = await this.connection.operation('check')<Places>(PLACES, [table]);
     if (!places) throw new IdempotencySetupError(`the table ${table} is missing.`);
     const { isolationLevel } = this.dataSource.options as { isolationLevel?: Isolation };
     const isLocked = this.isLocked.bind(this);
-    return {
+    this.roundTrips = {
       beginning: new Beginning(this.connections, places, isolationLevel),
       commit: new Commit(places, { ...settings, find, isLocked }),
     };
+    return this.roundTrips;
   }
 }

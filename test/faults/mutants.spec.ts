@@ -168,8 +168,8 @@ describe('the rig finds out', () => {
           {
             file: BEGIN,
             from: `      [TRY_LOCK, lockOf(id)],
-      [read(this.places), byteaOf(id.hash), String(policy.timeout), String(policy.timeout + session.timeout)],
-    ]);`,
+      [read(this.places), byteaOf(id.hash), String(policy.timeout), String(policy.timeout + patience)],
+    ];`,
             // Its window is made as wide as two seconds.
             to: `      [
         read(this.places).replace(
@@ -178,10 +178,10 @@ describe('the rig finds out', () => {
         ),
         byteaOf(id.hash),
         String(policy.timeout),
-        String(policy.timeout + session.timeout),
+        String(policy.timeout + patience),
         lockOf(id),
       ],
-    ]);`,
+    ];`,
           },
           {
             file: BEGIN,

@@ -41,23 +41,30 @@ export interface Answered {
  * What is to be committed with what the handler has written; undefined if all of it is to be rolled back. The transaction
  * ends only when the handler has, also if something else answered before: an answer that counts is held until then.
  */
-export async function outcomeInTransaction(
+export function outcomeInTransaction(
   watch: HandlerWatch,
   capture: ResponseCapture,
   transaction: WorkInTransaction,
   { outcome, threw }: Answered,
-): Promise<Outcome | undefined> {
+): Outcome | undefined | Promise<Outcome | undefined> {
   if (capture.aborted) return undefined;
-  const counts = outcome !== undefined && (watch.began || !threw);
+  const counting = watch.began || !threw ? outcome : undefined;
+  if (counting && threw) transaction.undo();
   // One that waits for its response to be sent has nothing left to write, and would wait without end.
-  if (watch.running && !(counts && capture.isAwaited)) {
-    if (!counts) capture.send();
-    const ended = await Promise.race([watch.succeeded(), aborted(transaction)]);
-    if (counts && !ended) throw new Error('The handler failed after its response had been ended');
-  }
-  if (!counts) return undefined;
-  if (threw) transaction.undo();
-  return outcome;
+  if (!watch.running || (counting && capture.isAwaited)) return counting;
+  return onceEnded(watch, capture, transaction, counting);
+}
+
+async function onceEnded(
+  watch: HandlerWatch,
+  capture: ResponseCapture,
+  transaction: WorkInTransaction,
+  counting: Outcome | undefined,
+): Promise<Outcome | undefined> {
+  if (!counting) capture.send();
+  const ended = await Promise.race([watch.succeeded(), aborted(transaction)]);
+  if (counting && !ended) throw new Error('The handler failed after its response had been ended');
+  return counting;
 }
 
 function aborted(transaction: WorkInTransaction): Promise<false> {
