@@ -21,8 +21,8 @@ const esModules = [
 /** @type {import('jest').Config} */
 module.exports = {
   testEnvironment: 'node',
-  // Specs wait for their servers more than they compute, so that two cores have work for two.
-  maxWorkers: Math.max(2, availableParallelism() - 1),
+  // Specs wait for their servers as much as they compute, so that two cores have work for three.
+  maxWorkers: Math.max(3, availableParallelism()),
   globalSetup: '<rootDir>/test/support/run-setup.js',
   globalTeardown: '<rootDir>/test/support/run-teardown.js',
   reporters: ['default', '<rootDir>/test/support/counts-reporter.js'],

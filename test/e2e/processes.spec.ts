@@ -14,7 +14,7 @@ describe('across application processes', () => {
   let databaseUrl: string;
   /** Of a Redis that was there and is gone. */
   let goneUrl: string;
-  let processes: AppProcess[] = [];
+  const started: AppProcess[] = [];
 
   beforeAll(async () => {
     [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
@@ -27,19 +27,17 @@ describe('across application processes', () => {
     await database.query('CREATE TABLE naive (key text PRIMARY KEY, response text)');
   });
   afterAll(async () => {
+    await Promise.all(started.map((each) => each.stop()));
     await database.destroy();
     await Promise.all([postgres.stop(), redis.stop()]);
   });
-  afterEach(async () => {
-    await Promise.all(processes.map((each) => each.stop()));
-    processes = [];
-  });
 
   const start = async (count: number, more: Partial<AppProcessOptions> = {}): Promise<AppProcess[]> => {
-    processes = await Promise.all(
+    const apps = await Promise.all(
       Array.from({ length: count }, () => startProcess({ databaseUrl, redisUrl: redis.url, ...more })),
     );
-    return processes;
+    started.push(...apps);
+    return apps;
   };
   const leads = async (name: string): Promise<number> => {
     const rows = await database.query<{ count: string }[]>('SELECT count(*) FROM leads WHERE name = $1', [
@@ -52,42 +50,92 @@ describe('across application processes', () => {
       Array.from({ length: count }, (_, i) => apps[i % apps.length]!.post(path, name, { name, takes: 100 })),
     );
 
-  it.each([10, 200])(
-    'should handle concurrent duplicates with DB fallback: %i over three processes make one lead and one response',
-    async (count) => {
-      const apps = await start(3, { redisUrl: goneUrl });
+  describe('of which none has Redis', () => {
+    let apps: AppProcess[];
+    beforeAll(async () => {
+      apps = await start(3, { redisUrl: goneUrl });
+    });
+
+    it.each([10, 200])(
+      'should handle concurrent duplicates with DB fallback: %i over three processes make one lead and one response',
+      async (count) => {
+        const name = randomUUID();
+        const answers = await storm(apps, count, '/leads', name);
+        expect(await leads(name)).toBe(1);
+        expect(new Set(answers.map((answer) => JSON.stringify(comparable(answer)))).size).toBe(1);
+        expect(answers.filter((answer) => !isReplay(answer))).toHaveLength(1);
+        expect(answers[0]?.status).toBe(201);
+      },
+    );
+
+    it('positive control: the same storm makes duplicates behind "Redis, else database, then write both"', async () => {
       const name = randomUUID();
-      const answers = await storm(apps, count, '/leads', name);
+      await storm(apps, 10, '/naive', name);
+      expect(await leads(name)).toBeGreaterThan(1);
+    });
+  });
+
+  describe('with both stores', () => {
+    let apps: AppProcess[];
+    beforeAll(async () => {
+      apps = await start(3);
+    });
+
+    it('should handle concurrent duplicates with Redis as well', async () => {
+      const name = randomUUID();
+      const answers = await storm(apps, 200, '/leads', name);
       expect(await leads(name)).toBe(1);
       expect(new Set(answers.map((answer) => JSON.stringify(comparable(answer)))).size).toBe(1);
-      expect(answers.filter((answer) => !isReplay(answer))).toHaveLength(1);
-      expect(answers[0]?.status).toBe(201);
-    },
-  );
+    });
 
-  it('should handle concurrent duplicates with Redis as well', async () => {
-    const apps = await start(3);
-    const name = randomUUID();
-    const answers = await storm(apps, 200, '/leads', name);
-    expect(await leads(name)).toBe(1);
-    expect(new Set(answers.map((answer) => JSON.stringify(comparable(answer)))).size).toBe(1);
-  });
+    it('should make one lead where the processes disagree on whether Redis is up', async () => {
+      const blind = await start(1, { redisUrl: '' });
+      const name = randomUUID();
+      const answers = await storm([...blind, apps[0]!], 40, '/leads', name);
+      expect(await leads(name)).toBe(1);
+      expect(new Set(answers.map((answer) => JSON.stringify(comparable(answer)))).size).toBe(1);
+    });
 
-  it('should make one lead where the processes disagree on whether Redis is up', async () => {
-    const [blind] = await start(1, { redisUrl: '' });
-    const [seeing] = await start(1);
-    processes = [blind!, seeing!];
-    const name = randomUUID();
-    const answers = await storm(processes, 40, '/leads', name);
-    expect(await leads(name)).toBe(1);
-    expect(new Set(answers.map((answer) => JSON.stringify(comparable(answer)))).size).toBe(1);
-  });
+    // Each of these ends one of the three.
+    it.each<[string, number, () => RunningRedis | RunningPostgres]>([
+      ['Redis', 0, () => redis],
+      ['Postgres', 1, () => postgres],
+    ])(
+      'SIGTERM ends the process within 5 s, with a request in flight and %s frozen',
+      async (_, i, server) => {
+        const app = apps[i]!;
+        const name = randomUUID();
+        const keepAlive = new Agent({ keepAlive: true });
+        const first = app.post('/leads', name, { name, takes: 300 }, { agent: keepAlive });
+        await app.handling(name);
+        server().kill('SIGSTOP');
+        try {
+          const before = Date.now();
+          app.child.kill('SIGTERM');
+          expect((await first).status).toBe(201);
+          await app.exited;
+          expect(Date.now() - before).toBeLessThan(5_000);
+        } finally {
+          server().kill('SIGCONT');
+          keepAlive.destroy();
+        }
+      },
+    );
 
-  it('positive control: the same storm makes duplicates behind "Redis, else database, then write both"', async () => {
-    const apps = await start(3, { redisUrl: goneUrl });
-    const name = randomUUID();
-    await storm(apps, 10, '/naive', name);
-    expect(await leads(name)).toBeGreaterThan(1);
+    it('SIGTERM lets the request in flight finish, recorded, and the process ends', async () => {
+      const app = apps[2]!;
+      const name = randomUUID();
+      const first = app.post('/leads', name, { name, takes: 500 });
+      await app.handling(name);
+      app.child.kill('SIGTERM');
+      expect((await first).status).toBe(201);
+      expect(await app.exited).toBe('SIGTERM');
+      const rows = await database.query<{ state: string }[]>(
+        'SELECT state FROM idempotency_cache WHERE key = $1',
+        [name],
+      );
+      expect(rows).toEqual([{ state: 'completed' }]);
+    });
   });
 
   describe('when the owner is killed with SIGKILL while its handler runs', () => {
@@ -152,42 +200,5 @@ describe('across application processes', () => {
     const late = await first;
     expect(isReplay(late)).toBe(true);
     expect(comparable(late)).toEqual(comparable(second));
-  });
-
-  it.each<[string, () => RunningRedis | RunningPostgres]>([
-    ['Redis', () => redis],
-    ['Postgres', () => postgres],
-  ])('SIGTERM ends the process within 5 s, with a request in flight and %s frozen', async (_, server) => {
-    const [app] = await start(1);
-    const name = randomUUID();
-    const keepAlive = new Agent({ keepAlive: true });
-    const first = app!.post('/leads', name, { name, takes: 300 }, { agent: keepAlive });
-    await app!.handling(name);
-    server().kill('SIGSTOP');
-    try {
-      const before = Date.now();
-      app!.child.kill('SIGTERM');
-      expect((await first).status).toBe(201);
-      await app!.exited;
-      expect(Date.now() - before).toBeLessThan(5_000);
-    } finally {
-      server().kill('SIGCONT');
-      keepAlive.destroy();
-    }
-  });
-
-  it('SIGTERM lets the request in flight finish, recorded, and the process ends', async () => {
-    const [app] = await start(1);
-    const name = randomUUID();
-    const first = app!.post('/leads', name, { name, takes: 500 });
-    await app!.handling(name);
-    app!.child.kill('SIGTERM');
-    expect((await first).status).toBe(201);
-    expect(await app!.exited).toBe('SIGTERM');
-    const rows = await database.query<{ state: string }[]>(
-      'SELECT state FROM idempotency_cache WHERE key = $1',
-      [name],
-    );
-    expect(rows).toEqual([{ state: 'completed' }]);
   });
 });

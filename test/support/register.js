@@ -3,12 +3,14 @@
  * built from it where PACKAGE is `dist`. MUTATION (a list of `{ file, from, to }` as JSON) changes files on their way, for
  * tests that have to see broken code found out.
  */
-const { readFileSync } = require('node:fs');
+const { createHash } = require('node:crypto');
+const { mkdirSync, readFileSync, renameSync, writeFileSync } = require('node:fs');
 const Module = require('node:module');
 const { join } = require('node:path');
-const { transformSync } = require('@swc/core');
 
 const root = join(__dirname, '../..');
+/** What was compiled before, by its source: a test run starts a hundred processes, each of 200 files. */
+const cache = join(root, 'node_modules/.cache/nestjs-idempotency/compiled');
 const [folder, extension] = process.env.PACKAGE === 'dist' ? ['dist', 'js'] : ['lib', 'ts'];
 const entries = Object.fromEntries(
   [
@@ -35,17 +37,32 @@ Module._resolveFilename = function (request, ...rest) {
   return resolve.call(this, entries[request] ?? request, ...rest);
 };
 
-require.extensions['.ts'] = (module, filename) => {
-  const { code } = transformSync(sourceOf(filename), {
-    filename,
-    sourceMaps: 'inline',
-    jsc: {
-      target: 'es2022',
-      parser: { syntax: 'typescript', decorators: true },
-      transform: { legacyDecorator: true, decoratorMetadata: true },
-      keepClassNames: true,
-    },
-    module: { type: 'commonjs' },
-  });
-  module._compile(code, filename);
+const OPTIONS = {
+  sourceMaps: 'inline',
+  jsc: {
+    target: 'es2022',
+    parser: { syntax: 'typescript', decorators: true },
+    transform: { legacyDecorator: true, decoratorMetadata: true },
+    keepClassNames: true,
+  },
+  module: { type: 'commonjs' },
 };
+const SETUP = require('@swc/core/package.json').version + JSON.stringify(OPTIONS);
+
+function compiled(source, filename) {
+  const digest = createHash('sha256').update([SETUP, filename, source].join('\n')).digest('hex');
+  const place = join(cache, `${digest}.js`);
+  try {
+    return readFileSync(place, 'utf8');
+  } catch {
+    const { code } = require('@swc/core').transformSync(source, { ...OPTIONS, filename });
+    mkdirSync(cache, { recursive: true });
+    // Several processes write at once, and none may read a part.
+    writeFileSync(`${place}.${process.pid}`, code);
+    renameSync(`${place}.${process.pid}`, place);
+    return code;
+  }
+}
+
+require.extensions['.ts'] = (module, filename) =>
+  module._compile(compiled(sourceOf(filename), filename), filename);
