@@ -5,7 +5,7 @@ const { join } = require('node:path');
 const MEMORY = '/dev/shm';
 const GIB = 2 ** 30;
 
-/** Whether the servers of two workers have room in memory. `noexec`: a copy of Postgres' binaries may lie there too. */
+/** Whether the servers of three workers have room in memory. `noexec`: a copy of Postgres' binaries may lie there too. */
 function hasRoom() {
   try {
     const { bavail, bsize } = statfsSync(MEMORY);

@@ -88,7 +88,7 @@ describe('the doctor', () => {
         code: code ?? null,
         stdout,
         stderr: note.mock.calls.join('\n'),
-        json: () => JSON.parse(stdout),
+        json: <T>() => JSON.parse(stdout) as T,
       };
     } finally {
       process.env = before;
