@@ -16,7 +16,7 @@ import type { Finding } from '../../../lib/cli/doctor/finding';
 import { program } from '../../../lib/cli/program';
 import { terminal } from '../../../lib/cli/terminal';
 import { startApp } from '../../support/app';
-import { cli, type CliOptions, type CliResult } from '../../support/cli';
+import { cli, type CliOptions } from '../../support/cli';
 import { sql } from '../../support/postgres-store';
 
 /** What is broken, and how the doctor is called then. */
@@ -70,10 +70,14 @@ describe('the doctor', () => {
   const run = async (
     args: readonly string[] = [],
     { env, preload }: CliOptions = {},
-  ): Promise<Pick<CliResult, 'code' | 'stdout' | 'stderr' | 'json'>> => {
+  ): Promise<{ code: number | null | undefined; findings: Finding[]; output: string }> => {
     const variables = { DATABASE_URL: databaseUrl, REDIS_URL: redisUrl, ...env };
     const command = ['doctor', '--json', ...args];
-    if (preload) return cli(command, { preload, env: variables });
+    const findingsOf = (stdout: string) => (JSON.parse(stdout) as { findings: Finding[] }).findings;
+    if (preload) {
+      const { code, stdout, stderr } = await cli(command, { preload, env: variables });
+      return { code, findings: findingsOf(stdout), output: stdout + stderr };
+    }
     const [print, note] = [
       jest.spyOn(terminal, 'print').mockImplementation(),
       jest.spyOn(terminal, 'note').mockImplementation(),
@@ -84,12 +88,7 @@ describe('the doctor', () => {
       let code: number | undefined;
       await program('0.0.0', (ended) => (code = ended)).parseAsync(command, { from: 'user' });
       const stdout = print.mock.calls.join('\n');
-      return {
-        code: code ?? null,
-        stdout,
-        stderr: note.mock.calls.join('\n'),
-        json: <T>() => JSON.parse(stdout) as T,
-      };
+      return { code, findings: findingsOf(stdout), output: stdout + note.mock.calls.join('\n') };
     } finally {
       process.env = before;
       print.mockRestore();
@@ -120,13 +119,14 @@ describe('the doctor', () => {
 
   it('finds nothing where all is well', async () => {
     await use({ encryption: { keys: [KEY] }, secret: SECRET });
-    const result = await run([], { env: { IDEMPOTENCY_ENCRYPTION_KEYS: KEY, IDEMPOTENCY_SECRET: SECRET } });
-    const { findings } = result.json<{ findings: Finding[] }>();
+    const { code, findings } = await run([], {
+      env: { IDEMPOTENCY_ENCRYPTION_KEYS: KEY, IDEMPOTENCY_SECRET: SECRET },
+    });
     expect(findings.filter(({ level }) => level !== 'ok')).toEqual([
       { check: 'alerts', level: 'skipped', problem: 'set PROMETHEUS_URL to check them' },
     ]);
     expect(findings.length).toBeGreaterThan(12);
-    expect(result.code).toBe(0);
+    expect(code).toBe(0);
   });
 
   const setUps: SetUp[] = [
@@ -388,14 +388,13 @@ describe('the doctor', () => {
 
   it.each(setUps)('finds that $what', async ({ check, level, says, fix, break: broken }) => {
     const { args, ...options } = await broken();
-    const result = await run(args, options);
-    const { findings } = result.json<{ findings: Finding[] }>();
+    const { code, findings, output } = await run(args, options);
     const found = findings.filter((each) => each.check === check && each.level === level);
     expect(found).toHaveLength(1);
     expect(found[0]?.problem).toMatch(says);
     expect(found[0]?.fix).toMatch(fix);
-    expect(result.code).toBe(level === 'error' ? 1 : 0);
-    expect(result.stdout + result.stderr).not.toContain('hidden@');
-    expect(result.stdout + result.stderr).not.toContain(SECRET);
+    expect(code).toBe(level === 'error' ? 1 : 0);
+    expect(output).not.toContain('hidden@');
+    expect(output).not.toContain(SECRET);
   });
 });
