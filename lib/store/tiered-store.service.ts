@@ -2,7 +2,14 @@ import { Inject, Injectable } from '@nestjs/common';
 import { performance } from 'node:perf_hooks';
 import { ForgottenRecordError, StoreUnavailableError } from '../core/errors';
 import type { Metrics } from '../core/ports';
-import { isPending, type Claim, type IdempotencyRecord, type Outcome, type RecordId } from '../core/record';
+import {
+  isPending,
+  type Claim,
+  type CompletedRecord,
+  type IdempotencyRecord,
+  type Outcome,
+  type RecordId,
+} from '../core/record';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore, StorePhase } from '../core/store';
 import type { BeginResult } from '../core/transaction';
 import type { HealthReport } from '../observability/health';
@@ -135,6 +142,13 @@ export class TieredStoreService implements IdempotencyStore {
    */
   async findInCache(id: RecordId): Promise<IdempotencyRecord | undefined> {
     return this.tiers.cache?.ask('find', (store) => store.find(id));
+  }
+
+  /** The outcome of a key, if Redis soon answers that it has a copy. */
+  async findCopy(id: RecordId): Promise<CompletedRecord | undefined> {
+    const recalled = this.tiers.cache?.read(id);
+    const cached = recalled && (await this.cacheDeadline.hedged(recalled));
+    return cached?.state === 'completed' && !cached.pending ? cached : undefined;
   }
 
   /**

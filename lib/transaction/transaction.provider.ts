@@ -47,6 +47,8 @@ export class TransactionProvider implements TransactionStore {
   }
 
   async look(id: RecordId): Promise<IdempotencyRecord | 'locked' | undefined> {
+    const copy = await this.store.findCopy(id); // also where Postgres has no connection left for the question
+    if (copy) return copy;
     const transactions = await this.opened();
     return (await transactions.isLocked(id)) ? 'locked' : this.store.find(id);
   }

@@ -61,6 +61,21 @@ describe('Postgres fails under a transaction', () => {
     ['gives no replies', ({ postgres }) => postgres.set('drop-replies'), ({ postgres }) => postgres.set('pass')],
   ]; // prettier-ignore
 
+  it('does not answer a duplicate whether the transaction has ended: it gets the outcome from Redis', async () => {
+    const key = randomUUID();
+    const [owner, other] = [rig.instance(0), rig.instance(2)];
+    const { answer } = await begin(owner, key);
+    const asked = other.postgres.watch('is-free', 'request').reached;
+    const duplicate = rig.send(other, key, ROUTE);
+    await asked;
+    await other.postgres.set('black-hole');
+    owner.finish(key);
+    const { nonce } = await answer;
+    expect(await duplicate).toMatchObject({ status: 201, nonce });
+    await other.postgres.set('pass');
+    expect((await rig.effects(key)).map((row) => row.nonce)).toEqual([nonce]);
+  });
+
   it.each(FAULTS)(
     '%s between the effect and the commit: the client gets 503, and one effect stands once its retry is answered',
     async (_, fail, recover) => {
