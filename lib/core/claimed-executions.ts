@@ -2,7 +2,7 @@ import type { Metrics } from './ports';
 import type { Policy } from './policy';
 import { contextOf, runAsItIs, type IdempotencyContext } from './context';
 import { StoreError } from './errors';
-import type { Lease, LeaseManager } from './lease';
+import type { Lease } from './lease';
 import type { Claim, CompletedRecord, InProgressRecord, Outcome, RecordId } from './record';
 import { inFlight, mismatch, notRecorded } from './refusals';
 import type { CompleteResult, IdempotencyStore } from './store';
@@ -42,8 +42,8 @@ export type RunResult =
 export interface Claimed {
   readonly kind: 'claimed';
   readonly claim: Claim;
-  /** Monotonic time (ms) before the claim was sent. */
-  readonly claimedAt: number;
+  /** Renewed from the claim on. */
+  readonly lease: Lease;
 }
 
 /** Runs handlers under a claim of theirs, and records what becomes of them. */
@@ -52,17 +52,15 @@ export class ClaimedExecutions {
   constructor(
     private readonly store: IdempotencyStore,
     private readonly metrics: Metrics,
-    private readonly leases: LeaseManager,
     private readonly waitForWinner: (
       record: InProgressRecord,
       request: ProtectedRequest,
     ) => Promise<CompletedRecord | undefined>,
   ) {}
 
-  async run(request: ProtectedRequest, { claim, claimedAt }: Claimed, work: Work): Promise<RunResult> {
+  async run(request: ProtectedRequest, { claim, lease }: Claimed, work: Work): Promise<RunResult> {
     if (!request.legacy) this.metrics.firstRequest(); // else its handler may not run
     if (claim.attempt > 1) this.metrics.orphanTakenOver();
-    const lease = this.leases.start(claim, request.policy.lease, claimedAt);
     this.metrics.inFlight(1);
     try {
       const outcome = await this.runWork(claim, work, lease);

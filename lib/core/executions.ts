@@ -15,7 +15,7 @@ import type { InFlightResult } from './in-flight-requests';
 import type { LeaseManager } from './lease';
 import type { Metrics } from './ports';
 import type { CompletedRecord, InProgressRecord, Outcome } from './record';
-import { unavailable } from './refusals';
+import { legacyUnavailable, unavailable } from './refusals';
 import type { ClaimResult, IdempotencyStore } from './store';
 import type { TransactionStore } from './transaction';
 import { TransactionalExecutions, type Begun } from './transactional-executions';
@@ -36,17 +36,17 @@ export class Executions {
   constructor(
     private readonly store: IdempotencyStore,
     private readonly metrics: Metrics,
-    leases: LeaseManager,
+    private readonly leases: LeaseManager,
     waitForWinner: (
       record: InProgressRecord,
       request: ProtectedRequest,
     ) => Promise<CompletedRecord | undefined>,
     private readonly transactions: TransactionStore | undefined,
   ) {
-    this.claimed = new ClaimedExecutions(store, metrics, leases, waitForWinner);
+    this.claimed = new ClaimedExecutions(store, metrics, waitForWinner);
     this.transactional =
       transactions &&
-      new TransactionalExecutions(store, transactions, metrics, leases, {
+      new TransactionalExecutions(store, transactions, metrics, {
         claimOrRead: (request) => this.claimOrRead(request, true),
         waitForWinner,
       });
@@ -85,6 +85,11 @@ export class Executions {
           transaction?.undo(); // nothing is written there, so the outcome is recorded alone
           return known;
         }
+        // The process may have been frozen meanwhile, and the key may be another request's by now.
+        if (right?.lease && performance.now() >= right.lease.heldUntil)
+          throw new NotBegunError(
+            legacyUnavailable(new Error('The lease lapsed before there was an answer')),
+          );
         if (right) this.metrics.firstRequest();
         return work(context, transaction);
       });
@@ -135,7 +140,8 @@ export class Executions {
         : { kind: 'in progress', record, isHint };
     }
     const { claim } = result;
-    if (performance.now() < claimedAt + policy.lease) return { kind: 'claimed', claim, claimedAt };
+    if (performance.now() < claimedAt + policy.lease)
+      return { kind: 'claimed', claim, lease: this.leases.start(claim, policy.lease, claimedAt) };
     // The reply came so late that another request may own the key. No handler ran, but one may have before it.
     await releaseClaim(this.store, { ...claim, fence: 0 });
     return { kind: 'open' }; // each that followed goes by its own deadline from here on

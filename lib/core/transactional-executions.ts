@@ -10,7 +10,7 @@ import {
 } from './claimed-executions';
 import { StoreError } from './errors';
 import type { InFlightResult } from './in-flight-requests';
-import type { Lease, LeaseManager } from './lease';
+import type { Lease } from './lease';
 import type { Metrics } from './ports';
 import type { TransactionPolicy } from './policy';
 import type { Claim, CompletedRecord, IdempotencyRecord, InProgressRecord, Outcome } from './record';
@@ -38,7 +38,6 @@ export class TransactionalExecutions {
     private readonly store: IdempotencyStore,
     private readonly transactions: TransactionStore,
     private readonly metrics: Metrics,
-    private readonly leases: LeaseManager,
     private readonly claims: Claims,
   ) {}
 
@@ -72,8 +71,7 @@ export class TransactionalExecutions {
   ): Promise<Begun | InFlightResult> {
     const claimed = await this.claims.claimOrRead(request);
     if (claimed.kind !== 'claimed') return claimed;
-    const { claim, claimedAt } = claimed;
-    const lease = this.leases.start(claim, request.policy.lease, claimedAt);
+    const { claim, lease } = claimed;
     let result: Begun | InFlightResult = { kind: 'open' };
     try {
       result = foundOut(await begin(claim), lease);

@@ -1,4 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
 import type { Outcome } from '../core/record';
 import { inFlight, legacyUnavailable, mismatch } from '../core/refusals';
 import { News } from '../observability/news';
@@ -58,6 +58,8 @@ async function within(timeout: number, ask: () => unknown): Promise<unknown> {
   const timer = new AbortController();
   const late = async (): Promise<never> => {
     await delay(timeout, undefined, { signal: timer.signal });
+    // A process that was busy finds its timer due before it has read what was answered meanwhile: that goes first.
+    await nextTurn(undefined, { signal: timer.signal });
     throw new Error(`There was no answer within ${timeout} ms`);
   };
   try {

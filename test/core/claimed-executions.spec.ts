@@ -1,6 +1,6 @@
 import { ClaimedExecutions, type RunResult } from '../../lib/core/claimed-executions';
 import { StoreUnavailableError } from '../../lib/core/errors';
-import type { Lease, LeaseManager } from '../../lib/core/lease';
+import type { Lease } from '../../lib/core/lease';
 import type { Policy } from '../../lib/core/policy';
 import type { Metrics } from '../../lib/core/ports';
 import type { Claim, CompletedRecord, Outcome } from '../../lib/core/record';
@@ -15,7 +15,7 @@ const theirs = completedRecord({ ...claim, fence: 2, outcome: aResponse({ body: 
 
 describe('an execution under a claim', () => {
   let released: Claim[];
-  let held: number;
+  let held = 0;
   let counted: string[];
   let inFlight = 0;
   const run = (
@@ -25,7 +25,7 @@ describe('an execution under a claim', () => {
   ): Promise<RunResult> => {
     released = [];
     counted = [];
-    held = 0;
+    held = 1;
     const store = {
       complete,
       release: (each: Claim) => {
@@ -39,13 +39,8 @@ describe('an execution under a claim', () => {
     }) as Metrics;
     const signal = new AbortController().signal;
     const lease = { signal, heldUntil: 0, stop: () => (held -= 1) } as unknown as Lease;
-    const start = (): Lease => {
-      held += 1;
-      return lease;
-    };
-    const leases = { start } as unknown as LeaseManager;
-    const executions = new ClaimedExecutions(store, metrics, leases, () => Promise.resolve(winner));
-    return executions.run(request, { kind: 'claimed', claim: of, claimedAt: 0 }, work);
+    const executions = new ClaimedExecutions(store, metrics, () => Promise.resolve(winner));
+    return executions.run(request, { kind: 'claimed', claim: of, lease }, work);
   };
   afterEach(() => {
     expect(held).toBe(0); // its lease is not renewed any longer

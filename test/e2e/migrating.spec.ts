@@ -16,7 +16,13 @@ import { NestFactory } from '@nestjs/core';
 import Redis from 'ioredis';
 import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
-import { Idempotent, IdempotencyClaim, type IdempotencyContext, type LegacyLookup } from '../../lib';
+import {
+  Idempotent,
+  IdempotencyClaim,
+  type Duration,
+  type IdempotencyContext,
+  type LegacyLookup,
+} from '../../lib';
 import { startRedis, type RunningRedis } from '../../servers';
 import { HomeMadeInterceptor } from '../fixtures/migrating/home-made.interceptor';
 import { homeMadeLookup } from '../fixtures/migrating/home-made.lookup';
@@ -129,7 +135,7 @@ describe.each<Platform>(['express', 'fastify'])('a change from another system on
   };
 
   /** An instance of the new version. */
-  const startNew = async (): Promise<TestApp> => {
+  const startNew = async (timeout: Duration = '300ms'): Promise<TestApp> => {
     const app = await startApp({
       platform,
       databaseUrl: stores.postgres.url,
@@ -142,7 +148,7 @@ describe.each<Platform>(['express', 'fastify'])('a change from another system on
             asked.push(key);
             return lookup(key, context);
           },
-          timeout: '300ms',
+          timeout,
         },
       },
     });
@@ -285,7 +291,7 @@ describe.each<Platform>(['express', 'fastify'])('a change from another system on
   it('while old and new instances run side by side, no retry runs again, on whichever it lands', async () => {
     const [old, another] = [await startOld(), await startOld()];
     lookup = homeMadeLookup(stores.client);
-    const urls = [old.url, (await startNew()).url, another.url, (await startNew()).url];
+    const urls = [old.url, (await startNew('5s')).url, another.url, (await startNew('5s')).url];
     const keys = Array.from({ length: 40 }, () => randomUUID());
     const bodies = await Promise.all(
       keys.map(async (key, index) => {
@@ -368,6 +374,20 @@ describe.each<Platform>(['express', 'fastify'])('a change from another system on
         return undefined;
       };
       expect((await post(`${app.url}/transactions`, randomUUID())).status).toBe(201);
+    });
+
+    it('a handler does not begin under a lease that lapsed while the old system was asked', async () => {
+      const app = await startNew();
+      const key = randomUUID();
+      lookup = () => {
+        const until = performance.now() + 250; // as a process is that is frozen for longer than the lease
+        while (performance.now() < until);
+        return undefined;
+      };
+      const refused = await post(`${app.url}/attempts`, key);
+      expect([refused.status, typeOf(refused)]).toEqual([503, 'store-unavailable']);
+      lookup = () => undefined;
+      expect((await post(`${app.url}/attempts`, key)).text).toBe('1');
     });
 
     it('an orphan stays one: the request that runs at last is told that it is a later attempt', async () => {

@@ -1,3 +1,4 @@
+import { MessageChannel } from 'node:worker_threads';
 import { isIdempotencyError } from '../../lib/core/errors';
 import type { Outcome } from '../../lib/core/record';
 import { lookUpLegacy, type LegacyQuestion } from '../../lib/legacy/legacy-lookup';
@@ -102,6 +103,19 @@ describe('a lookup', () => {
     await new Promise((resolve) => setImmediate(resolve));
     process.off('unhandledRejection', unhandled);
     expect(unhandled).not.toHaveBeenCalled();
+  });
+
+  it('that is answered while the process is busy for longer than its time-out has its answer', async () => {
+    const ask = (): Promise<string> => {
+      const { port1, port2 } = new MessageChannel();
+      const answered = new Promise<string>((resolve) => port2.once('message', resolve));
+      port1.postMessage('found');
+      port1.unref();
+      const until = performance.now() + 100;
+      while (performance.now() < until);
+      return answered.finally(() => port2.close());
+    };
+    expect(await lookUpLegacy(settings('reject', 20), question(ask))).toBe(OUTCOME);
   });
 
   it.each(['reject', 'execute'] as const)(

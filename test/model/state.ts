@@ -115,7 +115,7 @@ export type Place =
   | 'look aside' // TieredStoreService.adoptPendingOutcome: an orphan was taken over; Redis may have its outcome
   | 'adopt' // TieredStoreService.adoptPendingOutcome: that outcome is recorded under the new claim
   | 'claimed' // Protocol.claimOrRead: the claim is committed, its reply on the way
-  | 'give up' // Protocol.claimOrRead: the lease lapsed before the handler began
+  | 'give up' // Executions: the lease lapsed before the handler began, also while the earlier system was asked
   | 'running' // ClaimedExecutions.run
   | 'unprotected' // executeUnprotected
   | 'complete' // TieredStoreService.complete
