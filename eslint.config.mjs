@@ -40,6 +40,8 @@ export default defineConfig(
             '^@nestjs-modules/ioredis$',
             '^@nestjs/typeorm$',
             '^@willsoto/nestjs-prometheus$',
+            '^ioredis$',
+            '^pg$',
             '^typeorm$',
           ],
         },

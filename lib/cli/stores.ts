@@ -1,7 +1,8 @@
 import type { Cluster, Redis, RedisOptions } from 'ioredis';
 import type { Client } from 'pg';
 import { Digest } from '../core/digest';
-import { IdempotencySetupError, StoreUnavailableError } from '../core/errors';
+import { StoreUnavailableError } from '../core/errors';
+import { loadNeeded } from '../core/optional-package';
 import { noMetrics } from '../observability/metric-providers';
 import { outcomeCipherOf } from '../outcome/outcome-cipher';
 import type { ApplicationPool } from '../store/postgres/connection/pool';
@@ -38,7 +39,7 @@ export async function openStores(place: Place): Promise<OpenStores> {
   const digest = new Digest(settings);
   const cipher = outcomeCipherOf(settings.encryption);
   const names = namesOf(place);
-  const connection = await openConnection(place);
+  const connection = openConnection(place);
   const identity = new TableIdentity(connection, names.table, digest, { leavesMark: false });
   let redis: RedisConnection | undefined;
   const close = async (): Promise<void> => {
@@ -82,10 +83,9 @@ export function namesOf({ schema, table }: Pick<Place, 'schema' | 'table'>): Tab
   return tableNames({ schema, tableName: table });
 }
 
-export async function openConnection({ databaseUrl, settings }: Place): Promise<PostgresConnection> {
-  const { default: pg } = await required(() => import('pg'), 'pg');
+export function openConnection({ databaseUrl, settings }: Place): PostgresConnection {
   // The module duplicates a pool; this one never connects.
-  const pool = new pg.Pool({ connectionString: databaseUrl, application_name: 'nestjs-idempotency' });
+  const pool = new (pg().Pool)({ connectionString: databaseUrl, application_name: 'nestjs-idempotency' });
   const { timeout } = settings.postgres || { timeout: 10_000 };
   return new PostgresConnection(pool as unknown as ApplicationPool, { timeout, poolSize: POOL_SIZE });
 }
@@ -98,8 +98,7 @@ export async function connected<T>(
   { databaseUrl }: Pick<Place, 'databaseUrl'>,
   work: (client: Client) => Promise<T>,
 ): Promise<T> {
-  const { default: pg } = await required(() => import('pg'), 'pg');
-  const client = new pg.Client({ connectionString: databaseUrl, connectionTimeoutMillis: 10_000 });
+  const client = new (pg().Client)({ connectionString: databaseUrl, connectionTimeoutMillis: 10_000 });
   client.on('error', () => undefined); // the query that is under way is told
   try {
     await client.connect();
@@ -114,30 +113,25 @@ export async function connected<T>(
 }
 
 async function openRedis(url: string, isCluster: boolean): Promise<RedisConnection> {
-  const connection = new RedisConnection(await redisClient(url, isCluster), { timeout: 2_000 });
+  const connection = new RedisConnection(redisClient(url, isCluster), { timeout: 2_000 });
   await connection.open();
   return connection;
 }
 
 /** One that is not connected yet. */
-export async function redisClient(
-  url: string,
-  isCluster: boolean,
-  options: RedisOptions = {},
-): Promise<Redis | Cluster> {
-  const { Redis: Client, Cluster: Nodes } = await required(() => import('ioredis'), 'ioredis');
+export function redisClient(url: string, isCluster: boolean, options: RedisOptions = {}): Redis | Cluster {
+  const { Redis: Client, Cluster: Nodes } = loadNeeded(
+    () => require('ioredis') as typeof import('ioredis'),
+    'The command reaches Redis with it: run `npm install ioredis`, or pass --no-redis if the application uses none.',
+  );
   return isCluster
     ? new Nodes([url], { lazyConnect: true, redisOptions: options })
     : new Client(url, { ...options, lazyConnect: true });
 }
 
-/** The application has these packages if it uses the store. */
-export async function required<T>(load: () => Promise<T>, name: string): Promise<T> {
-  try {
-    return await load();
-  } catch (cause) {
-    throw new IdempotencySetupError(`the package ${name} is not installed. Run \`npm install ${name}\`.`, {
-      cause,
-    });
-  }
+function pg(): typeof import('pg') {
+  return loadNeeded(
+    () => require('pg') as typeof import('pg'),
+    'The command reaches Postgres with it: run `npm install pg`.',
+  );
 }

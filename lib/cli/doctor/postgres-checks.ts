@@ -140,7 +140,7 @@ const INDEXES = `
 
 /** The table, its records' secret and keys, and whether it is looked after. Ends where the table cannot be used. */
 export async function checkTable(place: Place): Promise<Finding[]> {
-  const connection = await openConnection(place);
+  const connection = openConnection(place);
   const names = namesOf(place);
   const digest = new Digest(place.settings);
   const identity = new TableIdentity(connection, names.table, digest, { leavesMark: false });

@@ -14,7 +14,7 @@ const TIMEOUT = 2_000;
 export async function checkRedis(place: Place): Promise<Finding[]> {
   if (!place.redisUrl)
     return [{ check: 'redis', level: 'skipped', problem: 'the application uses none (--no-redis)' }];
-  const client = await redisClient(place.redisUrl, place.isCluster, {
+  const client = redisClient(place.redisUrl, place.isCluster, {
     connectTimeout: TIMEOUT,
     commandTimeout: TIMEOUT,
     retryStrategy: () => null,
