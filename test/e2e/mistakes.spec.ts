@@ -178,6 +178,28 @@ const MISTAKES: [mistake: string, parts: () => Parts, message: string][] = [
       'handles the route, or on its class.',
   ],
   [
+    'the decorator without parentheses on a method',
+    () => {
+      class PaymentsController {
+        @(Idempotent as unknown as MethodDecorator)
+        create(): void {
+          return;
+        }
+      }
+      return { imports: [memory()], controllers: [PaymentsController] };
+    },
+    'IdempotencyModule: @Idempotent stands without parentheses. Write @Idempotent().',
+  ],
+  [
+    'the decorator without parentheses on a class',
+    () => {
+      @(Idempotent as unknown as ClassDecorator)
+      class PaymentsController {}
+      return { imports: [memory()], controllers: [PaymentsController] };
+    },
+    'IdempotencyModule: @Idempotent stands without parentheses. Write @Idempotent().',
+  ],
+  [
     'the decorator on a service',
     () => {
       @Injectable()
@@ -334,7 +356,8 @@ describe('a mistake that a request finds', () => {
     expect(await answerOf(orders({}), [])).toBe(500);
     expect(log.lines.join()).toContain(
       'OrdersController.create has @Idempotent(), but this application has no IdempotencyModule before its routes, so it ' +
-        'would run unprotected. Import IdempotencyModule.forRoot() in the root module; it cannot be loaded lazily.',
+        'would run unprotected. Import IdempotencyModule.forRoot() in the root module; it cannot be loaded lazily. In a ' +
+        'test, import IdempotencyTestingModule.forRoot() of nestjs-idempotency/testing.',
     );
   });
 });

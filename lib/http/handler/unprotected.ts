@@ -24,6 +24,7 @@ export function assertSeen(context: ExecutionContext, request: object): void {
     return;
   throw new IdempotencySetupError(
     `${routeName(context)} has @Idempotent(), but this application has no IdempotencyModule before its routes, ` +
-      'so it would run unprotected. Import IdempotencyModule.forRoot() in the root module; it cannot be loaded lazily.',
+      'so it would run unprotected. Import IdempotencyModule.forRoot() in the root module; it cannot be loaded lazily. In a test, import ' +
+      'IdempotencyTestingModule.forRoot() of nestjs-idempotency/testing.',
   );
 }

@@ -17,9 +17,10 @@ import { requestOf, type Handler } from '../platform';
  * request to a decorated route fails.
  *
  * @throws InvalidOptionsError when the class is defined, naming class, method, option, its value and what is allowed
- * IdempotencySetupError on a property or a parameter
+ * IdempotencySetupError on a property or a parameter, or without parentheses
  */
 export function Idempotent(options: IdempotencyOptions = {}): MethodDecorator & ClassDecorator {
+  assertCalled(options);
   return (target: object, name?: string | symbol, descriptor?: PropertyDescriptor): void => {
     const where = placeOf(target, name);
     checkRouteOptions(`@Idempotent() on ${where}`, options);
@@ -38,6 +39,12 @@ function placeOf(target: object, name: string | symbol | undefined): string {
     .filter((each) => each !== undefined)
     .map(String)
     .join('.');
+}
+
+/** Without parentheses it gets what it stands on: a class, or the prototype of one. The compiler of TypeScript tells as well. */
+function assertCalled(options: object | null): void {
+  if (typeof options !== 'function' && !(options && Object.hasOwn(options, 'constructor'))) return;
+  throw new IdempotencySetupError('@Idempotent stands without parentheses. Write @Idempotent().');
 }
 
 function noMethod(where: string): IdempotencySetupError {
