@@ -136,10 +136,12 @@ export class UnrecordedOutcomeError extends StoreUnavailableError {
   }
 }
 
-/** An operator has deleted the record of this claim, so its outcome is not recorded any more. */
+/** The outcome of this claim is not to be recorded any more: an operator has deleted its record. */
 export class ForgottenRecordError extends Error {
-  constructor() {
-    super('An operator has deleted the record of this request, so its outcome is not recorded.');
+  constructor(
+    message = 'An operator has deleted the record of this request, so its outcome is not recorded.',
+  ) {
+    super(message);
     this.name = 'ForgottenRecordError';
   }
 }

@@ -2,6 +2,7 @@ import { Logger } from '@nestjs/common';
 import { AsyncResource } from 'node:async_hooks';
 import { performance } from 'node:perf_hooks';
 import {
+  ForgottenRecordError,
   IdempotencySetupError,
   labelOf,
   OverloadedError,
@@ -81,6 +82,7 @@ export class StoreMonitor {
     if (error instanceof OverloadedError) return error;
     this.metrics.storeError(this.name);
     if (error instanceof StoreUnavailableError) this.report(false, error);
+    else if (error instanceof ForgottenRecordError) this.logger.warn(error.message);
     // Of what it cannot read, Redis' store says which value it is.
     else if (!(error instanceof UnreadableRecordError && this.name === 'redis'))
       this.reportRefusal(operation, error);

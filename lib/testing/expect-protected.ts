@@ -1,4 +1,4 @@
-import type { Injector } from './idempotency-testing';
+import { partOf, type Injector } from './idempotency-testing';
 import { ApplicationConfig, ModulesContainer } from '@nestjs/core';
 import { RouteExplorer } from '../http/routes/route-explorer';
 import { RouteOptionsReader } from '../http/routes/route-options';
@@ -15,11 +15,11 @@ export interface ProtectedRouteEntry extends RoutePlace {
 /**
  * The protected routes of an application, in an order that does not change, for a snapshot:
  * `expect(expectProtected(app)).toMatchSnapshot()`. Call it after `app.setGlobalPrefix()` and `app.enableVersioning()`.
- * @throws Nest's UnknownElementException if the application does not import the module
+ * @throws IdempotencySetupError if the application does not import the module
  */
 export function expectProtected(app: Injector): ProtectedRouteEntry[] {
-  const reader = app.get(RouteOptionsReader, { strict: false }) as RouteOptionsReader;
-  const explorer = app.get(RouteExplorer, { strict: false }) as RouteExplorer;
+  const reader = partOf(app, RouteOptionsReader);
+  const explorer = partOf(app, RouteExplorer);
   const places = new RoutePlaces(
     app.get(ApplicationConfig, { strict: false }) as ApplicationConfig,
     app.get(ModulesContainer, { strict: false }) as ModulesContainer,

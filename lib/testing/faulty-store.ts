@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { StoreUnavailableError } from '../core/errors';
+import { ForgottenRecordError, StoreUnavailableError } from '../core/errors';
 import type { Claim, IdempotencyRecord, Outcome, RecordId } from '../core/record';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../core/store';
 import type { MemoryStore } from '../store/memory/memory.store';
@@ -103,6 +103,6 @@ export class FaultyStore implements IdempotencyStore {
   private async assertAlive(claim: Claim): Promise<void> {
     if (!this.crashed.has(claim.token)) return;
     await this.store.renew([claim], 0);
-    throw new Error('the owner of this claim has crashed, as the test asked');
+    throw new ForgottenRecordError('The owner of this claim has crashed, as the test asked.');
   }
 }

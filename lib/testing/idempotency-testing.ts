@@ -19,6 +19,23 @@ export interface Injector {
   get(token: Type, options?: { strict: boolean }): unknown;
 }
 
+/**
+ * A provider of the module.
+ * @throws IdempotencySetupError if the application does not import it
+ */
+export function partOf<T>(app: Injector, token: Type<T>): T {
+  try {
+    return app.get(token, { strict: false }) as T;
+  } catch (cause) {
+    if (cause instanceof TypeError) throw cause; // it is no application
+    throw new IdempotencySetupError(
+      'the application under test does not import it. Import IdempotencyModule.forRoot() in its root module, or ' +
+        'IdempotencyTestingModule.forRoot() in the test.',
+      { cause },
+    );
+  }
+}
+
 /** What is used of `Test.createTestingModule()`. */
 export interface TestingBuilder<B> {
   overrideProvider(token: unknown): {
@@ -34,6 +51,7 @@ export class IdempotencyTesting {
   private readonly data = new MemoryData();
   private readonly memory: MemoryStore;
   private readonly faulty: FaultyStore;
+  private lastTurn: Promise<unknown> = Promise.resolve();
 
   /** @internal */
   constructor() {
@@ -58,7 +76,8 @@ export class IdempotencyTesting {
 
   /** @throws IdempotencySetupError if the application was made neither with {@link replaceIn} nor with `IdempotencyTestingModule` */
   static of(app: Injector): IdempotencyTesting {
-    const { testing } = app.get(OwnStoreProvider, { strict: false }) as { testing?: IdempotencyTesting };
+    const provider: object = partOf(app, OwnStoreProvider);
+    const { testing } = provider as { testing?: IdempotencyTesting };
     if (testing) return testing;
     throw new IdempotencySetupError(
       'the application records in its own stores. Make its module with IdempotencyTesting.replaceIn().',
@@ -90,6 +109,13 @@ export class IdempotencyTesting {
     this.data.rows.clear();
     this.faulty.won.length = 0;
     this.faulty.heal();
+  }
+
+  /** Runs one such work after the other, as each of them clears the records. @internal */
+  inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.lastTurn.then(work);
+    this.lastTurn = turn.catch(() => undefined);
+    return turn;
   }
 
   /** Runs work that finds no records, and puts back those that stood. Ends all faults. @internal */

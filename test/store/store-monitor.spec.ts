@@ -1,6 +1,11 @@
 import { Logger } from '@nestjs/common';
 import { performance } from 'node:perf_hooks';
-import { IdempotencySetupError, OverloadedError, StoreUnavailableError } from '../../lib/core/errors';
+import {
+  ForgottenRecordError,
+  IdempotencySetupError,
+  OverloadedError,
+  StoreUnavailableError,
+} from '../../lib/core/errors';
 import type { Metrics } from '../../lib/core/ports';
 import { healthOf, StoreMonitor } from '../../lib/store/store-monitor';
 import { eventually } from '../support/eventually';
@@ -80,6 +85,11 @@ describe('the monitor of a store', () => {
     expect(said).toEqual(Array(2).fill('error: Postgres refused to claim'));
     expect(counted.filter((line) => line === 'postgres error')).toHaveLength(3);
     expect(counted).not.toContain('postgres down');
+  });
+
+  it('warns of an outcome whose record an operator has deleted: the store does as it was told', async () => {
+    await fails(monitor('postgres'), new ForgottenRecordError());
+    expect(said).toEqual([expect.stringMatching(/^warn: An operator has deleted the record/)]);
   });
 
   it('makes a store without its table one that cannot be asked, which had no effect', async () => {

@@ -1,13 +1,27 @@
 import { Controller, Module, Post } from '@nestjs/common';
 import { Test } from '@nestjs/testing';
 import { Idempotent, IdempotencyModule } from 'nestjs-idempotency';
-import { IdempotencyTesting, IdempotencyTestingModule } from 'nestjs-idempotency/testing';
+import {
+  expectOnce,
+  expectProtected,
+  IdempotencyTesting,
+  IdempotencyTestingModule,
+} from 'nestjs-idempotency/testing';
 import { KeptLog } from '../support/log';
 
 @Controller()
 class LeadsController {
   @Post('leads')
   @Idempotent({ transaction: true })
+  create(): string {
+    return 'created';
+  }
+}
+
+@Controller()
+class NotesController {
+  @Post('notes')
+  @Idempotent()
   create(): string {
     return 'created';
   }
@@ -42,6 +56,34 @@ describe('IdempotencyTestingModule', () => {
       ),
     ).toEqual([]);
     await app.close();
+  });
+
+  it('warns of the faults that a test asks for, and logs no error', async () => {
+    const log = new KeptLog();
+    const errors: unknown[] = [];
+    const built = await Test.createTestingModule({
+      imports: [IdempotencyTestingModule.forRoot()],
+      controllers: [NotesController],
+    })
+      .setLogger(Object.assign(log, { error: (...said: unknown[]) => errors.push(said) }))
+      .compile();
+    const app = built.createNestApplication();
+    await app.init();
+    const note = { path: '/notes', headers: { 'Idempotency-Key': 'a' } };
+    await expectOnce(app, note);
+    await app.close();
+    expect(errors).toEqual([]);
+    expect(log.lines.join('\n')).toMatch(/The owner of this claim has crashed, as the test asked/);
+  });
+
+  it('says so where an application does not import the module, or is none', async () => {
+    const app = await Test.createTestingModule({ controllers: [LeadsController] }).compile();
+    for (const look of [IdempotencyTesting.of.bind(IdempotencyTesting), expectProtected])
+      expect(() => look(app)).toThrow(
+        /the application under test does not import it\. Import IdempotencyModule/,
+      );
+    await expect(expectOnce(app, () => 1)).rejects.toThrow(/does not import it/);
+    expect(() => IdempotencyTesting.of(undefined as never)).toThrow(TypeError);
   });
 
   it('replaces a module that the application holds, by overrideModule()', async () => {

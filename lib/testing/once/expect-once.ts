@@ -78,7 +78,7 @@ export async function expectOnce(
     }
     return first?.kind === 'error' ? undefined : first?.value;
   };
-  return 'getHttpServer' in app ? whileListening(app, playAll) : playAll();
+  return testing.inTurn(() => ('getHttpServer' in app ? whileListening(app, playAll) : playAll()));
 }
 
 /** No AssertionError: Jest would print what it compares, and nothing is compared here. */

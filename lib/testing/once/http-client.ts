@@ -16,7 +16,7 @@ export interface OnceRequest {
   readonly path: string;
   /** Those that a client sends, the key's among them where it is in a header. */
   readonly headers?: Readonly<Record<string, string | readonly string[]>>;
-  /** Text and bytes go as they are, anything else as JSON. */
+  /** Text and bytes go as they are, forms and blobs as `fetch` sends them, anything else as JSON. */
   readonly body?: unknown;
 }
 
@@ -54,15 +54,16 @@ export async function whileListening<T>(app: INestApplication, work: () => Promi
 }
 
 /** Sends a request on a separate connection, as another try of a client would be. */
-export function send(
+export async function send(
   app: INestApplication,
   { method = 'POST', path, headers = {}, body }: OnceRequest,
 ): Promise<OnceAnswer> {
   const server = serverOf(app);
+  const { bytes, type } = await encoded(body);
   const given = Object.fromEntries(
     Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value] as const),
   );
-  const options = { ...placeOf(server), method, path, agent: false, headers: { ...typeOf(body), ...given } };
+  const options = { ...placeOf(server), method, path, agent: false, headers: { ...type, ...given } };
   const request = server instanceof TlsServer ? httpsRequest : httpRequest;
   return new Promise((resolve, reject) => {
     // A certificate of a test need not be known.
@@ -76,7 +77,7 @@ export function send(
       });
     });
     sent.on('error', reject);
-    sent.end(bytesOf(body));
+    sent.end(bytes);
   });
 }
 
@@ -92,13 +93,17 @@ function placeOf(server: Server): Pick<RequestOptions, 'host' | 'port' | 'socket
   return { host: everywhere ? 'localhost' : address.address, port: address.port };
 }
 
-const isSentAsIs = (body: unknown): body is string | Uint8Array | undefined =>
-  body === undefined || typeof body === 'string' || body instanceof Uint8Array;
-
-function typeOf(body: unknown): Record<string, string> {
-  return isSentAsIs(body) ? {} : { 'content-type': 'application/json' };
+interface Encoded {
+  readonly bytes: string | Uint8Array | undefined;
+  readonly type: Readonly<Record<string, string>>;
 }
 
-function bytesOf(body: unknown): string | Uint8Array | undefined {
-  return isSentAsIs(body) ? body : JSON.stringify(body);
+async function encoded(body: unknown): Promise<Encoded> {
+  if (body === undefined || typeof body === 'string' || body instanceof Uint8Array)
+    return { bytes: body, type: {} };
+  if (body instanceof URLSearchParams || body instanceof FormData || body instanceof Blob) {
+    const form = new Response(body);
+    return { bytes: Buffer.from(await form.arrayBuffer()), type: Object.fromEntries(form.headers) };
+  }
+  return { bytes: JSON.stringify(body), type: { 'content-type': 'application/json' } };
 }

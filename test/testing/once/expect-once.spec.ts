@@ -165,10 +165,16 @@ describe.each(['express', 'fastify'])('expectOnce() on %s', (platform) => {
       ['in the transaction mode', keyed('/transactional')],
       ['that refuses duplicates in flight', keyed('/impatient')],
       ['with its key in the body', { path: '/webhook', body: { id: 'evt_1' } }],
+      ['with its key in a form', { path: '/webhook', body: new URLSearchParams({ id: 'evt_2' }) }],
       ['with headers that are not replayed', keyed('/raw')],
     ])('passes for a handler %s', async (_, request) => {
       const answer = await expectOnce(app, request, counted);
       expect(answer.status).toBe(201);
+    });
+
+    it('tries one request after the other, also where they are expected at once', async () => {
+      const paths = ['/settled', '/transactional', '/impatient'];
+      await Promise.all(paths.map((path) => expectOnce(app, keyed(path), counted)));
     });
 
     it('gives the first answer, and leaves records and server as they were', async () => {
