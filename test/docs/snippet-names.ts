@@ -68,9 +68,6 @@ export declare class StripeEvent {
 export declare class GithubSignatureGuard implements CanActivate {
   canActivate(): boolean;
 }
-export interface StripeRequest {
-  readonly body: StripeEvent;
-}
 export interface AuthenticatedRequest {
   readonly tenant: { readonly id: string };
   readonly user: { readonly id: number };
