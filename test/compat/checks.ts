@@ -67,6 +67,11 @@ export const CHECKS: Readonly<Record<string, Check>> = {
     equal(answers[0]!.status, 201);
   },
 
+  'a controller that Nest makes for each request is protected': async (subject) => {
+    const first = await assertRepeats(subject, 'scoped', 201);
+    match(first.text, /"attempt":1/);
+  },
+
   'a StreamableFile is replayed': async (subject) => {
     const first = await assertRepeats(subject, 'file', 201);
     equal(first.body.length, 140_000);
@@ -121,6 +126,17 @@ export const CHECKS: Readonly<Record<string, Check>> = {
   },
 };
 
+/** How an application can have an interceptor around all its routes. */
+export const INTERCEPTORS = ['APP_INTERCEPTOR', 'request-scoped APP_INTERCEPTOR', 'useGlobalInterceptors'];
+
+/** An interceptor around all routes runs for each first request, and what it adds is replayed. */
+export const checkIntercepted: Check = async (subject) => {
+  for (const path of ['leads', 'scoped', 'own-response']) {
+    const first = await assertRepeats(subject, path, path === 'own-response' ? 202 : 201);
+    ok(first.headers['x-signature'], `no interceptor around ${path}`);
+  }
+};
+
 /** An application that was told to end does so in time. */
 export async function assertEnds({ exited }: Application): Promise<void> {
   const ended = await Promise.race([exited, delay(SHUTDOWN_TIMEOUT, 'nothing', { ref: false })]);
@@ -143,10 +159,11 @@ function post(
 /** Sends a request twice. The first answer. */
 async function assertRepeats(subject: Subject, path: string, status: number): Promise<Answer> {
   const key = randomUUID();
-  const first = await post(subject, path, key, {});
+  const body = { name: key };
+  const first = await post(subject, path, key, body);
   equal(first.status, status, first.text);
   ok(!isReplay(first));
-  assertReplay(await post(subject, path, key, {}), first);
+  assertReplay(await post(subject, path, key, body), first);
   return first;
 }
 

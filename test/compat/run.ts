@@ -8,7 +8,7 @@ import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } fr
 import { pack } from '../package/pack';
 import { migrate } from '../support/postgres-store';
 import { Application } from './application';
-import { CHECKS } from './checks';
+import { CHECKS, checkIntercepted, INTERCEPTORS, type Check } from './checks';
 import { interruption } from './command';
 import { OLDEST_NODE, planOfRow, planOfSetup, Project, RefusedError } from './project';
 import { installNode, newestEvenNode, RegistryUnreachableError } from './registry';
@@ -157,16 +157,31 @@ function versionsOf(project: Project, { swagger }: Row, node: Runtime): Record<s
 }
 
 async function runChecks(bench: Bench, row: Row, project: Project, node: Runtime): Promise<void> {
+  await runOn(bench, row, project, node, CHECKS);
+  for (const interceptor of INTERCEPTORS)
+    await runOn(bench, row, project, node, { [interceptor]: checkIntercepted }, { INTERCEPTOR: interceptor });
+}
+
+/** Starts the application, for these checks. */
+async function runOn(
+  bench: Bench,
+  row: Row,
+  project: Project,
+  node: Runtime,
+  checks: Readonly<Record<string, Check>>,
+  env: NodeJS.ProcessEnv = {},
+): Promise<void> {
   const url = await bench.postgres.createDatabase();
   const application = await Application.start(project.folder, node.binary, {
     DATABASE_URL: url,
     REDIS_URL: bench.redis.url,
+    ...env,
   });
   const redis = new Redis(bench.redis.url);
   const database = new Client({ connectionString: url });
   try {
     await database.connect();
-    for (const [name, check] of Object.entries(CHECKS)) {
+    for (const [name, check] of Object.entries(checks)) {
       await check({ row, application, redis, database }).catch((cause: unknown) => {
         const reason = cause instanceof Error ? cause.message : String(cause);
         throw new Error(`${name}: ${reason}\n${application.output}`, { cause });

@@ -4,8 +4,9 @@ import { TypeOrmModule } from '@nestjs/typeorm';
 import { PrometheusModule } from '@willsoto/nestjs-prometheus';
 import { CreateIdempotencyCache1764000000015, IdempotencyModule } from 'nestjs-idempotency';
 import { Arrivals } from './arrivals.js';
+import { interceptors } from './interceptors.js';
 import { CreateLeads1764000000020, Lead } from './lead.js';
-import { LeadsController } from './leads.controller.js';
+import { LeadsController, ScopedController } from './leads.controller.js';
 
 @Module({
   imports: [
@@ -25,7 +26,7 @@ import { LeadsController } from './leads.controller.js';
     PrometheusModule.register(),
     IdempotencyModule.forRoot(),
   ],
-  controllers: [LeadsController],
-  providers: [Arrivals],
+  controllers: [LeadsController, ScopedController],
+  providers: [Arrivals, ...interceptors],
 })
 export class AppModule {}

@@ -6,6 +6,7 @@ import {
   Param,
   Post,
   Res,
+  Scope,
   StreamableFile,
   UseGuards,
 } from '@nestjs/common';
@@ -84,5 +85,16 @@ export class LeadsController {
   @HttpCode(200)
   async job(@Param('id') id: string): Promise<object> {
     return { result: await this.idempotency.execute(id, () => randomUUID(), { scope: 'jobs' }) };
+  }
+}
+
+/** Nest makes one for each request. */
+@Controller({ path: 'scoped', scope: Scope.REQUEST })
+@UseGuards(CallerGuard)
+export class ScopedController {
+  @Post()
+  @Idempotent({ required: true })
+  create(@Body() { name }: LeadRequest, @IdempotencyClaim() { attempt }: IdempotencyContext): object {
+    return { id: randomUUID(), name, attempt };
   }
 }
