@@ -23,6 +23,12 @@ describe('monitoring/alerts.yml', () => {
     expect(named(text).filter((name) => !register.getSingleMetric(name))).toEqual([]);
   });
 
+  it('has a test of each alert', () => {
+    const alerts = [...ALERTS.matchAll(/- alert: (\w+)/g)].map(([, alert]) => alert!);
+    expect(alerts.length).toBeGreaterThan(10);
+    expect(alerts.filter((alert) => !TESTS.includes(`alertname: ${alert}\n`))).toEqual([]);
+  });
+
   it('has the alert of a fallback as it was asked for', () => {
     expect(ALERTS).toContain('alert: IdempotencyRedisFallbackActive');
     expect(ALERTS).toContain("description: '{{ $value }} requests/sec using DB fallback instead of Redis'");
