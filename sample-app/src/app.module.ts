@@ -1,5 +1,6 @@
 import { RedisModule } from '@nestjs-modules/ioredis';
 import { Module, type DynamicModule } from '@nestjs/common';
+import { APP_GUARD } from '@nestjs/core';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { PrometheusModule } from '@willsoto/nestjs-prometheus';
 import { CreateIdempotencyCache1764000000015, IdempotencyModule } from 'nestjs-idempotency';
@@ -7,6 +8,8 @@ import { HealthController } from './health.controller';
 import { CreateLeads1764000000001 } from './create-leads.migration';
 import { Lead } from './lead.entity';
 import { LeadsController } from './leads.controller';
+import { MetricsController } from './metrics.controller';
+import { SameOriginGuard } from './same-origin.guard';
 
 export interface Stores {
   readonly databaseUrl: string;
@@ -41,10 +44,11 @@ export class AppModule {
           migrationsRun: true,
         }),
         TypeOrmModule.forFeature([Lead]),
-        PrometheusModule.register(),
+        PrometheusModule.register({ controller: MetricsController }),
         IdempotencyModule.forRoot(redisUrl ? {} : { redis: false }),
       ],
       controllers: [LeadsController, HealthController],
+      providers: [{ provide: APP_GUARD, useClass: SameOriginGuard }],
     };
   }
 }

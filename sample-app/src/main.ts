@@ -1,27 +1,21 @@
 import { ValidationPipe, type INestApplication } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { apiToken, DEFAULT_TOKEN } from './api-token.guard';
-import { AppModule } from './app.module';
+import { host, isLocal, port } from './listen-address';
 import { openStores, type OpenStores } from './stores';
-
-const DEFAULT_PORT = 3000;
-
-/** Metrics and health ask for no token, so nothing outside this machine gets to them by default. */
-const DEFAULT_HOST = '127.0.0.1';
+import { StoryModule } from './story/story.module';
 
 /** A store that is frozen can keep a connection of the application from closing; the process does not wait for it. */
 const SHUTDOWN_TIMEOUT = 4_500;
 
 async function main(): Promise<void> {
-  const { HOST = '' } = process.env;
-  const host = HOST === '' ? DEFAULT_HOST : HOST;
-  assertToken(host);
+  assertToken();
   const stores = await openStores();
   let app: INestApplication | undefined;
   try {
-    app = await NestFactory.create(AppModule.with(stores), { abortOnError: false });
+    app = await NestFactory.create(StoryModule.with(stores), { abortOnError: false });
     app.useGlobalPipes(new ValidationPipe({ whitelist: true, forbidNonWhitelisted: true }));
-    await app.listen(port(), host);
+    await app.listen(port(), host());
     console.log(introduction(await app.getUrl(), stores));
     stopOnSignal(app, stores);
   } catch (error) {
@@ -45,34 +39,29 @@ function stopOnSignal(app: INestApplication, stores: OpenStores): void {
 }
 
 /** The default token is in the README: it must open nothing to others. */
-function assertToken(host: string): void {
-  const isLocal = /^(127(\.\d+){3}|::1|localhost)$/.test(host);
-  if (isLocal || apiToken() !== DEFAULT_TOKEN) return;
-  throw new Error(`HOST is "${host}", which others can reach: set API_TOKEN to a token of your own`);
-}
-
-function port(): number {
-  const { PORT = '' } = process.env;
-  const number = PORT === '' ? DEFAULT_PORT : Number(PORT);
-  if (!Number.isInteger(number) || number < 0 || number > 65_535)
-    throw new Error(`PORT is "${PORT}", but must be a number from 0 to 65535`);
-  return number;
+function assertToken(): void {
+  if (isLocal() || apiToken() !== DEFAULT_TOKEN) return;
+  throw new Error(`HOST is "${host()}", which others can reach: set API_TOKEN to a token of your own`);
 }
 
 function introduction(url: string, stores: OpenStores): string {
   const base = url.replace('[::1]', 'localhost');
   const token = apiToken();
+  // The page knows the default token. Browsers do not send what follows the #.
+  const fragment = token === DEFAULT_TOKEN ? '' : `#${encodeURIComponent(token)}`;
   return [
+    '',
+    `Open ${base}/${fragment} in a browser: its page plays the story with you.`,
     '',
     `Sample    ${base}  (pid ${process.pid})`,
     ...stores.description,
     '',
-    'Send a webhook, and send it again: one lead, and the same response with "Idempotent-Replayed: true".',
+    'Or use the shell. Send a webhook, and send it again: one lead, and the same response with "Idempotent-Replayed: true".',
     '',
     `  curl -i -X POST ${base}/api/webhooks/leados -H 'Authorization: Bearer ${token}' -H 'Content-Type: application/json' -H 'X-Idempotency-Key: lead-1' -d '{"user_id": "test", "name": "Test"}'`,
     '',
-    ...(stores.redisPid
-      ? ['Then kill Redis, and send it a third time:', '', `  kill ${stores.redisPid}`, '']
+    ...(stores.redis
+      ? ['Then kill Redis, and send it a third time:', '', `  kill ${stores.redis.pid}`, '']
       : []),
     'And look:',
     '',

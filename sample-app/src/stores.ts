@@ -4,7 +4,9 @@ import type { Stores } from './app.module';
 export interface OpenStores extends Stores {
   /** One line for each store: where it is and which process to kill. */
   readonly description: readonly string[];
-  readonly redisPid: number | undefined;
+  /** Those that the sample has started; undefined where the environment names one. */
+  readonly postgres: RunningServer | undefined;
+  readonly redis: RunningServer | undefined;
   stop(): Promise<void>;
 }
 
@@ -36,7 +38,8 @@ export async function openStores(): Promise<OpenStores> {
   return {
     databaseUrl: DATABASE_URL ?? postgres?.url ?? '',
     redisUrl: REDIS_URL ?? redis?.url,
-    redisPid: redis?.pid,
+    postgres,
+    redis,
     description,
     stop: async () => {
       await Promise.all(started.map((server) => server.stop()));
