@@ -16,7 +16,7 @@ export default defineConfig({
       drawDiagrams(markdown);
       nameHeaders(markdown);
     },
-    theme: { light: 'github-light-high-contrast', dark: 'github-dark' },
+    theme: { light: 'github-light-high-contrast', dark: 'github-dark-high-contrast' },
   },
   themeConfig: {
     search: { provider: 'local' },
