@@ -26,7 +26,7 @@ export interface ExecuteOptions extends PolicyOptions, ScopeOption {
   readonly legacy?: LegacyValueLookup | LegacyOptions<LegacyValueLookup> | false;
 }
 
-/** Protects work that is no HTTP request, and lets operators look at records and settle them. To be injected. */
+/** Protects work that is not an HTTP request, and lets operators look at records and settle them. To be injected. */
 export abstract class IdempotencyService {
   /**
    * Runs `fn` once per key and returns its value, to the first caller and to every later one, as JSON gives it

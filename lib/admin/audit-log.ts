@@ -43,7 +43,7 @@ export class AuditLog {
     try {
       await this.hook?.(event);
     } catch (error) {
-      this.logger.error('The `audit` option failed; the change was made all the same', error);
+      this.logger.error('The `audit` option failed; the change was made anyway', error);
     }
   }
 }

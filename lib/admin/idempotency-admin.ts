@@ -93,7 +93,7 @@ export abstract class IdempotencyAdmin {
   abstract show(record: RecordReference): Promise<RecordDetails | undefined>;
 
   /**
-   * Settles the unknown outcome of an orphaned record with the response, or the value of `execute`, that retries shall
+   * Settles the unknown outcome of an orphaned record with the response, or the value of `execute`, that retries must
    * get. False if there is nothing to settle: no record, an outcome already, or an owner that is alive.
    */
   abstract resolve(

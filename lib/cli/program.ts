@@ -64,13 +64,13 @@ export function program(version: string, end: (code: ExitCode) => void): Command
     .option('--body', 'with the body of the response')
     .action(async (record: string, options: records.ShowCommand) => end(await records.show(record, options)));
 
-  withChange(verb('resolve', 'settle an unknown outcome with the response that retries shall get'))
+  withChange(verb('resolve', 'settle an unknown outcome with the response that retries must get'))
     .argument('<record>', 'its hash, or its key')
     .option('--scope <scope>', 'of the key')
     .option('--status <status>')
     .option('--header <line>', "such as 'Content-Type: application/json'; may be repeated", collect, [])
     .option('--body <text>', '@file reads a file, @- the standard input')
-    .option('--value <json>', 'in place of a response: what execute() shall return')
+    .option('--value <json>', 'in place of a response: what execute() must return')
     .action(async (record: string, options: records.ResolveCommand) =>
       end(await records.resolve(record, options)),
     );

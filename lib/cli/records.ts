@@ -236,7 +236,7 @@ async function outcomeIn({
   }
   if (status === undefined || !/^\d{3}$/.test(status))
     throw new UsageError(
-      'Pass the response that retries shall get: --status 201 --body @file, or --value for execute().',
+      'Pass the response that retries must get: --status 201 --body @file, or --value for execute().',
     );
   const headers = header.map((line) => {
     const at = line.indexOf(':');

@@ -56,7 +56,7 @@ export function placeOf(options: CommonOptions, environment: NodeJS.ProcessEnv):
   if (redis && !redisUrl)
     throw new UsageError(
       'No Redis is given. Set REDIS_URL, or pass --no-redis if the application runs with `redis: false`: copies of ' +
-        'records in a Redis that is not told are replayed all the same.',
+        'records in a Redis that is not told are replayed anyway.',
     );
   assertUrl('DATABASE_URL', databaseUrl);
   if (redis && redisUrl) assertUrl('REDIS_URL', redisUrl);

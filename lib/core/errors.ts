@@ -94,7 +94,7 @@ export function isStoreUnavailableError(error: unknown): error is StoreUnavailab
 
 /**
  * The store that decides was asked, but holds a record that cannot be read here: sealed with a key that is missing, or
- * written by something else. This is no outage: the handler may have run, so under no policy does it run again.
+ * written by something else. This is not an outage: the handler may have run, so under no policy does it run again.
  * Test with {@link isUnreadableRecordError}.
  */
 export class UnreadableRecordError extends StoreError {
@@ -112,7 +112,7 @@ export function isUnreadableRecordError(error: unknown): error is UnreadableReco
 
 /**
  * The operation waited in a queue of this process for too long, or found it full, while the store itself answered.
- * This is no outage, so nothing runs unprotected because of it.
+ * This is not an outage, so nothing runs unprotected because of it.
  */
 export class OverloadedError extends StoreUnavailableError {
   constructor(

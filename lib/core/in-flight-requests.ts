@@ -18,7 +18,7 @@ export type InFlightResult =
   | {
       readonly kind: 'unavailable';
       readonly error: IdempotencyError;
-      /** The store failed on the wire, so a policy may let handlers run all the same. */
+      /** The store failed on the wire, so a policy may let handlers run anyway. */
       readonly isOutage: boolean;
       /** Set if the request was turned away by a queue of this process. */
       readonly shed: ShedReason | undefined;

@@ -4,7 +4,7 @@ const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
 
 /**
  * Refuses a key before any store is asked.
- * @throws IdempotencyError `key_invalid` for a key that is empty, too long, has control characters or is no
+ * @throws IdempotencyError `key_invalid` for a key that is empty, too long, has control characters or is not
  * well-formed Unicode (two different lone surrogates would be stored as the same character)
  */
 export function assertKey(key: string, maxLength: number): void {

@@ -93,7 +93,7 @@ export class Protocol {
   private async joinOrExecute(request: ProtectedRequest, work: Work): Promise<RunResult> {
     const { id, policy } = request;
     const deadline = performance.now() + policy.waitTimeout;
-    // A hint in Redis may outlive its claim, so it is no ground to refuse a request, nor to wait twice.
+    // A hint in Redis may outlive its claim, so it is not a ground to refuse a request, nor to wait twice.
     for (let fresh = policy.inFlight === 'reject'; ; fresh = true) {
       const other = this.inFlight.get(id.hash);
       const result = other

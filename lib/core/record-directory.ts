@@ -10,7 +10,7 @@ export interface RecordSummary {
   /** Names the record in both stores: SHA-256 of namespace, scope and key, keyed where there is a `secret`. */
   readonly hash: string;
   readonly scope: string;
-  /** Method and path; undefined for work that is no HTTP request. */
+  /** Method and path; undefined for work that is not an HTTP request. */
   readonly route: string | undefined;
   /** As the scope spells it, such as `user.id:s:u7`; undefined where callers share their keys. */
   readonly principal: string | undefined;

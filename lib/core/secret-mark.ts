@@ -49,7 +49,7 @@ export function assertOwnRecords(
   throw secretError(place, `with ${isKeyed ? 'another' : 'a'} \`secret\` or with a \`namespace\``, SAME);
 }
 
-/** For an instance that started all the same, as the store could not be asked: under no policy does a handler run. */
+/** For an instance that started anyway, as the store could not be asked: under no policy does a handler run. */
 export function forRequests(tier: Tier, error: unknown): unknown {
   return error instanceof OtherSecretError ? new UnreadableRecordError(tier, 'check', error) : error;
 }

@@ -185,7 +185,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
           },
         });
         const outcome = await capture.ended;
-        // A refusal tells the caller to come back, so it is no outcome of the request.
+        // A refusal tells the caller to come back, so it is not an outcome of the request.
         const counts = outcome !== undefined && !refused && this.records(route, outcome);
         if (transaction)
           return outcomeInTransaction(watch, capture, transaction, {

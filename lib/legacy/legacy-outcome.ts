@@ -8,7 +8,7 @@ const JSON_TYPE = 'application/json; charset=utf-8';
 const NOTHING = Buffer.alloc(0);
 
 /**
- * A response that an earlier system kept, as a retry shall get it. Headers that belong to one connection or request, and a
+ * A response that an earlier system kept, as a retry gets it. Headers that belong to one connection or request, and a
  * length, are left out. Its size is not bounded: a client has seen it.
  * @throws TypeError if no response can be made of it
  */
@@ -27,7 +27,7 @@ export function legacyResponse(answer: unknown, keepsHeader: HeaderFilter): Outc
 }
 
 /**
- * A value that an earlier system kept of work that is no HTTP request.
+ * A value that an earlier system kept of work that is not an HTTP request.
  * @throws TypeError if it is none
  */
 export function legacyValue(answer: unknown): Outcome {
@@ -67,7 +67,7 @@ function valueOf(name: string, given: unknown): string | readonly string[] {
   if (typeof given === 'string') return given;
   if (typeof given === 'number') return String(given);
   if (Array.isArray(given) && given.every((each) => typeof each === 'string')) return given;
-  throw new TypeError(`The header ${name} of a legacy response is no text, number or list of texts`);
+  throw new TypeError(`The header ${name} of a legacy response is not text, a number or a list of texts`);
 }
 
 /** What was given, without its values: they may be private. */

@@ -59,7 +59,7 @@ export interface PolicyOptions {
   onOrphan?: 'retry' | 'reject';
   /**
    * While the arbiter cannot be reached, a new key gets 503 (`reject`), or its handler runs unprotected and is
-   * counted (`execute`). A record that Redis as the arbiter holds but that cannot be read is no outage: 503.
+   * counted (`execute`). A record that Redis as the arbiter holds but that cannot be read is not an outage: 503.
    * @default 'reject'
    */
   onOutage?: 'reject' | 'execute';
@@ -202,7 +202,7 @@ export interface PostgresOptions {
   /** Rows that one cleanup statement deletes at most. @default 1000 */
   cleanupBatchSize?: number;
   /** How long Postgres may take with a statement before it counts as failed. So long a statement may also wait for its
-   * turn in this process; that is no outage. @default '2s' */
+   * turn in this process; that is not an outage. @default '2s' */
   timeout?: Duration;
   /**
    * Connections of the module's own pool, which has the settings of the application's otherwise. It is apart from the

@@ -1,7 +1,7 @@
 import type { ExecutionContext } from '@nestjs/common';
 import type { Duration } from './duration';
 
-/** A response that another system kept, as a retry shall get it. */
+/** A response that another system kept, as a retry gets it. */
 export interface LegacyResponse {
   readonly status: number;
   /** Those that belong to one connection or request, such as `Date` and `Set-Cookie`, are left out. */
@@ -10,7 +10,7 @@ export interface LegacyResponse {
   readonly body?: unknown;
 }
 
-/** A value that another system kept of work that is no HTTP request. */
+/** A value that another system kept of work that is not an HTTP request. */
 export interface LegacyValue {
   readonly value: unknown;
 }

@@ -178,7 +178,7 @@ export function resolveRouteOptions(where: string, ...layers: readonly Idempoten
 }
 
 /**
- * The policy of work that is no HTTP request.
+ * The policy of work that is not an HTTP request.
  * @param options all that `execute()` was given
  * @throws InvalidOptionsError
  */

@@ -55,8 +55,8 @@ const NONCE_BYTES = 12;
 
 /**
  * AES-256-GCM over headers and body, bound to their record. Each response has its own key and nonce, derived from
- * a random salt (HKDF, RFC 5869): so the 2^32 messages per key that random nonces allow (NIST SP 800-38D, 8.3) are
- * no limit.
+ * a random salt (HKDF, RFC 5869). So the 2^32 messages per key that random nonces allow (NIST SP 800-38D, 8.3) do
+ * not limit it.
  */
 class AesGcmCipher implements OutcomeCipher {
   private readonly keys: ReadonlyMap<string, KeyObject>;

@@ -6,8 +6,8 @@ import { unsendable } from './stored-outcome';
 import { valueOutcome } from './value-outcome';
 
 /**
- * How an operator settles an unknown outcome: with the value that `execute` shall return, with the response that
- * an HTTP retry shall get, or with `'retry'`, so that the next request runs the handler.
+ * How an operator settles an unknown outcome: with the value that `execute` must return, with the response that
+ * an HTTP retry must get, or with `'retry'`, so that the next request runs the handler.
  */
 export type Resolution =
   | 'retry'

@@ -25,7 +25,7 @@ export interface OutcomeMembers {
   readonly body: Buffer | null;
 }
 
-/** What stands in a store is no outcome that this version of the module has written. */
+/** What stands in a store is not an outcome that this version of the module has written. */
 export class MalformedOutcomeError extends Error {
   constructor(readonly problem: string) {
     super(`the stored outcome is malformed: ${problem}`);
@@ -111,7 +111,7 @@ function misframed(
 ): string | undefined {
   if (isBodiless(status) && body.length > 0) return 'its status does not go with a body';
   if (length === undefined || length === String(body.length)) return undefined;
-  if (!/^\d+$/.test(length)) return 'its length is no number';
+  if (!/^\d+$/.test(length)) return 'its length is not a number';
   const told = status === 304 || (method === 'HEAD' && status !== 204);
   return told && body.length === 0 ? undefined : 'its length is not that of its body';
 }

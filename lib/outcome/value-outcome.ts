@@ -1,7 +1,7 @@
 import { IdempotencyError } from '../core/errors';
 import type { Outcome } from '../core/record';
 
-/** A value that was returned by work that is no HTTP request, as it is recorded. */
+/** A value that was returned by work that is not an HTTP request, as it is recorded. */
 export function valueOutcome(value: unknown, maxBodySize: number): Outcome {
   const body = jsonOf(value);
   if (!body) return { kind: 'tombstone', status: 200, reason: 'unstorable' };

@@ -55,7 +55,7 @@ async function forgetAll({ arbiter }: Tiers, claims: readonly Claim[]): Promise<
   return { deleted: tokens.size, tokens };
 }
 
-/** Asks for each claim; a store that cannot be asked is no error here. */
+/** Asks for each claim; a store that cannot be asked is not an error here. */
 async function sorted<T>(
   claims: readonly Claim[],
   ask: (claim: Claim) => Promise<T>,

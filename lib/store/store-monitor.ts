@@ -21,7 +21,7 @@ const DOUBTED_FOR = 5 * 60_000;
 /**
  * Through here goes every operation on a tier: it is timed and its failure counted. Postgres is taken for down as
  * soon as it cannot be asked, and from then on it is probed until it answers; a change is logged once. A single
- * statement that fails again and again, as it meets a locked row, is no news each time. Of Redis its breaker judges, and
+ * statement that fails again and again, as it meets a locked row, is not news each time. Of Redis its breaker judges, and
  * says so itself.
  */
 export class StoreMonitor {

@@ -117,7 +117,7 @@ export class TieredStoreService implements IdempotencyStore {
     cache?.unmark(claim);
     try {
       const released = await this.askArbiter('release', () => this.tiers.arbiter.release(claim));
-      // A retry at once should find the key free; a slow Redis is no reason to hold the answer up.
+      // A retry at once should find the key free; a slow Redis is not a reason to hold the answer up.
       if (cache) await this.cacheDeadline.hedged(cache.putRemoved(claim));
       return released;
     } catch (error) {
@@ -137,7 +137,7 @@ export class TieredStoreService implements IdempotencyStore {
   }
 
   /**
-   * What Redis alone says; undefined where it knows nothing, or is no cache.
+   * What Redis alone says; undefined where it knows nothing, or is not a cache.
    * @throws StoreUnavailableError
    */
   async findInCache(id: RecordId): Promise<IdempotencyRecord | undefined> {

@@ -27,7 +27,7 @@ export function partOf<T>(app: Injector, token: Type<T>): T {
   try {
     return app.get(token, { strict: false }) as T;
   } catch (cause) {
-    if (cause instanceof TypeError) throw cause; // it is no application
+    if (cause instanceof TypeError) throw cause; // it is not an application
     throw new IdempotencySetupError(
       'the application under test does not import it. Import IdempotencyModule.forRoot() in its root module, or ' +
         'IdempotencyTestingModule.forRoot() in the test.',
@@ -179,6 +179,6 @@ const RUNNERS = ['JEST_WORKER_ID', 'VITEST', 'NODE_TEST_CONTEXT'];
 function assertInTest(): void {
   if (process.env.NODE_ENV === 'test' || RUNNERS.some((name) => process.env[name])) return;
   throw new IdempotencySetupError(
-    "records in memory are for tests, and this is none: one process is no arbiter. Set NODE_ENV=test in a test, or ask for it by name with `store: 'memory'`.",
+    "records in memory are for tests, and this is not a test: one process is not an arbiter. Set NODE_ENV=test in a test, or ask for it by name with `store: 'memory'`.",
   );
 }

@@ -1,6 +1,6 @@
 import { SafeLogger } from '../observability/safe-logger';
 
-/** The names of work that is no HTTP request are the application's, so there could be many. */
+/** The names of work that is not an HTTP request are the application's, so there could be many. */
 const MOST_NAMES = 100;
 
 /** Warns once of each route whose handler has written nothing in its transaction: it probably writes elsewhere. */

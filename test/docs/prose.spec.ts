@@ -15,6 +15,9 @@ const MARKDOWN: readonly (readonly [text: string, found: RegExp])[] = [
   ['It is is there.', /is is|`is`/i],
   ['This is a error.', /\ban\b/],
   [LONG, /a sentence of \d+ words/],
+  ['It is no outage.', /"is no ": "is not a"/],
+  ['Done. Recorded are all responses.', /"Recorded are all responses…": begin/],
+  ['Where it fails, nothing runs.', /"Where it fails/],
 ];
 const SOURCE: readonly (readonly [text: string, found: RegExp])[] = [
   ['/** A comment\n * for whoever reads it. */\nexport const a = 1;', /:1: "whoever"/],
@@ -24,7 +27,10 @@ const SOURCE: readonly (readonly [text: string, found: RegExp])[] = [
   ],
   ['export const a = `${1} that it vouches for`;', /"vouches"/],
 ];
-const CLEAN = 'No client waits. `nobody` is code, and so is this:\n\n```ts\n// whatever\n```\n';
+const CLEAN =
+  'No client waits. `nobody` is code, and so is this:\n\n```ts\n// whatever\n```\n\nThere is no end.\n\n' +
+  `${'It says one thing. '.repeat(8)}It says ${'another thing and '.repeat(8)}then it ends. ` +
+  `\`code\` says ${'another thing and '.repeat(8)}then it ends.\n`;
 
 /** What the linter says of files with these texts. */
 function lint(files: Readonly<Record<string, string>>): string {

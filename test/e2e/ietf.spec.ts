@@ -152,7 +152,7 @@ describe.each<Platform>(['express', 'fastify'])('Idempotency-Key (IETF draft -07
       ['a no-break space behind the key', (key) => line(`${key}\xa0`)],
       ['a tab inside of a bare key', (key) => line(`a\t${key}`)],
       ['a tab inside of a string', (key) => line(`"a\t${key}"`)],
-    ])('what is no key: %s', async (_, lines) => {
+    ])('what is not a key: %s', async (_, lines) => {
       const before = await lookups();
       const answer = await raw(...lines(id));
       expect(answer.status).toBe(400);

@@ -174,7 +174,7 @@ const MISTAKES: [mistake: string, parts: () => Parts, message: string][] = [
       }
       return { imports: [memory()], controllers: [PaymentsController] };
     },
-    'IdempotencyModule: @Idempotent() stands on PaymentsController.create, which is no method. Put it on the method that ' +
+    'IdempotencyModule: @Idempotent() stands on PaymentsController.create, which is not a method. Put it on the method that ' +
       'handles the route, or on its class.',
   ],
   [
@@ -211,7 +211,7 @@ const MISTAKES: [mistake: string, parts: () => Parts, message: string][] = [
       }
       return { imports: [memory()], providers: [PaymentsService] };
     },
-    'IdempotencyModule: PaymentsService.pay has @Idempotent(), but is no HTTP route of a controller, so it would run ' +
+    'IdempotencyModule: PaymentsService.pay has @Idempotent(), but is not an HTTP route of a controller, so it would run ' +
       'unprotected. Protect its work with IdempotencyService.execute().',
   ],
   [

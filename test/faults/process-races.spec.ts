@@ -100,7 +100,7 @@ describe('a process is told to end (SIGTERM) while a request is under way', () =
   });
 
   it.each(['redis', 'postgres', 'both'] as const)(
-    'and %s frozen: it ends all the same, and what a client saw stays',
+    'and %s frozen: it ends anyway, and what a client saw stays',
     async (frozen) => {
       const key = randomUUID();
       const owner = rig.instance(0);

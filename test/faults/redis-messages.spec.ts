@@ -86,7 +86,7 @@ describe('Redis freezes (SIGSTOP), and what lay in its sockets runs late', () =>
   });
 
   it.each(BY_ROUTE)(
-    'before it hears of the claim (%s, for %i ms): duplicates wait all the same',
+    'before it hears of the claim (%s, for %i ms): duplicates wait anyway',
     async (route, ms) => {
       const key = randomUUID();
       const [owner, other] = [rig.instance(0), rig.instance(1)];

@@ -77,7 +77,7 @@ describe('a response of another system', () => {
     ['a status that is text', { status: '201' }, /status .* is none of HTTP/],
     ['an interim status', { status: 100 }, /cannot be sent: its status is none that a response can end with/],
     ['headers that are a list', { status: 200, headers: [['a', 'b']] }, /an object of names and values/],
-    ['a header that is an object', { status: 200, headers: { a: {} } }, /The header a .* is no text/],
+    ['a header that is an object', { status: 200, headers: { a: {} } }, /The header a .* is not text/],
     ['a header that splits', { status: 200, headers: { a: 'b\r\nc: hunter2' } }, /cannot be sent/],
     ['a function as body', { status: 200, body: () => 1 }, /has no JSON form/],
     ['a circular body', { status: 200, body: circular }, /circular/i],

@@ -110,7 +110,7 @@ describe('IdempotencyTestingModule', () => {
       NODE_ENV: environment,
     });
     expect(() => IdempotencyTestingModule.forRoot()).toThrow(
-      /for tests, and this is none.*`store: 'memory'`/,
+      /for tests, and this is not a test.*`store: 'memory'`/,
     );
   });
 });

@@ -239,7 +239,7 @@ describe('records in memory', () => {
       NODE_ENV: environment,
     });
     expect(() => IdempotencyTesting.replaceIn(Test.createTestingModule({}))).toThrow(
-      /for tests, and this is none.*`store: 'memory'`/,
+      /for tests, and this is not a test.*`store: 'memory'`/,
     );
   });
 

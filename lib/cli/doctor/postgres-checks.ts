@@ -73,7 +73,7 @@ export async function checkServer(place: Place): Promise<Finding[]> {
         ],
         asynchronous && [
           'warning',
-          'synchronous_commit is off; claims and outcomes are flushed all the same',
+          'synchronous_commit is off; claims and outcomes are flushed anyway',
           'Set synchronous_commit = on, unless other tables need it off.',
         ],
       ),

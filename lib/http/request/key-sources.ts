@@ -19,7 +19,9 @@ type KeySource = (context: ExecutionContext) => string | undefined;
 export function fromBody(path: string): KeySource {
   const steps = typeof path === 'string' ? path.split('.') : [''];
   if (steps.includes(''))
-    throw new InvalidOptionsError('fromBody()', [`${inspect(path)} is no path, such as 'id' or 'data.id'`]);
+    throw new InvalidOptionsError('fromBody()', [
+      `${inspect(path)} is not a path, such as 'id' or 'data.id'`,
+    ]);
   return named(`fromBody('${path}')`, (context) => {
     const body = bodyOf(requestOf(context));
     if (body instanceof Uint8Array)
@@ -41,7 +43,7 @@ export function fromBody(path: string): KeySource {
 export function fromHeader(name: string): KeySource {
   if (!headerName.safeParse(name).success)
     throw new InvalidOptionsError('fromHeader()', [
-      `${inspect(name)} is no header name, such as 'X-GitHub-Delivery'`,
+      `${inspect(name)} is not a header name, such as 'X-GitHub-Delivery'`,
     ]);
   const lowerCase = name.toLowerCase();
   return named(`fromHeader('${name}')`, (context) => {

@@ -27,7 +27,7 @@ export function headerKeyOf(context: ExecutionContext, options: RouteOptions): s
   return checked(keyInHeaders(request, options), options);
 }
 
-/** @throws TypeError for what is no text: that is the application's fault, not the sender's */
+/** @throws TypeError for what is not text: that is the application's fault, not the sender's */
 function givenKey(key: unknown): string | undefined {
   if (key === undefined || typeof key === 'string') return key;
   throw new TypeError(
@@ -51,7 +51,7 @@ function keyInHeaders(
     const lines = valuesOf(request, name.toLowerCase());
     if (bareKeys)
       for (const line of lines) key = agreed(key, line.startsWith('"') ? parseString(line) : bareKey(line));
-    // Repeated lines are one value (RFC 9651, 4.2), and a list is no string.
+    // Repeated lines are one value (RFC 9651, 4.2), and a list is not a string.
     else if (lines.length > 0) key = agreed(key, parseString(lines.join(', ')));
   }
   return key;
@@ -82,7 +82,7 @@ export function valuesOf({ rawHeaders, headers }: IncomingMessage, name: string)
 
 /**
  * Most clients send the key without quotes, and many such values (62 % of version 4 UUIDs: those that begin with a
- * digit) are no structured field at all, so `abc` is taken literally and names the same key as `"abc"`. What is a
+ * digit) are not structured fields at all, so `abc` is taken literally and names the same key as `"abc"`. What is a
  * structured field of another type is taken literally too: `1`, `01` and `1.0` are three keys.
  */
 function bareKey(value: string): string {
@@ -94,7 +94,7 @@ function bareKey(value: string): string {
 
 /**
  * draft-ietf-httpapi-idempotency-key-header-07 makes the value a structured-field string (RFC 9651): `"abc"`. It
- * defines no parameters, so those that come with it are no part of the key.
+ * defines no parameters, so those that come with it are not part of the key.
  */
 function parseString(value: string): string {
   try {
@@ -103,5 +103,5 @@ function parseString(value: string): string {
   } catch {
     // Refused below, as an item of another type is.
   }
-  throw invalidKey('it is no structured-field string (RFC 9651), such as "abc"');
+  throw invalidKey('it is not a structured-field string (RFC 9651), such as "abc"');
 }

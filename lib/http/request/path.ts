@@ -6,7 +6,7 @@ const UNRESERVED = /[\w.~-]/;
 
 /**
  * One spelling for all that RFC 3986 (6.2.2) calls equal: `%7e` is `~`, `%2f` is `%2F`, and what no path may hold as it
- * is (a space, `é`) is percent-encoded. Reserved characters stay as they are: `%2F` is no slash.
+ * is (a space, `é`) is percent-encoded. Reserved characters stay as they are: `%2F` is not a slash.
  */
 export function normalizedPath(path: string): string {
   if (PLAIN.test(path)) return path;

@@ -2,7 +2,7 @@ import { rawRequest, type PlatformRequest } from '../platform';
 
 /**
  * Bytes of the body that a request holds while it waits: as its client has announced them, else what was made of it. How
- * much its connection has brought is no measure, as that counts all requests before it.
+ * much its connection has brought is not a measure, as that counts all requests before it.
  */
 export function bytesHeld(request: PlatformRequest): number {
   const raw = rawRequest(request);

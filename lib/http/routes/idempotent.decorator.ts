@@ -49,7 +49,7 @@ function assertCalled(options: object | null): void {
 
 function noMethod(where: string): IdempotencySetupError {
   return new IdempotencySetupError(
-    `@Idempotent() stands on ${where}, which is no method. Put it on the method that handles the route, or on its class.`,
+    `@Idempotent() stands on ${where}, which is not a method. Put it on the method that handles the route, or on its class.`,
   );
 }
 

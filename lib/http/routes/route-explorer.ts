@@ -27,7 +27,7 @@ export class RouteExplorer {
   ) {}
 
   /**
-   * @throws IdempotencySetupError for an event stream, for a decorated method that is no HTTP route, and for a decorated
+   * @throws IdempotencySetupError for an event stream, for a decorated method that is not an HTTP route, and for a decorated
    * class that has none
    * @throws InvalidOptionsError
    */
@@ -106,7 +106,7 @@ function eventStream(where: string): IdempotencySetupError {
 
 function noRoute(where: string): IdempotencySetupError {
   return new IdempotencySetupError(
-    `${where} has @Idempotent(), but is no HTTP route of a controller, so it would run unprotected. Protect its work ` +
+    `${where} has @Idempotent(), but is not an HTTP route of a controller, so it would run unprotected. Protect its work ` +
       'with IdempotencyService.execute().',
   );
 }

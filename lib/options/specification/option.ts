@@ -16,7 +16,7 @@ export interface Option<S extends z.ZodType = z.ZodType, D = unknown> {
   readonly schema: S;
   /** As an application would write it. Undefined: without the option there is nothing, or what `otherwise` says. */
   readonly default: D;
-  /** Markdown for what holds without the option, where that is no value. */
+  /** Markdown for what holds without the option, where that is not a value. */
   readonly otherwise?: string;
   readonly unit?: Unit;
   /** Markdown for what it does. Links start from docs/reference. */

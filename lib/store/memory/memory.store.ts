@@ -26,7 +26,7 @@ export interface MemoryStoreOptions {
 }
 
 /**
- * The store's contract in memory: what each verb means, without a server. One process is no arbiter: another one does
+ * The store's contract in memory: what each verb means, without a server. One process is not an arbiter: another one does
  * not see its records, and they end with it.
  */
 export class MemoryStore implements IdempotencyStore {

@@ -6,7 +6,7 @@ export type Effects = Count | Readonly<Record<string, Count>>;
 /** How often each effect has happened, by its name. */
 export type Counts = ReadonlyMap<string, number>;
 
-/** @throws TypeError for a count that is no number */
+/** @throws TypeError for a count that is not a number */
 export async function countsOf(effects: Effects | undefined): Promise<Counts> {
   const counters = typeof effects === 'function' ? { effect: effects } : (effects ?? {});
   const counts = new Map<string, number>();

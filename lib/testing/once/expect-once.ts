@@ -26,7 +26,7 @@ export interface ExpectOnceOptions {
  * `IdempotencyTestingModule`, and need not listen. Its records afterwards are those from before.
  *
  * After a crash, the default policy (`onOrphan: 'retry'`) runs the handler a second time, as its claim says
- * (`claim.attempt` 2). That is no failure, but an effect that then happens twice is.
+ * (`claim.attempt` 2). That is not a failure, but an effect that then happens twice is.
  * @param request it is sent as it is, so it needs the header with the key where the route takes it from there
  * @throws Error if the handler ran more than once, if answers differ, or if an effect happened twice
  * @throws InvalidOptionsError; IdempotencySetupError if the application has other stores

@@ -73,7 +73,7 @@ function runProblems(scenario: Scenario, answered: readonly Attempt[], claims: r
   return [`The handler ran ${ran} times.${why}`];
 }
 
-/** A response that is no replay, and no refusal. */
+/** A response that is neither a replay nor a refusal. */
 function isRun(attempted: Attempt): boolean {
   return attempted.kind === 'response' && attempted.response.status < 400 && !isReplay(attempted);
 }

@@ -1,5 +1,5 @@
 import type { Root as Document } from 'mdast';
-import type { Root, Sentence } from 'nlcst';
+import type { Root, Sentence, SentenceContent } from 'nlcst';
 import remarkGfm from 'remark-gfm';
 import remarkParse from 'remark-parse';
 import remarkRetext from 'remark-retext';
@@ -13,7 +13,16 @@ import type { VFile } from 'vfile';
 import { avoidedIn } from './vocabulary';
 
 /** In words. Most sentences should have less than 25. */
-const LONGEST_SENTENCE = 50;
+const LONGEST_SENTENCE = 30;
+
+/** How a sentence should not open, and what to write instead. */
+const OPENINGS: readonly (readonly [opening: RegExp, instead: string])[] = [
+  [/^Where\b[^?]*,/, '"If", unless it names a place'],
+  [
+    /^(?!Speed|Seed|Need|Feed)(\w+ed|Found|Held|Kept|Left|Made|Seen|Sent) (is|are|was|were)\b/,
+    'begin with the subject',
+  ],
+];
 
 /** In tables as well, which have no sentences for what follows. */
 function plainWords() {
@@ -24,20 +33,41 @@ function plainWords() {
   };
 }
 
-function shortSentences() {
+function plainSentences() {
   return (tree: Root, file: VFile): void => {
-    visit(tree, 'SentenceNode', (sentence: Sentence) => {
-      const words = sentence.children.filter(({ type }) => type === 'WordNode').length;
-      if (words > LONGEST_SENTENCE) file.message(`a sentence of ${words} words: make two of it`, sentence);
+    visit(tree, 'SentenceNode', (node: Sentence) => {
+      for (const sentence of sentencesOf(node, file)) {
+        const words = sentence.filter(({ type }) => type === 'WordNode').length;
+        if (words > LONGEST_SENTENCE)
+          file.message(`a sentence of ${words} words: make two of it`, sentence[0]);
+        const text = textOf(sentence, file);
+        for (const [opening, instead] of OPENINGS)
+          if (opening.test(text)) file.message(`"${text.slice(0, 30)}…": ${instead}`, sentence[0]);
+      }
     });
   };
+}
+
+/** The parser takes the full stop before code, or after a number, for a part of the word. */
+function sentencesOf({ children }: Sentence, file: VFile): readonly (readonly SentenceContent[])[] {
+  const ends = children.flatMap((node, index) => {
+    const next = children[index + 2];
+    const endsHere = next && textOf([node], file).endsWith('.') && /^[`A-Z]/.test(textOf([next], file));
+    return endsHere ? [index + 2] : [];
+  });
+  return [0, ...ends].map((start, index) => children.slice(start, ends[index]));
+}
+
+function textOf(sentence: readonly SentenceContent[], file: VFile): string {
+  const start = sentence[0]?.position?.start.offset;
+  return String(file).slice(start, sentence.at(-1)?.position?.end.offset);
 }
 
 const english = unified()
   .use(retextEnglish)
   .use(retextRepeatedWords)
   .use(retextIndefiniteArticle)
-  .use(shortSentences);
+  .use(plainSentences);
 const markdown = unified()
   .use(remarkParse)
   .use(remarkGfm)

@@ -52,7 +52,7 @@ describe('a key from the body', () => {
   });
 
   it.each([[''], ['.'], ['a.'], ['.a'], ['a..b'], [undefined], [7]])('has no path %p', (path) => {
-    expect(() => fromBody(path as string)).toThrow(/^fromBody\(\): .* is no path, such as 'id'/);
+    expect(() => fromBody(path as string)).toThrow(/^fromBody\(\): .* is not a path, such as 'id'/);
   });
 });
 
@@ -75,7 +75,7 @@ describe('a key from a header', () => {
   });
 
   it.each([[''], ['X GitHub'], ['X:Y'], ['Ä'], [undefined]])('has no name %p', (name) => {
-    expect(() => fromHeader(name!)).toThrow(/^fromHeader\(\): .* is no header name, such as/);
+    expect(() => fromHeader(name!)).toThrow(/^fromHeader\(\): .* is not a header name, such as/);
   });
 });
 

@@ -38,7 +38,7 @@ describe('a refusal before the handler has run', () => {
     expect(answer.headers.get('link')).toContain(DOCS);
   });
 
-  it('is what a filter makes of it, and has the link and the time to retry all the same', async () => {
+  it('is what a filter makes of it, and has the link and the time to retry anyway', async () => {
     const answer = await answerOf((_, response) => response.end('busy'));
     expect([await answer.text(), answer.headers.get('retry-after')]).toEqual(['busy', '3']);
     expect(answer.headers.get('content-type')).toBeNull();

@@ -127,12 +127,12 @@ describe('an application with @Idempotent() where it cannot hold', () => {
     [
       'a method that is no route',
       HelperController,
-      /HelperController\.helper has @Idempotent\(\), but is no HTTP route/,
+      /HelperController\.helper has @Idempotent\(\), but is not an HTTP route/,
     ],
     [
       'a controller that has no route',
       MessagesController,
-      /MessagesController has @Idempotent\(\), but is no HTTP route/,
+      /MessagesController has @Idempotent\(\), but is not an HTTP route/,
     ],
   ])('is refused at start: %s', async (_, controller, message) => {
     await expect(created({ controllers: [controller] })).rejects.toThrow(message);

@@ -196,7 +196,7 @@ describe('PostgresStore', () => {
   });
 
   describe('when the table has lost a record', () => {
-    it('records the outcome all the same, under its own fence', async () => {
+    it('records the outcome anyway, under its own fence', async () => {
       const { store } = await instance();
       const claim = claimed(await store.claim(claimRequest('key')));
       await sql(url, 'TRUNCATE idempotency_cache');

@@ -1,7 +1,7 @@
 /**
  * Schemes whose value is made anew for each request (from its content, a nonce or a clock) or negotiated for each
  * connection. A retry could not be recognised by them. A value without a blank is a token: what it begins with, or
- * holds by chance, is no scheme.
+ * holds by chance, is not a scheme.
  */
 const PER_REQUEST = new RegExp(
   '^(?:' +

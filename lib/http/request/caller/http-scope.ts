@@ -13,7 +13,7 @@ export interface HttpCaller extends ScopeSelectors {
   /** `request.user`, or its `id`, `sub` or `userId` alone. */
   readonly user?: ScopeUser;
   /**
-   * The headers of the request, for callers that nothing else names. Those that are no credentials do not count.
+   * The headers of the request, for callers that nothing else names. Those that are not credentials do not count.
    * `:client-certificate` is the certificate of a client whose TLS connection Node itself has ended: its `issuer`,
    * `subject` and `subjectAltName` (or `''`), as `X509Certificate` has them, with an empty line between each two.
    */

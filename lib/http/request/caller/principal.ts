@@ -46,7 +46,7 @@ export function principalOfCredentials(
   );
 }
 
-/** Not NaN, which `Number()` makes of every user id that is no number: all users would be one. */
+/** Not NaN, which `Number()` makes of every user id that is not a number: all users would be one. */
 export function isName(id: unknown): id is CallerName {
   return (typeof id === 'string' && id !== '') || typeof id === 'bigint' || Number.isFinite(id);
 }

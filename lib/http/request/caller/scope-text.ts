@@ -86,7 +86,7 @@ function spelledData(value: object): string {
     return canonical(value);
   } catch (cause) {
     throw new TypeError(
-      'What selects the route of this request (a version, a constraint) is no data that could be compared: have its ' +
+      'What selects the route of this request (a version, a constraint) cannot be compared as data: have its ' +
         'extractor or strategy give a text',
       { cause },
     );

@@ -46,7 +46,7 @@ export function spellPairs(fields: Iterable<Field>, spell: Spell): string {
   return spelling.end(')');
 }
 
-/** A stream has not been read when interceptors start, so that what it holds is no part of the body. */
+/** A stream has not been read when interceptors start, so that what it holds is not part of the body. */
 export function isStream(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false;
   return (

@@ -56,7 +56,7 @@ function textOf(kept: Uint8Array, encoding?: BufferEncoding): string {
   return Buffer.from(kept.buffer, kept.byteOffset, kept.byteLength).toString(encoding);
 }
 
-/** As they are spelled: to decode them would make one of all bytes that are no UTF-8. */
+/** As they are spelled: to decode them would make one of all bytes that are not UTF-8. */
 function* fieldsOf(form: string): Generator<[string, string | null]> {
   for (let start = 0; start <= form.length;) {
     const next = form.indexOf('&', start);

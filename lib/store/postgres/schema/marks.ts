@@ -1,6 +1,6 @@
 import { literal, milliseconds } from './sql';
 
-/** Rows of the table that are no records begin so, in place of a scope. */
+/** Rows of the table that are not records begin so, in place of a scope. */
 const PREFIX = 'nestjs-idempotency: ';
 
 /** Which secret the records of a namespace are made with. */

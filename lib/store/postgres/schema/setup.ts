@@ -105,7 +105,7 @@ const INSPECTION = `
   FROM found, LATERAL (SELECT found.oid AS oid_of_table) AS named`;
 
 /**
- * Whether the table is there, as the statements expect it. A Postgres that cannot be reached now is no fault of the
+ * Whether the table is there, as the statements expect it. A Postgres that cannot be reached now is not a fault of the
  * set-up: it is logged, and the application starts.
  * @param make makes the table where it is missing
  * @returns whether Postgres could be asked
@@ -178,7 +178,7 @@ function problemOf(found: Findings, { table, schema, tableName }: TableNames): s
     );
   }
   if (!found.unique || !found.sequence) {
-    const lack = found.unique ? 'the column fence has no sequence' : 'the column id is no primary key';
+    const lack = found.unique ? 'the column fence has no sequence' : 'the column id is not a primary key';
     return `in the table ${table}, ${lack}. Rename the table that is there, then make ours. ${make}`;
   }
   if (found.unlogged) {

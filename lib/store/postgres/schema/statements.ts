@@ -143,7 +143,7 @@ export const complete = (table: string, { waits }: { waits: boolean }): string =
 /**
  * A commit that changes nothing, and waits for the synchronous standby as every commit does: when it is confirmed, so
  * is all that was read before. What stands in a row may not be: a statement that is cancelled while it waits for the
- * standby is committed here all the same, and reading it waits for nothing.
+ * standby is committed here anyway, and reading it waits for nothing.
  */
 export const confirm = (): string => `
   SELECT pg_logical_emit_message(true, 'idempotency', '') WHERE ${commits('durable')}`;

@@ -60,7 +60,7 @@ export function failFastDuplicate(
     ...connection,
     // Its timer outlives the connection and ends the next, healthy one; the breaker gives dead connections up instead.
     socketTimeout: undefined,
-    enableAutoPipelining: false, // commands that meet go together all the same: see WriteCoalescer
+    enableAutoPipelining: false, // commands that meet go together anyway: see WriteCoalescer
     lazyConnect: true,
     retryStrategy: retryDelay,
   });
