@@ -30,13 +30,12 @@ export interface ExecuteOptions extends PolicyOptions, ScopeOption {
 export abstract class IdempotencyService {
   /**
    * Runs `fn` once per key and returns its value, to the first caller and to every later one, as JSON gives it
-   * back: a `Date` comes as a string. If `fn` throws, its error is passed on and the key is given back.
+   * back: a `Date` comes as a string. If `fn` throws, its error is passed on and the key is released.
    *
    * @throws IdempotencyError `key_invalid`; `fingerprint_mismatch`; `in_flight` after `waitTimeout`;
    * `outcome_unknown` with `onOrphan: 'reject'`; `outcome_not_stored` if the value exceeded `maxBodySize` or had no
    * JSON form; `outcome_not_recorded` or `store_unavailable` while no store can be reached, or
-   * where the lookup of `legacy` failed;
-   * `overloaded` while too many wait
+   * if the lookup of `legacy` failed; `overloaded` while too many wait
    * @throws InvalidOptionsError
    */
   abstract execute<T>(

@@ -15,7 +15,7 @@ export function program(version: string, end: (code: ExitCode) => void): Command
       'Looks after the records of nestjs-idempotency: see docs/operate/operating.md for exit codes and examples.',
     )
     .version(version)
-    .showHelpAfterError('(--help says what there is)')
+    .showHelpAfterError('(run with --help for usage)')
     .addHelpText(
       'after',
       '\nFrom the environment alone: IDEMPOTENCY_SECRET, and IDEMPOTENCY_ENCRYPTION_KEYS (separated by commas).',

@@ -55,8 +55,8 @@ export function placeOf(options: CommonOptions, environment: NodeJS.ProcessEnv):
   if (!databaseUrl) throw new UsageError('No database is given. Set DATABASE_URL, or pass --database-url.');
   if (redis && !redisUrl)
     throw new UsageError(
-      'No Redis is given. Set REDIS_URL, or pass --no-redis if the application runs with `redis: false`: copies of ' +
-        'records in a Redis that is not told are replayed anyway.',
+      'No Redis is given. Set REDIS_URL, or pass --no-redis if the application runs with `redis: false`. ' +
+        'Without it, responses that you delete would still be replayed from Redis.',
     );
   assertUrl('DATABASE_URL', databaseUrl);
   if (redis && redisUrl) assertUrl('REDIS_URL', redisUrl);

@@ -25,7 +25,7 @@ export interface ProtectedRequest extends WaitingRequest {
 }
 
 /**
- * Runs the handler. Its outcome is recorded; without one, the key is given back.
+ * Runs the handler. Its outcome is recorded; without one, the key is released.
  * @param transaction the one that it runs in
  */
 export type Work = (

@@ -52,7 +52,7 @@ export class Protocol {
 
   /**
    * Answers a request: runs `work` if this request wins the key's claim, else gives the recorded outcome.
-   * @throws IdempotencyError if neither is possible; the errors of `work`, after the key was given back;
+   * @throws IdempotencyError if neither is possible; the errors of `work`, after the key was released;
    * ClientLeftError if its client left while it waited
    */
   async run(request: ProtectedRequest, work: Work): Promise<RunResult> {

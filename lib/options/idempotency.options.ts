@@ -20,8 +20,8 @@ export interface TransactionOptions {
   /** Isolation level of the transaction. @default that of the DataSource */
   isolation?: Isolation;
   /**
-   * How long the handler may take, from the begin of its transaction. Then the transaction is rolled back and the answer
-   * is 503 (`transaction_timeout`): each one holds a connection, and keeps Postgres from cleaning up behind it.
+   * How long the handler may take, from the start of its transaction. Then the transaction is rolled back and the answer
+   * is 503 (`transaction_timeout`). An open transaction holds a connection, and keeps Postgres from removing old rows.
    * @default '30s'
    */
   timeout?: Duration;
@@ -83,8 +83,8 @@ export interface PolicyOptions {
    */
   maxKeyLength?: number;
   /**
-   * Largest response that is recorded, in bytes: its body and the names and values of its recorded headers. Of a larger
-   * one only the fact that it was sent is kept.
+   * Largest response that is recorded, in bytes: its body and the names and values of its recorded headers. A
+   * larger one is sent, and a retry gets 409 (`outcome_not_stored`).
    * @default 1048576 (1 MiB)
    */
   maxBodySize?: number;
@@ -201,8 +201,8 @@ export interface PostgresOptions {
   cleanupInterval?: Duration | false;
   /** Rows that one cleanup statement deletes at most. @default 1000 */
   cleanupBatchSize?: number;
-  /** How long Postgres may take with a statement before it counts as failed. So long a statement may also wait for its
-   * turn in this process; that is not an outage. @default '2s' */
+  /** How long Postgres may take for a statement before it counts as failed. A statement may wait as long for its turn
+   * in this process, which is not an outage. @default '2s' */
   timeout?: Duration;
   /**
    * Connections of the module's own pool, which has the settings of the application's otherwise. It is apart from the
@@ -239,7 +239,7 @@ export interface EncryptionOptions {
 export interface IdempotencyModuleOptions extends IdempotencyOptions {
   /** `false`: Postgres does everything. */
   redis?: RedisOptions | false;
-  /** `false`: Redis is the arbiter; the README says which guarantees are lost. */
+  /** `false`: Redis is the arbiter. docs/guarantees/limits.md says which guarantees are lost. */
   postgres?: PostgresOptions | false;
   /**
    * A store of the application's own in place of Redis and Postgres: an `IdempotencyStore`, or the class or symbol that
@@ -283,15 +283,15 @@ export interface IdempotencyModuleOptions extends IdempotencyOptions {
    */
   routeLabel?: boolean;
   /**
-   * Keys record ids, fingerprints and digests of credentials (HMAC-SHA-256), so that a copy of the stores does not let
-   * passwords or short inputs be guessed. At least 32 bytes, as text or as a Buffer; the same on all instances, and apart
+   * Makes record ids, fingerprints and digests of credentials keyed hashes (HMAC-SHA-256), so that passwords and short
+   * inputs cannot be guessed from a copy of the stores. At least 32 bytes, as text or as a Buffer; the same on all instances, and apart
    * from `encryption.keys`. The first start leaves a mark of it, and a start with another one, or none, is refused: see
    * docs/operate/privacy.md. @default none: plain SHA-256
    */
   secret?: string | Uint8Array;
   /**
-   * Told of each change that an operator makes with `IdempotencyAdmin`, once it is made: who, what, when and why. Each is
-   * logged as well. What it throws is logged, and undoes nothing.
+   * Called for each change that an operator makes with `IdempotencyAdmin`, once it is made: who, what, when and why. Each
+   * change is logged as well. If the function throws, that is logged, and the change stays.
    * @default none
    */
   audit?: AuditHook;

@@ -15,7 +15,7 @@ const SERVER_ERROR = Buffer.from(JSON.stringify({ statusCode: 500, message: 'Int
 export function sendOrFail(response: ServerResponse, send: () => unknown): void {
   attempt(send, (error) => {
     logger.error(
-      'A response could not be sent, because the application, or Node, failed at it. Its client gets 500, or a connection that is cut',
+      'A response could not be sent, because the application or Node threw an error. Its client gets 500, or a cut connection',
       error,
     );
     attempt(

@@ -19,7 +19,7 @@ export const legacyOptions = {
   onError: option({
     schema: oneOf('reject', 'execute'),
     default: 'reject',
-    text: "where a lookup fails: 503, and nothing runs; or `'execute'`: the handler runs",
+    text: "if a lookup fails, nothing runs and the answer is 503; `'execute'`: the handler runs",
   }),
 };
 

@@ -17,13 +17,13 @@ export const boundOptions = {
   maxWaitersTotal: option({
     schema: integer(0, 1_000_000),
     default: 10_000,
-    text: 'requests of all keys that may wait in one process; past it the key with the most is turned away first (503)',
+    text: 'requests of all keys that may wait in one process; past it, the key with the most of them gets 503 first',
   }),
   maxWaitingBytes: option({
     schema: integer(0, 64 * 1024 * 1024 * 1024),
     default: 67_108_864,
     unit: 'bytes',
-    text: 'of the bodies of those that wait, bounded in the same way',
+    text: 'that the bodies of waiting requests may have in one process; past it, the key with the most of them gets 503 first',
   }),
   maxQueuedClaims: option({
     schema: integer(1, 1_000_000),
@@ -81,10 +81,10 @@ export const moduleOptions = {
   ...metricOptions,
   secret: option({
     schema: secretSchema,
-    text: 'keys ids, fingerprints and digests of credentials, so that they cannot be guessed from a copy of the stores: at least 32 bytes, the same on all instances; see [Privacy](../operate/privacy.md)',
+    text: 'makes ids, fingerprints and digests of credentials keyed hashes (HMAC), so that they cannot be guessed from a copy of the stores: at least 32 bytes, the same on all instances; see [Privacy](../operate/privacy.md)',
   }),
   audit: option({
     schema: callback<AuditHook>(),
-    text: 'told of each change that an operator makes with `IdempotencyAdmin`: who, what, when, why; see [Look, settle, erase](../operate/operating.md)',
+    text: 'a function that is called for each change that an operator makes with `IdempotencyAdmin`: who, what, when, why; see [Look, settle, erase](../operate/operating.md)',
   }),
 };

@@ -30,7 +30,7 @@ export const policyOptions = {
   inFlight: option({
     schema: oneOf('wait', 'reject'),
     default: 'wait',
-    text: "or `'reject'`",
+    text: "a duplicate waits for the first response; `'reject'`: it gets 409 at once",
   }),
   waitTimeout: option({
     schema: duration(0, LONGEST_TIMER),
@@ -45,17 +45,17 @@ export const policyOptions = {
   onOrphan: option({
     schema: oneOf('retry', 'reject'),
     default: 'retry',
-    text: "or `'reject'`: 409 while it is unknown whether the handler finished; a handler that failed may run again",
+    text: "after a crash the next request runs the handler; `'reject'`: 409 while it is unknown whether the handler finished (one that failed may run again)",
   }),
   onOutage: option({
     schema: oneOf('reject', 'execute'),
     default: 'reject',
-    text: "or `'execute'`: without Postgres, run unprotected",
+    text: "while Postgres is down, a new key gets 503; `'execute'`: its handler runs unprotected",
   }),
   durability: option({
     schema: oneOf('durable', 'fast'),
     default: 'durable',
-    text: "or `'fast'`: the claim's commit is not flushed; see [Limits](../guarantees/limits.md)",
+    text: "the claim's commit is flushed to disk before the handler runs; `'fast'`: it is not; see [Limits](../guarantees/limits.md)",
   }),
   transaction: option({
     schema: z.union([

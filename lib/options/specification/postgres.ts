@@ -14,7 +14,7 @@ export const postgresOptions = {
   pool: option({
     schema: pgPool,
     otherwise: "the DataSource's",
-    text: 'a `Pool` of pg whose settings ours has, in place of a DataSource of TypeORM; see [Bring your own clients](../guide/clients.md)',
+    text: 'a `Pool` of pg whose settings the module copies, in place of a DataSource of TypeORM; see [Bring your own clients](../guide/clients.md)',
   }),
   retention: option({ schema: duration(1_000), default: '30d', text: 'how long a record answers' }),
   cleanupInterval: option({
@@ -22,18 +22,18 @@ export const postgresOptions = {
       error: 'false, or a duration from 100 ms to 24 days',
     }),
     default: '1h',
-    text: 'how often expired rows are deleted, on one instance at a time; `false`: by you',
+    text: 'how often expired rows are deleted, on one instance at a time; `false`: never by the module',
   }),
   cleanupBatchSize: option({
     schema: integer(1, 100_000),
     default: 1_000,
     unit: 'rows',
-    text: 'how many one statement of the cleanup deletes at most',
+    text: 'that one statement of the cleanup deletes at most',
   }),
   timeout: option({
     schema: duration(10, LONGEST_TIMER),
     default: '2s',
-    text: 'how long Postgres may take with a statement; so long a statement may also wait for its turn in the process',
+    text: 'how long Postgres may take for a statement; a statement may wait as long for its turn in the process',
   }),
   poolSize: option({
     schema: integer(2, 100),

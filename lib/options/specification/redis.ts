@@ -8,12 +8,12 @@ export const redisOptions = {
   connection: option({
     schema: name,
     otherwise: 'the default one',
-    text: 'name of the `@nestjs-modules/ioredis` connection that ours duplicates',
+    text: 'name of the `@nestjs-modules/ioredis` connection that the module duplicates',
   }),
   client: option({
     schema: ioredisClient,
     otherwise: 'the named connection',
-    text: 'a `Redis` or `Cluster` of ioredis that ours duplicates, in place of a connection of `@nestjs-modules/ioredis`; see [Bring your own clients](../guide/clients.md)',
+    text: 'a `Redis` or `Cluster` of ioredis that the module duplicates, in place of a connection of `@nestjs-modules/ioredis`; see [Bring your own clients](../guide/clients.md)',
   }),
   ttl: option({
     schema: duration(1_000),
@@ -23,7 +23,7 @@ export const redisOptions = {
   timeout: option({
     schema: duration(10, LONGEST_TIMER),
     default: '250ms',
-    text: 'after which a command counts as failed; no request waits for Redis longer than 20 ms before it asks Postgres',
+    text: 'how long a command may take before it counts as failed; no request waits for Redis longer than 20 ms before it asks Postgres',
   }),
   keyPrefix: option({ schema: text, default: 'idempotency:', text: 'put before every Redis key' }),
 };

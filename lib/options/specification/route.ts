@@ -38,7 +38,7 @@ export const routeOptions = {
   credentialHeaders: option({
     schema: z.array(credentialHeader, { error: 'a list of header names, in which * stands for any text' }),
     otherwise: 'none',
-    text: 'more headers that identify callers where no guard names a user; `*` stands for any text',
+    text: 'more headers that identify callers if no guard names a user; `*` stands for any text',
   }),
   fingerprint: option({
     schema: callback<NonNullable<IdempotencyOptions['fingerprint']>>(),
@@ -61,7 +61,7 @@ export const routeOptions = {
       error: 'a list of header names or a function',
     }),
     otherwise: 'all but those never stored',
-    text: 'names, or `(name, value) => boolean`',
+    text: 'which headers a replay repeats: names, or `(name, value) => boolean`',
   }),
   ...policyOptions,
 };

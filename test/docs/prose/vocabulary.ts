@@ -13,6 +13,7 @@ const AVOIDED: readonly (readonly [words: RegExp, instead: string])[] = [
   [/\btells? apart\b/gi, '"distinguish"'],
   [/\bstops? the start\b/gi, '"startup fails"'],
   [/\b(gives?|gave|given|giving) (the|its|a) key back\b/gi, '"release the key"'],
+  [/\b(the|its|a) key (is|are|was|were) given back\b/gi, '"the key is released"'],
   [/\bfor ever\b/gi, '"without end"'],
   [/(?<!there )\bis no (?!longer\b|more\b|less\b)/gi, '"is not a"'],
   [/(?<!there )\bare no (?!longer\b|more\b|less\b)/gi, '"are not"'],
