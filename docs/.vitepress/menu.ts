@@ -69,6 +69,8 @@ export const menu: readonly Room[] = [
     pages: [
       page('Architecture', 'internals/architecture'),
       page('Protocol', 'internals/protocol'),
+      page('The Postgres store', 'internals/postgres-store'),
+      page('The Redis store', 'internals/redis-store'),
       page('Model', 'internals/model'),
       page('Fault rig', 'internals/rig'),
       page('Your own store', 'internals/own-store'),

@@ -11,7 +11,7 @@ const NODE_SOCKET_TIMEOUT = 1_000;
 
 /**
  * A connection of our own to where the application's client is connected, that fails fast instead of waiting.
- * It connects only when told to. What each setting does, and why, is in docs/operate/redis.md.
+ * It connects only when told to. What each setting does, and why, is in docs/internals/redis-store.md.
  *
  * @param retryDelay milliseconds until the next attempt to connect
  */
