@@ -155,7 +155,7 @@ export const TABLE: readonly Row[] = [
     request: post('/uploads', MULTIPART),
     first: 201,
     retry: 'the same',
-    notes: "the file is no part of the fingerprint, and a retry's file is not read",
+    notes: "the file is not part of the fingerprint, and a retry's file is not read",
     body: /"size":300000/,
   },
   {

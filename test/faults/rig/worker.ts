@@ -9,7 +9,7 @@ import type { FromApp } from '../../support/processes';
 import { Effect } from './effect';
 import { monotonicNow, type Execution } from './ledger';
 
-/** What a handler is told to do, in the header `x-work`: unlike the body it is no part of the fingerprint. */
+/** What a handler is told to do, in the header `x-work`: unlike the body it is not part of the fingerprint. */
 export interface Work {
   /** Milliseconds that the handler takes. */
   readonly takes?: number;
