@@ -65,7 +65,7 @@ export function agreed(key: string | undefined, another: string): string {
 }
 
 /**
- * Node joins repeated headers in `headers`, or keeps the first. `headersDistinct` tells them apart, at the price of a list
+ * Node joins repeated headers in `headers`, or keeps the first. `headersDistinct` keeps them separate, at the price of a list
  * for every header; so does what came on the wire. A header that middleware has added is in `headers` alone.
  */
 export function valuesOf({ rawHeaders, headers }: IncomingMessage, name: string): readonly string[] {

@@ -10,7 +10,7 @@ const AVOIDED: readonly (readonly [words: RegExp, instead: string])[] = [
   [/\bvouch(es|ed|ing)?\b/gi, '"hold", "confirm"'],
   [/\bmend(s|ed|ing)?\b/gi, '"fix", "repair"'],
   [/\b(hears?|heard) of\b/gi, '"know of"'],
-  [/\btells? apart\b/gi, '"distinguish"'],
+  [/\b(tells?|told|telling) (\w+ ){0,2}apart\b/gi, '"distinguish"'],
   [/\bstops? the start\b/gi, '"startup fails"'],
   [/\b(gives?|gave|given|giving) (the|its|a) key back\b/gi, '"release the key"'],
   [/\b(the|its|a) key (is|are|was|were) given back\b/gi, '"the key is released"'],
