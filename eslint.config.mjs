@@ -42,6 +42,7 @@ export default defineConfig(
             '^@willsoto/nestjs-prometheus$',
             '^ioredis$',
             '^pg$',
+            '^prom-client$',
             '^typeorm$',
           ],
         },

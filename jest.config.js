@@ -40,6 +40,7 @@ module.exports = {
   ],
   moduleNameMapper: {
     '^nestjs-idempotency$': '<rootDir>/lib/index.ts',
+    '^nestjs-idempotency/board$': '<rootDir>/lib/board/index.ts',
     '^nestjs-idempotency/testing$': '<rootDir>/lib/testing/index.ts',
     '^nestjs-idempotency/typeorm$': '<rootDir>/lib/typeorm.ts',
   },

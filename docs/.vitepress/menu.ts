@@ -35,6 +35,7 @@ export const menu: readonly Room[] = [
     pages: [
       page('Run it', 'operate/running'),
       page('Look, settle, erase', 'operate/operating'),
+      page('The board', 'operate/board'),
       page('Redis', 'operate/redis'),
       page('Postgres and poolers', 'operate/postgres'),
       page('Metrics and alerts', 'operate/metrics'),
@@ -58,6 +59,7 @@ export const menu: readonly Room[] = [
     pages: [
       page('Options', 'reference/options'),
       page('API', 'reference/api/index'),
+      page('API of the board', 'reference/api/board'),
       page('API for tests', 'reference/api/testing'),
       page('Problems', 'reference/problems'),
       page('Compatibility', 'reference/compatibility'),

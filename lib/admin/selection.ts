@@ -103,8 +103,21 @@ function callers(principal: ScopeAnswer | { readonly text: string | string[] }):
     : callersNamed(principal as CallerName);
 }
 
+/** A caller as `list` gives it, or its name. */
+export function callersTyped(typed: string): string[] {
+  return callerText.safeParse(typed).success ? [typed] : callersCalled(typed);
+}
+
+/** What is typed has no type: `7` may be a text or a number. */
+export function callersCalled(name: string): string[] {
+  const number = /^-?\d{1,15}$/.test(name)
+    ? [...callersNamed(Number(name)), ...callersNamed(BigInt(name))]
+    : [];
+  return [...callersNamed(name), ...number];
+}
+
 /** A name alone may come from a user or from the `scope` option. */
-export function callersNamed(name: CallerName): string[] {
+function callersNamed(name: CallerName): string[] {
   const ofUsers = (['id', 'sub', 'userId'] as const).map((property) =>
     principalText({ user: [property, name] }),
   );

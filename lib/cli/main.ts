@@ -4,7 +4,8 @@ import { CommanderError } from 'commander';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { EXIT, exitCodeOf } from './exit';
-import { visible, withoutPassword } from './output';
+import { visible } from '../admin/readable';
+import { withoutPassword } from './output';
 import { program } from './program';
 import { terminal } from './terminal';
 

@@ -1,13 +1,14 @@
 import { readFile } from 'node:fs/promises';
 import { text as readAll } from 'node:stream/consumers';
 import type { IdempotencyAdmin, RecordFilter, RecordReference } from '../admin/idempotency-admin';
-import { callersNamed } from '../admin/selection';
+import { age, bytes } from '../admin/readable';
+import { callersCalled } from '../admin/selection';
 import { recordId } from '../core/record';
 import type { RecordState, RecordSummary } from '../core/record-directory';
 import type { Duration } from '../options/duration';
-import type { Resolution } from '../outcome/resolution';
+import { headersIn, type Resolution } from '../outcome/resolution';
 import { EXIT, UsageError, type ExitCode } from './exit';
-import { age, bytes, lines, table } from './output';
+import { lines, table } from './output';
 import { changeOf, withSession, type ChangeOptions, type Session } from './session';
 import type { CommonOptions } from './settings';
 import { terminal } from './terminal';
@@ -211,14 +212,6 @@ export function filterOf(options: FilterOptions): RecordFilter {
   };
 }
 
-/** A command line has no types: `7` may be a text or a number. */
-function callersCalled(name: string): string[] {
-  const number = /^-?\d{1,15}$/.test(name)
-    ? [...callersNamed(Number(name)), ...callersNamed(BigInt(name))]
-    : [];
-  return [...callersNamed(name), ...number];
-}
-
 async function outcomeIn({
   status,
   header,
@@ -238,12 +231,7 @@ async function outcomeIn({
     throw new UsageError(
       'Pass the response that retries must get: --status 201 --body @file, or --value for execute().',
     );
-  const headers = header.map((line) => {
-    const at = line.indexOf(':');
-    if (at < 1) throw new UsageError(`--header ${JSON.stringify(line)} is not of the form 'Name: value'.`);
-    return [line.slice(0, at).trim(), line.slice(at + 1).trim()] as const;
-  });
-  return { status: Number(status), headers: Object.fromEntries(headers), body: await bodyIn(body) };
+  return { status: Number(status), headers: headersIn(header), body: await bodyIn(body) };
 }
 
 async function bodyIn(body = ''): Promise<string | Buffer> {

@@ -1,6 +1,7 @@
 import { ExpiredRecordCleanup } from '../store/postgres/cleanup';
 import { EXIT, type ExitCode } from './exit';
-import { bytes, lines, seconds, table } from './output';
+import { bytes, seconds } from '../admin/readable';
+import { lines, table } from './output';
 import { withSession } from './session';
 import type { CommonOptions } from './settings';
 import { terminal } from './terminal';

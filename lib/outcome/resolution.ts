@@ -45,6 +45,23 @@ export function resolvedOutcome(resolution: Resolution): Outcome | undefined {
   return outcome;
 }
 
+/**
+ * Headers as people write them, one a line: `Name: value`.
+ * @throws InvalidOptionsError
+ */
+export function headersIn(lines: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    lines.map((line) => {
+      const at = line.indexOf(':');
+      if (at < 1)
+        throw new InvalidOptionsError(WHERE, [
+          `the header ${JSON.stringify(line)} is not of the form 'Name: value'`,
+        ]);
+      return [line.slice(0, at).trim(), line.slice(at + 1).trim()];
+    }),
+  );
+}
+
 function headerList(headers: unknown): HeaderList {
   if (headers === undefined) return [];
   if (typeof headers !== 'object' || headers === null || Array.isArray(headers))

@@ -28,6 +28,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   http: ['core', 'outcome', 'options', 'observability', 'legacy'],
   admin: ['core', 'outcome', 'options', 'observability', 'store', 'http/request'],
   cli: ['core', 'outcome', 'options', 'observability', 'store', 'admin'],
+  board: ['core', 'options', 'observability', 'outcome', 'admin', 'http/platform.ts', 'http/request'],
   testing: ['.', 'core', 'options', 'store', 'transaction', 'http/platform.ts', 'http/routes'],
   '.': ['core', 'outcome', 'options', 'observability', 'legacy', 'store', 'transaction', 'http', 'admin'],
 };

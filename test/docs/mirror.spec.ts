@@ -58,6 +58,7 @@ const ELSEWHERE: Readonly<Record<string, readonly [spec: string, reason: string]
     'tests reach it by the testing face',
   ],
   'testing/contract': ['contract/memory.store.spec.ts', 'it is a suite, for stores'],
+  board: ['board/board.spec.ts', 'its specs ask it over HTTP, as browsers do'],
   cli: ['cli/program.spec.ts', 'its specs run the command, as operators do'],
   'admin/audit-log.ts': ['admin/record-admin.spec.ts', 'an admin writes it'],
   'core/settle-orphan.ts': ['admin/record-admin.spec.ts', 'operators settle by it'],

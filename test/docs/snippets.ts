@@ -108,6 +108,7 @@ export function problemsOf(snippets: readonly Snippet[]): Map<Snippet, string[]>
     types: ['node', 'jest'],
     paths: {
       'nestjs-idempotency': [join(ROOT, 'lib/index.ts')],
+      'nestjs-idempotency/board': [join(ROOT, 'lib/board/index.ts')],
       'nestjs-idempotency/testing': [join(ROOT, 'lib/testing/index.ts')],
     },
   };

@@ -41,6 +41,7 @@ const OPTIONAL = Object.keys(manifest.peerDependenciesMeta);
 describe('an entry point', () => {
   it.each<[string, readonly string[], number]>([
     ['nestjs-idempotency', ALWAYS, 800],
+    ['nestjs-idempotency/board', ALWAYS, 200],
     ['nestjs-idempotency/testing', ALWAYS, 900],
     ['nestjs-idempotency/typeorm', ['typeorm'], 15],
   ])('loads no package but what it needs, and stays small: %s', async (entry, packages, kilobytes) => {

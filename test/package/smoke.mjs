@@ -26,6 +26,8 @@ try {
   for (const needed of [
     'dist/index.js',
     'dist/index.d.ts',
+    'dist/board/index.js',
+    'dist/board/index.d.ts',
     'dist/testing/index.js',
     'dist/testing/index.d.ts',
     'dist/cli/main.js',
@@ -83,6 +85,7 @@ try {
   writeFileSync(
     join(project, 'app.ts'),
     `import { IdempotencyModule, Idempotent, IdempotencyService, IdempotencyClaim, type IdempotencyContext } from 'nestjs-idempotency';
+import { IdempotencyBoardModule } from 'nestjs-idempotency/board';
 import { CreateIdempotencyCache1764000000015, IdempotencyCache } from 'nestjs-idempotency/typeorm';
 import { Redis } from 'ioredis';
 import { Pool } from 'pg';
@@ -101,6 +104,9 @@ export const wrong = (service: IdempotencyService): Promise<unknown> =>
 export const clients = IdempotencyModule.forRoot({ redis: { client: new Redis() }, postgres: { pool: new Pool() } });
 export const dataSource = new DataSource({ type: 'postgres', entities: [IdempotencyCache], migrations: [CreateIdempotencyCache1764000000015] });
 export const migration: MigrationInterface = new CreateIdempotencyCache1764000000015();
+export const board = IdempotencyBoardModule.forRoot({ access: () => 'read' });
+// @ts-expect-error who may look has no default
+IdempotencyBoardModule.forRoot({});
 // @ts-expect-error options are checked
 IdempotencyModule.forRoot({ lese: '30s' });
 // @ts-expect-error a pool is no client
@@ -185,6 +191,7 @@ function withoutOptionalPeers(tarball) {
 const { Module } = require('@nestjs/common');
 const { NestFactory } = require('@nestjs/core');
 const { IdempotencyModule, IdempotencyService } = require('nestjs-idempotency');
+require('nestjs-idempotency/board');
 require('nestjs-idempotency/testing');
 class App {}
 Module({})(App);
@@ -208,6 +215,7 @@ main().then(() => process.exit(0), (error) => { console.error(error); process.ex
     writeFileSync(
       join(bare, 'app.ts'),
       `import { IdempotencyModule, type TransactionContext } from 'nestjs-idempotency';
+export * as board from 'nestjs-idempotency/board';
 export * as testing from 'nestjs-idempotency/testing';
 export const module = IdempotencyModule.forRoot({ store: 'memory' });
 export const keyOf = ({ key }: TransactionContext): string => key;

@@ -15,6 +15,7 @@ const [folder, extension] = process.env.PACKAGE === 'dist' ? ['dist', 'js'] : ['
 const entries = Object.fromEntries(
   [
     ['', 'index'],
+    ['/board', 'board/index'],
     ['/testing', 'testing/index'],
     ['/typeorm', 'typeorm'],
   ].map(([path, file]) => [`nestjs-idempotency${path}`, join(root, folder, `${file}.${extension}`)]),

@@ -5,7 +5,7 @@ import { assertMigrated } from '../../store/postgres/schema/setup';
 import { TableIdentity } from '../../store/postgres/schema/table-identity';
 import { Digest } from '../../core/digest';
 import { keyIdOf } from '../../outcome/outcome-cipher';
-import { seconds } from '../output';
+import { seconds } from '../../admin/readable';
 import type { Place } from '../settings';
 import { connected, namesOf, openConnection } from '../stores';
 import { findingOf, findings, type Finding } from './finding';
