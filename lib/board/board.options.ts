@@ -9,9 +9,8 @@ export type BoardAccess = 'full' | 'read' | false;
 
 export interface BoardOptions {
   /**
-   * Says what the sender of a request may do. It is asked for each request, after the application's guards. Any other
-   * answer, and an error that is no HttpException of Nest, is `false`, which is answered with 403. An HttpException is
-   * the answer to the request.
+   * Says what the sender of a request may do. It is asked for each request, after the application's guards. An
+   * HttpException of Nest that it throws is the answer to the request. Any other error or answer is `false`: 403.
    */
   readonly access: (context: ExecutionContext) => BoardAccess | Promise<BoardAccess>;
   /**
@@ -25,7 +24,7 @@ export interface BoardOptions {
    */
   readonly showBodies?: boolean;
   /**
-   * Gives the record as it shall be shown, without what its reader shall not see. If it fails, neither headers nor body
+   * Gives the record as it is shown, without what its reader must not see. If it fails, neither headers nor body
    * are shown. Lists do not ask it: they have no headers and no bodies. Headers with credentials are hidden in any case.
    * @default the record as it is
    */

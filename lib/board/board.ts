@@ -14,7 +14,7 @@ import { record, type ChangeForms } from './record';
 import { orphans, records } from './records';
 import { shownOf } from './redaction';
 
-/** A page, or where the browser shall go on. */
+/** A page, or where the browser goes next. */
 export interface Answer {
   readonly status: number;
   readonly body: string;

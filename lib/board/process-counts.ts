@@ -24,7 +24,7 @@ const SHOWN = [
 
 type ShownName = (typeof SHOWN)[number];
 
-/** What is shown of a counter whose label tells kinds apart. */
+/** What is shown of a counter with a label. */
 export interface CountedKind {
   readonly kind: string;
   /** Since the start of the process. */

@@ -61,7 +61,7 @@ function textOf(body: Buffer): string {
     const text = new TextDecoder('utf-8', { fatal: true }).decode(body);
     return clipped(text, MOST_CHARACTERS).replace(UNSEEN, '\uFFFD');
   } catch {
-    return `(${body.length} bytes that are no text)`;
+    return `(${body.length} bytes, not text)`;
   }
 }
 
