@@ -125,12 +125,6 @@ describe.each<Platform>(['express', 'fastify'])('who may reach the board on %s',
       expect(encrypted.headers['set-cookie']?.[0]).toMatch(/; Secure$/);
     });
 
-    it('is told of the records that it has none in Postgres', async () => {
-      const answer = await call(`${url}?view=records`, { method: 'GET', headers: FULL });
-      expect(answer.status).toBe(404);
-      expect(answer.text).toContain('which is not used here');
-    });
-
     it.each(['GET', 'HEAD', 'POST', 'PUT', 'OPTIONS'])(
       'gives nothing away to %s without access',
       async (method) => {
