@@ -72,7 +72,9 @@ function describe(issue: z.core.$ZodIssue, options: unknown, unknown: (option: s
   }
   if (path.length === 0) return [`must be an object, not ${inspect(value, { depth: 0 })}`];
   const isHidden = [path[0] ?? '', path.join('.')].some((at) => HIDDEN.has(at));
-  const found = isHidden ? 'not valid (its value is not shown)' : shown(value);
+  // In place of the options of a store there may be its URL.
+  const isUrl = typeof value === 'string' && value.includes('://');
+  const found = isHidden || isUrl ? 'not valid (its value is not shown)' : shown(value);
   return [`option "${path.join('.')}" is ${found}, but must be ${issue.message}`];
 }
 

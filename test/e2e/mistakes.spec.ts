@@ -2,6 +2,7 @@ import { Controller, Injectable, Module, Post, Sse, type DynamicModule, type Typ
 import { NestFactory } from '@nestjs/core';
 import { NEVER } from 'rxjs';
 import {
+  fromBody,
   Idempotent,
   IdempotencyModule,
   IdempotencyService,
@@ -76,6 +77,11 @@ const MISTAKES: [mistake: string, parts: () => Parts, message: string][] = [
     'a misspelt option within another',
     () => ({ imports: [IdempotencyModule.forRoot({ redis: { tll: '1h' } as object })] }),
     `IdempotencyModule options: option "redis.tll" is unknown (did you mean "redis.ttl"?): known are ${OF_REDIS}`,
+  ],
+  [
+    'a URL in place of the options of a store, which may have a password',
+    () => ({ imports: [IdempotencyModule.forRoot({ redis: 'redis://:secret@host' as never })] }),
+    'IdempotencyModule options: option "redis" is not valid (its value is not shown), but must be false, or an object of options',
   ],
   [
     'a misspelt option from a factory',
@@ -325,6 +331,11 @@ describe('a mistake that a request finds', () => {
       { key: () => 7 },
       'The `key` option of OrdersController.create failed TypeError: The `key` option has to give a string, or undefined ' +
         'where there is no key, and not a number',
+    ],
+    [
+      'a key whose source is not called, which would log the request',
+      { key: fromBody },
+      "The `key` option of OrdersController.create failed InvalidOptionsError: fromBody(): a value of type object is not a path, such as 'id' or 'data.id'",
     ],
     [
       'a key that throws',

@@ -19,9 +19,7 @@ type KeySource = (context: ExecutionContext) => string | undefined;
 export function fromBody(path: string): KeySource {
   const steps = typeof path === 'string' ? path.split('.') : [''];
   if (steps.includes(''))
-    throw new InvalidOptionsError('fromBody()', [
-      `${inspect(path)} is not a path, such as 'id' or 'data.id'`,
-    ]);
+    throw new InvalidOptionsError('fromBody()', [`${shown(path)} is not a path, such as 'id' or 'data.id'`]);
   return named(`fromBody('${path}')`, (context) => {
     const body = bodyOf(requestOf(context));
     if (body instanceof Uint8Array)
@@ -43,7 +41,7 @@ export function fromBody(path: string): KeySource {
 export function fromHeader(name: string): KeySource {
   if (!headerName.safeParse(name).success)
     throw new InvalidOptionsError('fromHeader()', [
-      `${inspect(name)} is not a header name, such as 'X-GitHub-Delivery'`,
+      `${shown(name)} is not a header name, such as 'X-GitHub-Delivery'`,
     ]);
   const lowerCase = name.toLowerCase();
   return named(`fromHeader('${name}')`, (context) => {
@@ -52,6 +50,11 @@ export function fromHeader(name: string): KeySource {
     for (const line of valuesOf(request, lowerCase)) key = agreed(key, line);
     return key;
   });
+}
+
+/** Where the call is forgotten, as in `key: fromBody`, it is a whole request, with its credentials. */
+function shown(given: unknown): string {
+  return typeof given === 'string' ? inspect(given) : `a value of type ${typeof given}`;
 }
 
 /** The name shows where options are listed. */

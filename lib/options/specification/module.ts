@@ -46,7 +46,7 @@ export const moduleOptions = {
     schema: optionsAround(
       ioredisClient,
       'within options: write `redis: { client }`',
-      z.union([disabled, z.strictObject(shapeOf(redisOptions))]),
+      z.union([disabled, z.strictObject(shapeOf(redisOptions))], { error: 'false, or an object of options' }),
     ),
     otherwise: 'used',
     text: '`false`: Postgres does everything',
@@ -56,7 +56,9 @@ export const moduleOptions = {
     schema: optionsAround(
       pgPool,
       'within options: write `postgres: { pool }`',
-      z.union([disabled, z.strictObject(shapeOf(postgresOptions))]),
+      z.union([disabled, z.strictObject(shapeOf(postgresOptions))], {
+        error: 'false, or an object of options',
+      }),
     ),
     otherwise: 'used',
     text: '`false`: Redis decides; see [Limits](../guarantees/limits.md)',
