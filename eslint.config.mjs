@@ -39,6 +39,7 @@ export default defineConfig(
           allow: [
             '^@nestjs-modules/ioredis$',
             '^@nestjs/typeorm$',
+            '^@opentelemetry/api$',
             '^@willsoto/nestjs-prometheus$',
             '^ioredis$',
             '^pg$',

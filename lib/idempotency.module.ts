@@ -18,7 +18,7 @@ import { RecordAdmin } from './admin/record-admin';
 import { Digest } from './core/digest';
 import { IdempotencySetupError } from './core/errors';
 import { IdempotencyService } from './idempotency.service';
-import type { Metrics } from './core/ports';
+import type { Metrics, RequestObserver } from './core/ports';
 import { Protocol } from './core/protocol';
 import { ProtocolService } from './protocol.service';
 import { observeStart } from './http/handler/handler-start';
@@ -34,7 +34,11 @@ import { RouteSelectors } from './http/request/caller/route-selectors';
 import { ScopeResolver } from './http/request/caller/scope';
 import { IdempotencyHealth, ReportedHealth } from './observability/health';
 import { metricProviders } from './observability/metric-providers';
+import { channelObserver } from './observability/channels';
 import { IdempotencyMetrics } from './observability/metrics';
+import { RequestObservers } from './observability/observers';
+import { tracedProtocol, tracedStore, tracedTransactions } from './observability/traced';
+import { openTracing, Tracing } from './observability/tracing';
 import type { IdempotencyModuleOptions } from './options/idempotency.options';
 import { MODULE_SETTINGS } from './options/module-settings';
 import { withEnvironment } from './options/environment';
@@ -185,6 +189,17 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
         useFactory: (settings: ModuleSettings) => new Digest(settings),
       },
       ...metricProviders(),
+      {
+        provide: Tracing,
+        inject: [MODULE_SETTINGS],
+        useFactory: ({ tracing }: ModuleSettings) => openTracing(tracing),
+      },
+      {
+        provide: RequestObservers,
+        inject: [IdempotencyMetrics, Tracing],
+        useFactory: (metrics: Partial<RequestObserver>, tracing: Tracing | undefined) =>
+          new RequestObservers([metrics, channelObserver, ...(tracing ? [tracing] : [])]),
+      },
       RedisProvider,
       PostgresProvider,
       OwnStoreProvider,
@@ -192,23 +207,39 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
       TransactionProvider,
       {
         provide: Protocol,
-        inject: [TieredStoreService, IdempotencyMetrics, MODULE_SETTINGS, TransactionProvider],
+        inject: [TieredStoreService, RequestObservers, MODULE_SETTINGS, TransactionProvider, Tracing],
         useFactory: (
           store: TieredStoreService,
-          metrics: Metrics,
+          observers: RequestObservers,
           { bounds }: ModuleSettings,
           transactions: TransactionProvider,
-        ) => new Protocol(store, metrics, bounds, transactions),
+          tracing: Tracing | undefined,
+        ) =>
+          tracing
+            ? new Protocol(
+                tracedStore(store, tracing),
+                observers,
+                bounds,
+                tracedTransactions(transactions, tracing),
+              )
+            : new Protocol(store, observers, bounds, transactions),
       },
       {
         provide: IdempotencyService,
-        inject: [Protocol, TieredStoreService, MODULE_SETTINGS, Digest],
+        inject: [Protocol, TieredStoreService, MODULE_SETTINGS, Digest, Tracing],
         useFactory: (
           protocol: Protocol,
           store: TieredStoreService,
           settings: ModuleSettings,
           digest: Digest,
-        ) => new ProtocolService(protocol, store, settings, digest),
+          tracing: Tracing | undefined,
+        ) =>
+          new ProtocolService(
+            tracing ? tracedProtocol(protocol, tracing) : protocol,
+            store,
+            settings,
+            digest,
+          ),
       },
       {
         provide: IdempotencyAdmin,

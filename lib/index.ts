@@ -69,6 +69,15 @@ export {
   type HealthReport,
   type TierHealth,
 } from './observability/health';
+export type {
+  ClaimMessage,
+  IdempotencyChannels,
+  OrphanMessage,
+  RefusalMessage,
+  ReplayMessage,
+  RequestMessage,
+  ShedMessage,
+} from './observability/channels';
 export type { IoredisClient, PgPool } from './options/clients';
 export type { Duration } from './options/duration';
 export type {
@@ -84,6 +93,7 @@ export type {
   RedisOptions,
   TransactionOptions,
 } from './options/idempotency.options';
+export type { TracingOptions } from './options/tracing.options';
 export type {
   LegacyAnswer,
   LegacyLookup,

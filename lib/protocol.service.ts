@@ -20,7 +20,7 @@ const DEFAULT_SCOPE = 'execute';
 /** {@link IdempotencyService} by the protocol that requests go through. */
 export class ProtocolService extends IdempotencyService {
   constructor(
-    private readonly protocol: Protocol,
+    private readonly protocol: Pick<Protocol, 'run'>,
     private readonly store: IdempotencyStore & { readonly phase: StorePhase },
     private readonly settings: ModuleSettings,
     private readonly digest: Digest = plainDigest,

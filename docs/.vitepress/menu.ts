@@ -39,6 +39,7 @@ export const menu: readonly Room[] = [
       page('Redis', 'operate/redis'),
       page('Postgres and poolers', 'operate/postgres'),
       page('Metrics and alerts', 'operate/metrics'),
+      page('Traces and events', 'operate/signals'),
       page('Encryption', 'operate/encryption'),
       page('Privacy', 'operate/privacy'),
       page('Scaling', 'operate/scaling'),

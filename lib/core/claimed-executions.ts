@@ -1,9 +1,9 @@
-import type { Metrics } from './ports';
+import type { RequestObserver } from './ports';
 import type { Policy } from './policy';
 import { contextOf, runAsItIs, type IdempotencyContext } from './context';
 import { StoreError } from './errors';
 import type { Lease } from './lease';
-import type { Claim, CompletedRecord, InProgressRecord, Outcome, RecordId } from './record';
+import type { Claim, CompletedRecord, InProgressRecord, Outcome, RecordId, Tier } from './record';
 import { inFlight, mismatch, notRecorded } from './refusals';
 import type { CompleteResult, IdempotencyStore } from './store';
 import type { WorkInTransaction } from './transaction';
@@ -13,8 +13,6 @@ export interface ProtectedRequest extends WaitingRequest {
   readonly id: RecordId;
   readonly fingerprint: string;
   readonly policy: Policy;
-  /** Its method and pattern, such as `POST /leads/:id`; undefined if it has none. */
-  readonly routePattern?: string;
   /** What runs, such as the name of a route. @default its scope */
   readonly name?: string;
   /**
@@ -35,8 +33,16 @@ export type Work = (
 
 export type RunResult =
   | { readonly kind: 'executed'; readonly outcome: Outcome | undefined; readonly recorded: boolean }
-  /** `legacy`: by the system that recorded outcomes before this module. */
-  | { readonly kind: 'replayed'; readonly outcome: Outcome; readonly legacy?: true };
+  /**
+   * `tier`: where it was read; undefined for the outcome of another request of this process.
+   * `legacy`: by the system that recorded outcomes before this module.
+   */
+  | {
+      readonly kind: 'replayed';
+      readonly outcome: Outcome;
+      readonly tier?: Tier;
+      readonly legacy?: true;
+    };
 
 /** The key is this request's. */
 export interface Claimed {
@@ -51,7 +57,7 @@ export class ClaimedExecutions {
   /** @param waitForWinner for the outcome of the request that took the key over */
   constructor(
     private readonly store: IdempotencyStore,
-    private readonly metrics: Metrics,
+    private readonly observer: RequestObserver,
     private readonly waitForWinner: (
       record: InProgressRecord,
       request: ProtectedRequest,
@@ -59,16 +65,16 @@ export class ClaimedExecutions {
   ) {}
 
   async run(request: ProtectedRequest, { claim, lease }: Claimed, work: Work): Promise<RunResult> {
-    if (!request.legacy) this.metrics.firstRequest(); // else its handler may not run
-    if (claim.attempt > 1) this.metrics.orphanTakenOver();
-    this.metrics.inFlight(1);
+    this.observer.claimed(request, claim);
+    if (!request.legacy) this.observer.firstRequest(); // else its handler may not run
+    this.observer.inFlight(1);
     try {
       const outcome = await this.runWork(claim, work, lease);
       if (outcome) return await this.completeClaim(request, claim, outcome, lease);
       await releaseClaim(this.store, claim);
       return { kind: 'executed', outcome, recorded: false };
     } finally {
-      this.metrics.inFlight(-1);
+      this.observer.inFlight(-1);
       lease.stop();
     }
   }
@@ -97,12 +103,12 @@ export class ClaimedExecutions {
     if (completion.recorded) return { kind: 'executed', outcome, recorded: true };
 
     // The lease lapsed and another request took over: what that one records is what every retry gets.
-    this.metrics.leaseLost();
+    this.observer.leaseLost();
     const { record } = completion;
     const winner = record.state === 'completed' ? record : await this.waitForWinner(record, request);
     if (!winner) throw inFlight(request.policy.lease);
     if (winner.fingerprint !== request.fingerprint) throw mismatch();
-    return replay(winner, this.metrics);
+    return replay(winner);
   }
 }
 
@@ -133,7 +139,6 @@ export async function releaseClaim(store: IdempotencyStore, claim: Claim): Promi
   });
 }
 
-export function replay(record: CompletedRecord, metrics: Metrics): RunResult {
-  if (record.outcome.kind === 'response') metrics.replayedFrom(record.tier);
-  return { kind: 'replayed', outcome: record.outcome };
+export function replay({ outcome, tier }: CompletedRecord): RunResult {
+  return { kind: 'replayed', outcome, tier };
 }

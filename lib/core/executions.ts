@@ -13,7 +13,7 @@ import {
 import { StoreError } from './errors';
 import type { InFlightResult } from './in-flight-requests';
 import type { LeaseManager } from './lease';
-import type { Metrics } from './ports';
+import type { RequestObserver } from './ports';
 import type { CompletedRecord, InProgressRecord, Outcome } from './record';
 import { legacyUnavailable, unavailable } from './refusals';
 import type { ClaimResult, IdempotencyStore } from './store';
@@ -35,7 +35,7 @@ export class Executions {
   /** @param waitForWinner for the outcome of the request that took a key over */
   constructor(
     private readonly store: IdempotencyStore,
-    private readonly metrics: Metrics,
+    private readonly observer: RequestObserver,
     private readonly leases: LeaseManager,
     waitForWinner: (
       record: InProgressRecord,
@@ -43,10 +43,10 @@ export class Executions {
     ) => Promise<CompletedRecord | undefined>,
     private readonly transactions: TransactionStore | undefined,
   ) {
-    this.claimed = new ClaimedExecutions(store, metrics, waitForWinner);
+    this.claimed = new ClaimedExecutions(store, observer, waitForWinner);
     this.transactional =
       transactions &&
-      new TransactionalExecutions(store, transactions, metrics, {
+      new TransactionalExecutions(store, transactions, observer, {
         claimOrRead: (request) => this.claimOrRead(request, true),
         waitForWinner,
       });
@@ -90,7 +90,7 @@ export class Executions {
           throw new NotBegunError(
             legacyUnavailable(new Error('The lease lapsed before there was an answer')),
           );
-        if (right) this.metrics.firstRequest();
+        if (right) this.observer.firstRequest();
         return work(context, transaction);
       });
       return known && result.kind === 'executed'

@@ -1,7 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Metrics, RequestOutcome } from './ports';
+import type { RequestObserver, RequestOutcome } from './ports';
 import { replay, type ProtectedRequest, type RunResult, type Work } from './claimed-executions';
 import { ClientLeftError, isIdempotencyError } from './errors';
 import { Executions, isRight } from './executions';
@@ -33,16 +33,16 @@ export class Protocol {
 
   constructor(
     store: IdempotencyStore,
-    private readonly metrics: Metrics,
+    private readonly observer: RequestObserver,
     bounds: WaitingBounds,
     transactions?: TransactionStore,
   ) {
     this.leases = new LeaseManager(store);
     this.polls = new Polls(store, transactions, this.closing.signal);
-    this.room = new WaitingRoom(bounds, metrics);
+    this.room = new WaitingRoom(bounds, observer);
     this.executions = new Executions(
       store,
-      metrics,
+      observer,
       this.leases,
       this.waitForWinner.bind(this),
       transactions,
@@ -61,12 +61,11 @@ export class Protocol {
     try {
       const result = await running;
       this.traffic[result.kind] += 1;
-      this.metrics.request(outcomeOf(result), request.routePattern);
+      this.observer.ended(request, outcomeOf(result), result.kind === 'replayed' ? result.tier : undefined);
       return result;
     } catch (error) {
-      const { routePattern } = request;
-      if (error instanceof ClientLeftError) this.metrics.request('client_left', routePattern);
-      else this.metrics.request(isIdempotencyError(error) ? error.code : 'failed', routePattern);
+      if (error instanceof ClientLeftError) this.observer.ended(request, 'client_left');
+      else this.observer.ended(request, isIdempotencyError(error) ? error.code : 'failed');
       throw error;
     } finally {
       this.active.delete(running);
@@ -170,14 +169,14 @@ export class Protocol {
         return { kind: 'replayed', outcome: result.outcome };
       case 'completed':
         if (result.record.fingerprint !== request.fingerprint) throw mismatch();
-        return replay(result.record, this.metrics);
+        return replay(result.record);
       case 'in progress': {
         const { record, isHint } = result;
         const waits = policy.inFlight === 'wait' && record.fingerprint === request.fingerprint;
         return isHint && !waits ? undefined : this.waitElsewhere(record, request, deadline);
       }
       case 'unavailable': {
-        if (result.shed) this.metrics.shed(result.shed);
+        if (result.shed) this.observer.shed(request, result.shed);
         if (!result.isOutage || policy.onOutage === 'reject') throw result.error;
         const known = this.polls.get(id.hash)?.standing;
         return known && known !== 'locked' ? this.waitElsewhere(known, request, deadline) : undefined;

@@ -11,7 +11,7 @@ import {
 import { StoreError } from './errors';
 import type { InFlightResult } from './in-flight-requests';
 import type { Lease } from './lease';
-import type { Metrics } from './ports';
+import type { RequestObserver } from './ports';
 import type { TransactionPolicy } from './policy';
 import type { Claim, CompletedRecord, IdempotencyRecord, InProgressRecord, Outcome } from './record';
 import { inFlight, mismatch, notRecorded, unavailable } from './refusals';
@@ -37,7 +37,7 @@ export class TransactionalExecutions {
   constructor(
     private readonly store: IdempotencyStore,
     private readonly transactions: TransactionStore,
-    private readonly metrics: Metrics,
+    private readonly observer: RequestObserver,
     private readonly claims: Claims,
   ) {}
 
@@ -86,8 +86,8 @@ export class TransactionalExecutions {
 
   async run(request: ProtectedRequest, begun: Begun, work: Work): Promise<RunResult> {
     const { transaction, lease } = begun;
-    if (!request.legacy) this.metrics.firstRequest(); // else its handler may not run
-    if (transaction.claim.attempt > 1) this.metrics.orphanTakenOver();
+    this.observer.claimed(request, transaction.claim);
+    if (!request.legacy) this.observer.firstRequest(); // else its handler may not run
     const wanted = { undone: false };
     const told: WorkInTransaction = {
       undo: () => (wanted.undone = true),
@@ -95,7 +95,7 @@ export class TransactionalExecutions {
       explain: (error) => transaction.explain(error),
     };
     let outcome: Outcome | undefined;
-    this.metrics.inFlight(1);
+    this.observer.inFlight(1);
     try {
       try {
         outcome = await transaction.run(() => work(transaction.context, told));
@@ -114,7 +114,7 @@ export class TransactionalExecutions {
       if (completion.recorded) return { kind: 'executed', outcome, recorded: true };
       return await this.replayWinner(completion.record, request, lease);
     } finally {
-      this.metrics.inFlight(-1);
+      this.observer.inFlight(-1);
       lease?.stop();
     }
   }
@@ -125,11 +125,11 @@ export class TransactionalExecutions {
     request: ProtectedRequest,
     lease: Lease | undefined,
   ): Promise<RunResult> {
-    if (lease) this.metrics.leaseLost();
+    if (lease) this.observer.leaseLost();
     const winner = record.state === 'completed' ? record : await this.claims.waitForWinner(record, request);
     if (!winner) throw inFlight(request.policy.lease);
     if (winner.fingerprint !== request.fingerprint) throw mismatch();
-    return replay(winner, this.metrics);
+    return replay(winner);
   }
 
   private async failToCommit(begun: Begun, error: unknown): Promise<never> {

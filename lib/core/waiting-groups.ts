@@ -1,4 +1,8 @@
-interface Member {
+import type { ObservedRequest } from './ports';
+
+/** One request that waits. */
+export interface Member {
+  readonly request: ObservedRequest;
   readonly bytes: number;
   fail(error: Error): void;
 }

@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks';
-import type { Metrics } from './ports';
+import type { ObservedRequest, RequestObserver, ShedReason } from './ports';
 import { ClientLeftError, IdempotencyError } from './errors';
-import { WaitingGroups, type WaitingGroup } from './waiting-groups';
+import { WaitingGroups, type Member, type WaitingGroup } from './waiting-groups';
 
 export interface WaitingBounds {
   /** Requests of this process that may wait at once. */
@@ -10,11 +10,13 @@ export interface WaitingBounds {
   readonly maxWaitingBytes: number;
 }
 
-type WaitingMetrics = Pick<Metrics, 'shed' | 'waiting'>;
+type WaitingObserver = Pick<RequestObserver, 'shed' | 'waiting'>;
 
 /** A request that may wait. */
-export interface WaitingRequest {
-  readonly id: { readonly hash: string };
+export interface WaitingRequest extends ObservedRequest {
+  readonly id: NonNullable<ObservedRequest['id']>;
+  /** Kept by the room in which it waits. */
+  waited?: number;
   readonly policy: { readonly maxWaiters: number };
   /** Bytes of its body; asked for once it waits. */
   bytes?(): number;
@@ -40,9 +42,12 @@ export class Waiter<T> {
   private timer: NodeJS.Timeout | undefined;
   private stopListening: (() => void) | undefined;
   private group: WaitingGroup | undefined;
+  /** Monotonic time (ms). */
+  private readonly since = performance.now();
 
   constructor(
     private readonly place: Place<T>,
+    readonly request: WaitingRequest,
     readonly bytes: number,
     private readonly resolve: (event: T | undefined) => void,
     private readonly reject: (error: Error) => void,
@@ -59,8 +64,8 @@ export class Waiter<T> {
     this.timer = setTimeout(() => this.wake(undefined), ms);
   }
 
-  listen(request: WaitingRequest): void {
-    const stop = request.onClientLeft?.(() => this.fail(new ClientLeftError()));
+  listen(): void {
+    const stop = this.request.onClientLeft?.(() => this.fail(new ClientLeftError()));
     if (this.place.has(this)) this.stopListening = stop;
     else stop?.();
   }
@@ -76,6 +81,8 @@ export class Waiter<T> {
 
   private leave(): boolean {
     if (!this.place.delete(this)) return false;
+    const { request } = this;
+    request.waited = (request.waited ?? 0) + performance.now() - this.since;
     clearTimeout(this.timer);
     this.stopListening?.();
     this.group?.remove(this);
@@ -92,9 +99,9 @@ export class WaitingRoom {
 
   constructor(
     private readonly bounds: WaitingBounds,
-    private readonly metrics: WaitingMetrics,
+    private readonly observer: WaitingObserver,
   ) {
-    this.groups = new WaitingGroups((requests, bytes) => metrics.waiting(requests, bytes));
+    this.groups = new WaitingGroups((requests, bytes) => observer.waiting(requests, bytes));
   }
 
   /**
@@ -106,24 +113,25 @@ export class WaitingRoom {
     const left = deadline - performance.now();
     if (left <= 0) return Promise.resolve(undefined);
     return new Promise((resolve, reject) => {
-      const waiter = new Waiter<T>(place, exempt ? 0 : (request.bytes?.() ?? 0), resolve, reject);
+      const waiter = new Waiter<T>(place, request, exempt ? 0 : (request.bytes?.() ?? 0), resolve, reject);
       if (Number.isFinite(left)) waiter.expireIn(left);
       if (exempt) return;
       waiter.enter(this.groups.of(request.id.hash));
-      this.enforceBounds(waiter, request);
-      if (place.has(waiter)) waiter.listen(request);
+      this.enforceBounds(waiter);
+      if (place.has(waiter)) waiter.listen();
     });
   }
 
-  private enforceBounds<T>(waiter: Waiter<T>, { id, policy }: WaitingRequest): void {
+  private enforceBounds<T>(waiter: Waiter<T>): void {
+    const { id, policy } = waiter.request;
     const { groups, bounds } = this;
     if (groups.of(id.hash).size > policy.maxWaiters) this.shed(waiter, 'waiters_of_key');
     if (groups.requests > bounds.maxWaitersTotal) this.shed(groups.noisiest('size').newest, 'waiters');
     while (groups.bytes > bounds.maxWaitingBytes) this.shed(groups.noisiest('bytes').newest, 'waiting_bytes');
   }
 
-  private shed(waiter: Pick<Waiter<unknown>, 'fail'>, reason: Parameters<WaitingMetrics['shed']>[0]): void {
-    this.metrics.shed(reason);
+  private shed(waiter: Member, reason: ShedReason): void {
+    this.observer.shed(waiter.request, reason);
     waiter.fail(overloaded('Too many requests wait in this process'));
   }
 }

@@ -1,21 +1,14 @@
-import {
-  Inject,
-  Injectable,
-  type CallHandler,
-  type ExecutionContext,
-  type NestInterceptor,
-} from '@nestjs/common';
+import { Injectable, type CallHandler, type ExecutionContext, type NestInterceptor } from '@nestjs/common';
 import { HttpAdapterHost } from '@nestjs/core';
 import type { OutgoingHttpHeaders } from 'node:http';
 import { catchError, Observable, type Subscriber } from 'rxjs';
 import { Digest } from '../core/digest';
 import { ClientLeftError, IdempotencyError, isIdempotencyError } from '../core/errors';
 import type { ProtectedRequest, RunResult } from '../core/claimed-executions';
-import type { Metrics } from '../core/ports';
 import { Protocol } from '../core/protocol';
 import { recordId, type Outcome, type ResponseOutcome } from '../core/record';
 import { tombstoneFor, unsendable } from '../outcome/stored-outcome';
-import { IdempotencyMetrics } from '../observability/metrics';
+import { RequestObservers } from '../observability/observers';
 import { SafeLogger } from '../observability/safe-logger';
 import type { RouteOptions } from '../options/resolve';
 import { fingerprintOf, requestFingerprint } from './request/fingerprint/fingerprint';
@@ -53,7 +46,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
     private readonly protocol: Protocol,
     private readonly routes: RouteOptionsReader,
     private readonly scopes: ScopeResolver,
-    @Inject(IdempotencyMetrics) private readonly metrics: Metrics,
+    private readonly observers: RequestObservers,
     private readonly adapterHost: HttpAdapterHost,
     private readonly digest: Digest,
     private readonly explainer: Explainer,
@@ -142,12 +135,13 @@ export class IdempotencyInterceptor implements NestInterceptor {
   ): string | undefined {
     if (key !== undefined) return key;
     if (route.required) throw keyMissing(route);
-    this.metrics.request('unprotected', routePattern(requestOf(context)));
+    this.observers.ended({ routePattern: routePattern(requestOf(context)) }, 'unprotected');
     return undefined;
   }
 
   private counted(error: unknown, context: ExecutionContext): unknown {
-    this.metrics.request(isIdempotencyError(error) ? error.code : 'failed', routePattern(requestOf(context)));
+    const outcome = isIdempotencyError(error) ? error.code : 'failed';
+    this.observers.ended({ routePattern: routePattern(requestOf(context)) }, outcome);
     return error;
   }
 

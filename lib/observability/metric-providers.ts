@@ -1,7 +1,7 @@
 import { Logger, type FactoryProvider, type Provider } from '@nestjs/common';
 import type { Aggregator } from 'prom-client';
 import { loadIfInstalled } from '../core/optional-package';
-import { REQUEST_OUTCOMES, SHED_REASONS, type Metrics } from '../core/ports';
+import { REQUEST_OUTCOMES, SHED_REASONS, type Metrics, type RequestObserver } from '../core/ports';
 import { COUNTED, IdempotencyMetrics, NAMES, presentValue, routeLabels } from './metrics';
 
 const uncounted = (): void => undefined;
@@ -9,15 +9,8 @@ const uncounted = (): void => undefined;
 /** Counts nothing. */
 export const noMetrics: Metrics = {
   labelRoutes: uncounted,
-  request: uncounted,
-  replayedFrom: uncounted,
-  firstRequest: uncounted,
-  orphanTakenOver: uncounted,
   leaseLost: uncounted,
-  inFlight: uncounted,
   cleanedUp: uncounted,
-  shed: uncounted,
-  waiting: uncounted,
   storeOperation: uncounted,
   storeError: uncounted,
   tierUp: uncounted,
@@ -34,7 +27,7 @@ export function metricProviders(): Provider[] {
   return prometheus ? counting(prometheus) : [notCounting];
 }
 
-const notCounting: FactoryProvider<Metrics> = {
+const notCounting: FactoryProvider<Metrics & Partial<RequestObserver>> = {
   provide: IdempotencyMetrics,
   useFactory: () => {
     new Logger('Idempotency').debug(

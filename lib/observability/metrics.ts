@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks';
 import type { Counter, Histogram } from 'prom-client';
-import type { Metrics, RequestOutcome, ShedReason } from '../core/ports';
-import type { Tier } from '../core/record';
+import type { Metrics, ObservedRequest, RequestObserver, RequestOutcome, ShedReason } from '../core/ports';
+import type { Claim, Tier } from '../core/record';
 
 export const NAMES = {
   redisHits: 'idempotency_redis_hits',
@@ -63,7 +63,7 @@ export function presentValue(name: string): number | undefined {
 }
 
 /** The one place that knows the metrics' names. Labels hold no key, scope, path or body: a route is a pattern. */
-export class IdempotencyMetrics implements Metrics {
+export class IdempotencyMetrics implements Metrics, Partial<RequestObserver> {
   /** {@link storeDuration} with its labels bound, by operation: each request counts several. */
   private readonly durations: Readonly<Record<Tier, Map<string, Histogram.Internal<'tier' | 'operation'>>>> =
     {
@@ -92,13 +92,14 @@ export class IdempotencyMetrics implements Metrics {
     for (const route of known) routeLabel(route);
   }
 
-  request(outcome: RequestOutcome, route?: string): void {
-    if (route === undefined || !this.labelsRoutes) this.requests.inc({ outcome });
-    else this.requests.inc({ outcome, route: routeLabel(route) });
+  ended({ routePattern }: ObservedRequest, outcome: RequestOutcome, tier?: Tier): void {
+    if (routePattern === undefined || !this.labelsRoutes) this.requests.inc({ outcome });
+    else this.requests.inc({ outcome, route: routeLabel(routePattern) });
+    if (outcome === 'replayed' && tier) (tier === 'redis' ? this.redisHits : this.dbHits).inc();
   }
 
-  replayedFrom(tier: Tier): void {
-    (tier === 'redis' ? this.redisHits : this.dbHits).inc();
+  claimed(_: ObservedRequest, { attempt }: Claim): void {
+    if (attempt > 1) this.orphans.inc();
   }
 
   firstRequest(): void {
@@ -125,10 +126,6 @@ export class IdempotencyMetrics implements Metrics {
     present.delete(upGauge(tier));
   }
 
-  orphanTakenOver(): void {
-    this.orphans.inc();
-  }
-
   leaseLost(): void {
     this.leasesLost.inc();
   }
@@ -151,7 +148,7 @@ export class IdempotencyMetrics implements Metrics {
     add(NAMES.pendingWrites, change);
   }
 
-  shed(reason: ShedReason): void {
+  shed(_: ObservedRequest, reason: ShedReason): void {
     this.sheds.inc({ reason });
   }
 

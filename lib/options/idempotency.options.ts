@@ -5,6 +5,7 @@ import type { IoredisClient, PgPool } from './clients';
 import type { Duration } from './duration';
 import type { LegacyLookup, LegacyOptions } from './legacy.options';
 import type { OwnStore } from './own-store';
+import type { TracingOptions } from './tracing.options';
 
 /** What names a caller or a part of one. `1`, `'1'` and `1n` are three. */
 export type CallerName = string | number | bigint;
@@ -282,6 +283,8 @@ export interface IdempotencyModuleOptions extends IdempotencyOptions {
    * values at most in one process; further routes share `other`. Each route has a series for each outcome. @default true
    */
   routeLabel?: boolean;
+  /** What OpenTelemetry is told (docs/operate/signals.md); `false`: nothing. @default on, where `@opentelemetry/api` is installed */
+  tracing?: TracingOptions | false;
   /**
    * Makes record ids, fingerprints and digests of credentials keyed hashes (HMAC-SHA-256), so that passwords and short
    * inputs cannot be guessed from a copy of the stores. At least 32 bytes, as text or as a Buffer; the same on all instances, and apart
@@ -291,8 +294,7 @@ export interface IdempotencyModuleOptions extends IdempotencyOptions {
   secret?: string | Uint8Array;
   /**
    * Called for each change that an operator makes with `IdempotencyAdmin`, once it is made: who, what, when and why. Each
-   * change is logged as well. If the function throws, that is logged, and the change stays.
-   * @default none
+   * change is logged as well. If the function throws, that is logged, and the change stays. @default none
    */
   audit?: AuditHook;
 }

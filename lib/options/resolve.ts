@@ -15,7 +15,7 @@ import type { encryptionSchema } from './specification/encryption';
 import type { OwnStore } from './own-store';
 import { encryptionOptions } from './specification/encryption';
 import { legacySchema } from './specification/legacy';
-import { boundOptions, metricOptions, moduleOptions } from './specification/module';
+import { boundOptions, metricOptions, moduleOptions, tracingOptions } from './specification/module';
 import { defaultsOf, givenOf, shapeOf, type Settings } from './specification/option';
 import { policyOptions } from './specification/policy';
 import { postgresOptions } from './specification/postgres';
@@ -61,6 +61,8 @@ export interface ModuleSettings {
   readonly audit: AuditHook | undefined;
   readonly namespace: string | undefined;
   readonly metrics: Settings<typeof metricOptions>;
+  /** False: no spans, and no attributes on those of others. */
+  readonly tracing: Settings<typeof tracingOptions> | false;
   /** Undefined: ids, fingerprints and digests of credentials are not keyed. */
   readonly secret: KeyObject | undefined;
 }
@@ -88,6 +90,7 @@ const redisSettings = defaultsOf(redisOptions);
 const postgresSettings = defaultsOf(postgresOptions);
 const boundSettings = defaultsOf(boundOptions);
 const metricSettings = defaultsOf(metricOptions);
+const tracingSettings = defaultsOf(tracingOptions);
 const encryptionSettings = defaultsOf(encryptionOptions);
 const policySettings = defaultsOf(policyOptions);
 const routeSettings = defaultsOf(routeOptions);
@@ -100,7 +103,7 @@ export function resolveModuleOptions(options: IdempotencyModuleOptions): ModuleS
   const given = validate(moduleSchema, options, 'IdempotencyModule options');
   assertOneStore(given);
   if (given.transaction) assertTransactional('IdempotencyModule options', [options]);
-  const { store, redis, postgres, encryption, audit, namespace, secret } = given;
+  const { store, redis, postgres, encryption, tracing, audit, namespace, secret } = given;
   return {
     defaults: givenOf(routeOptions, given),
     store,
@@ -109,6 +112,7 @@ export function resolveModuleOptions(options: IdempotencyModuleOptions): ModuleS
     encryption: encryption && { ...encryptionSettings(encryption), keys: encryption.keys },
     bounds: boundSettings(given),
     metrics: metricSettings(given),
+    tracing: tracing !== false && tracingSettings(tracing),
     audit,
     namespace,
     secret,

@@ -2,7 +2,7 @@ import { ClaimedExecutions, type RunResult } from '../../lib/core/claimed-execut
 import { StoreUnavailableError } from '../../lib/core/errors';
 import type { Lease } from '../../lib/core/lease';
 import type { Policy } from '../../lib/core/policy';
-import type { Metrics } from '../../lib/core/ports';
+import type { RequestObserver } from '../../lib/core/ports';
 import type { Claim, CompletedRecord, Outcome } from '../../lib/core/record';
 import type { CompleteResult, IdempotencyStore } from '../../lib/core/store';
 import { aClaim, aResponse, completedRecord, inProgressRecord } from '../support/records';
@@ -33,13 +33,16 @@ describe('an execution under a claim', () => {
         return Promise.reject(outage);
       },
     } as unknown as IdempotencyStore;
-    const counts: Partial<Metrics> = { inFlight: (change) => (inFlight += change) };
-    const metrics = new Proxy(counts, {
-      get: (own, name) => own[name as keyof Metrics] ?? (() => counted.push(String(name))),
-    }) as Metrics;
+    const counts: Partial<RequestObserver> = {
+      inFlight: (change) => (inFlight += change),
+      claimed: (_, { attempt }) => counted.push(`claimed, attempt ${attempt}`),
+    };
+    const observer = new Proxy(counts, {
+      get: (own, name) => own[name as keyof RequestObserver] ?? (() => counted.push(String(name))),
+    }) as RequestObserver;
     const signal = new AbortController().signal;
     const lease = { signal, heldUntil: 0, stop: () => (held -= 1) } as unknown as Lease;
-    const executions = new ClaimedExecutions(store, metrics, () => Promise.resolve(winner));
+    const executions = new ClaimedExecutions(store, observer, () => Promise.resolve(winner));
     return executions.run(request, { kind: 'claimed', claim: of, lease }, work);
   };
   afterEach(() => {
@@ -56,7 +59,7 @@ describe('an execution under a claim', () => {
     expect(result).toEqual({ kind: 'executed', outcome: own, recorded: true });
     expect(meanwhile).toBe(1);
     expect(released).toEqual([]);
-    expect(counted).toEqual(['firstRequest']);
+    expect(counted).toEqual(['claimed, attempt 1', 'firstRequest']);
   });
 
   it('gives its key back without an outcome, and is answered although the store cannot take that now', async () => {
@@ -71,9 +74,9 @@ describe('an execution under a claim', () => {
     expect(released).toEqual([claim]);
   });
 
-  it('counts a takeover', async () => {
+  it('tells a takeover', async () => {
     await run(() => Promise.resolve(own), undefined, { of: { ...claim, attempt: 2 } });
-    expect(counted).toEqual(['firstRequest', 'orphanTakenOver']);
+    expect(counted).toEqual(['claimed, attempt 2', 'firstRequest']);
   });
 
   it('is not answered as recorded where the store could not take the outcome', async () => {
@@ -94,8 +97,8 @@ describe('an execution under a claim', () => {
       () => Promise.resolve(completion),
       { winner },
     );
-    expect(result).toEqual({ kind: 'replayed', outcome: theirs.outcome });
-    expect(counted).toEqual(['firstRequest', 'leaseLost', 'replayedFrom']);
+    expect(result).toEqual({ kind: 'replayed', outcome: theirs.outcome, tier: theirs.tier });
+    expect(counted).toEqual(['claimed, attempt 1', 'firstRequest', 'leaseLost']);
   });
 
   it.each<[string, CompleteResult, string]>([

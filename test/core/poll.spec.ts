@@ -26,9 +26,10 @@ describe('a poll', () => {
   const waitAt = (
     polls: Polls,
   ): { waiter: Waiter<InFlightResult>; end: Promise<InFlightResult | undefined> } => {
+    const request = { id: record.id, policy: { maxWaiters: 1 } };
     let waiter!: Waiter<InFlightResult>;
     const end = new Promise<InFlightResult | undefined>((resolve, reject) => {
-      waiter = new Waiter(polls.of(record.id, record).waiters, 0, resolve, reject);
+      waiter = new Waiter(polls.of(record.id, record).waiters, request, 0, resolve, reject);
     });
     return { waiter, end };
   };

@@ -4,7 +4,7 @@ import { isIdempotencyError, StoreUnavailableError } from '../../lib/core/errors
 import { Protocol } from '../../lib/core/protocol';
 import { recordId, type Claim, type Outcome } from '../../lib/core/record';
 import type { ClaimRequest, ClaimResult, CompleteResult } from '../../lib/core/store';
-import type { IdempotencyMetrics } from '../../lib/observability/metrics';
+import type { Metrics, RequestObserver } from '../../lib/core/ports';
 import { resolveModuleOptions, resolvePolicy } from '../../lib/options/resolve';
 import { ClaimOrder } from '../../lib/store/claim-order';
 import type { PostgresProvider } from '../../lib/store/postgres/postgres.provider';
@@ -134,7 +134,7 @@ async function play(
       },
     });
 
-  const metrics = new Proxy({}, { get: () => () => undefined }) as IdempotencyMetrics;
+  const metrics = new Proxy({}, { get: () => () => undefined }) as Metrics & RequestObserver;
   const settings = resolveModuleOptions({});
   const policy = resolvePolicy(
     'test',

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { WaitingGroups, type WaitingGroup } from '../../lib/core/waiting-groups';
 import { runs } from '../support/arbitraries';
 
-const member = (bytes = 0) => ({ bytes, fail: () => undefined });
+const member = (bytes = 0) => ({ request: {}, bytes, fail: () => undefined });
 
 describe('the waiting requests of a process, by key', () => {
   it('know the key with the most of them, and with the most bytes, as a full count does', () => {

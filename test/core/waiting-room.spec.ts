@@ -10,7 +10,7 @@ function open(bounds: { total?: number; bytes?: number; ofKey?: number } = {}) {
   const room = new WaitingRoom(
     { maxWaitersTotal: total, maxWaitingBytes: bytes },
     {
-      shed: (reason) => shed.push(reason),
+      shed: (_, reason) => shed.push(reason),
       waiting: (requests, size) => {
         held.requests += requests;
         held.bytes += size;

@@ -52,6 +52,32 @@ describe.each(['express', 'fastify'] as const)('on %s', (platform) => {
   });
 });
 
+/** What traces cost beside it: a promise for each span of a claim and of a completion, and what wraps a transaction. */
+const TRACED: Readonly<Record<ProtectedKind, number>> = {
+  'first request': 2,
+  replay: 1,
+  'first request in a transaction': 4,
+  'replay in a transaction': 3,
+};
+
+describe('with OpenTelemetry', () => {
+  let app: MeasuredApp;
+  let bare: Counts;
+  beforeAll(async () => {
+    const stores = { databaseUrl: await postgres.createDatabase(), redisUrl: redis.url };
+    app = await MeasuredApp.start('express', stores, { traced: true });
+    bare = await app.counts('bare');
+  });
+  afterAll(() => app.stop());
+
+  it.each(PROTECTED)('a %s stays within its budget', async (kind) => {
+    const untraced = BUDGET.express[kind];
+    const budget = { ...untraced, promises: untraced.promises + TRACED[kind] };
+    const counts = await app.counts(kind);
+    expect({ bare, [kind]: counts }).toEqual({ bare, [kind]: within(counts, budget) });
+  });
+});
+
 /** What was counted, or what would have been allowed where that was less. */
 function within(counts: Counts, most: Counts): Counts {
   return {

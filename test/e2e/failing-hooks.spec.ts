@@ -174,7 +174,7 @@ describe.each<Platform>(['express', 'fastify'])('a hook of the application on %s
     }
   });
 
-  it.each(['request', 'firstRequest', 'replayedFrom'] as const)(
+  it.each(['ended', 'firstRequest', 'claimed'] as const)(
     'that counts, and throws, ends in an answer: %s',
     async (method) => {
       const key = randomUUID();

@@ -32,6 +32,7 @@ async function node(
 /** What every application has: peers that are required, and dependencies of our own. */
 const ALWAYS = ['@nestjs/common', '@nestjs/core', 'cockatiel', 'ms', 'rxjs', 'structured-headers', 'zod'];
 const PROMETHEUS = '@willsoto/nestjs-prometheus';
+const OPENTELEMETRY = '@opentelemetry/api';
 
 const manifest = JSON.parse(readFileSync(join(__dirname, '../../package.json'), 'utf8')) as {
   readonly peerDependenciesMeta: object;
@@ -92,10 +93,10 @@ describe('an application', () => {
     ['a client and a pool', [], [IOREDIS, TYPEORM, 'typeorm']],
     ['a connection and a DataSource', [IOREDIS, TYPEORM], []],
   ])('that reaches its stores over %s needs no other package', async (setup, packages, missing) => {
-    const bare = await start(setup, ...missing, ...PROMETHEUS_PACKAGES);
+    const bare = await start(setup, ...missing, ...PROMETHEUS_PACKAGES, OPENTELEMETRY);
     expect(bare).toMatchObject({
       answers: [1, 1],
-      packages: [...ALWAYS, ...packages, PROMETHEUS].sort(),
+      packages: [...ALWAYS, ...packages, PROMETHEUS, OPENTELEMETRY].sort(),
     });
     expect(bare.output).toMatch(/There are no metrics, as @willsoto\/nestjs-prometheus or prom-client/);
   });

@@ -6,7 +6,7 @@ import type { IdempotencyService } from '../../lib/idempotency.service';
 import { ProtocolService } from '../../lib/protocol.service';
 import { Protocol } from '../../lib/core/protocol';
 import { outcomeCipherOf } from '../../lib/outcome/outcome-cipher';
-import type { IdempotencyMetrics } from '../../lib/observability/metrics';
+import type { Metrics, RequestObserver } from '../../lib/core/ports';
 import type { IdempotencyModuleOptions } from '../../lib/options/idempotency.options';
 import { resolveModuleOptions } from '../../lib/options/resolve';
 import { applicationPool, type ApplicationPool } from '../../lib/store/postgres/connection/pool';
@@ -58,7 +58,7 @@ export async function openProcess(
     {
       get: (_, name) => (name === 'pendingWrite' ? (change: number) => (pending += change) : () => undefined),
     },
-  ) as IdempotencyMetrics;
+  ) as Metrics & RequestObserver;
   const calls: Record<string, number> = {};
   const cuts: Record<'postgres' | 'redis', Cut> = { postgres: { off: false }, redis: { off: false } };
 

@@ -6,7 +6,7 @@ import { isIdempotencyError } from '../../lib/core/errors';
 import { Protocol } from '../../lib/core/protocol';
 import { recordId, type RecordId } from '../../lib/core/record';
 import type { BeginResult, TransactionStore } from '../../lib/core/transaction';
-import type { IdempotencyMetrics } from '../../lib/observability/metrics';
+import type { RequestObserver } from '../../lib/core/ports';
 import { resolveModuleOptions, resolvePolicy } from '../../lib/options/resolve';
 import { noEncryption } from '../../lib/outcome/outcome-cipher';
 import { applicationPool } from '../../lib/store/postgres/connection/pool';
@@ -99,8 +99,8 @@ class Process {
       look: async (id) => ((await transactions.isLocked(id)) ? 'locked' : find(id)),
       outside,
     };
-    const metrics = new Proxy({}, { get: () => () => undefined }) as IdempotencyMetrics;
-    const protocol = new Protocol(store, metrics, resolveModuleOptions({}).bounds, opened);
+    const observer = new Proxy({}, { get: () => () => undefined }) as RequestObserver;
+    const protocol = new Protocol(store, observer, resolveModuleOptions({}).bounds, opened);
     return new Process(link, dataSource, connection, protocol, store);
   }
 

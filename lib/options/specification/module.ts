@@ -40,6 +40,14 @@ export const metricOptions = {
   }),
 };
 
+export const tracingOptions = {
+  key: option({
+    schema: boolean,
+    default: false,
+    text: 'whether spans have the key in the clear, as `idempotency.key`',
+  }),
+};
+
 /** What `forRoot()` alone takes, beside the options of routes. */
 export const moduleOptions = {
   redis: option({
@@ -81,6 +89,12 @@ export const moduleOptions = {
     text: 'keeps this service apart from others that share its table or its Redis; the same on all its instances',
   }),
   ...metricOptions,
+  tracing: option({
+    schema: z.union([disabled, z.strictObject(shapeOf(tracingOptions))]),
+    otherwise: 'on, where `@opentelemetry/api` is installed',
+    text: '`false`: no spans, and no attributes on those of others; see [Traces and events](../operate/signals.md)',
+    options: tracingOptions,
+  }),
   secret: option({
     schema: secretSchema,
     text: 'makes ids, fingerprints and digests of credentials keyed hashes (HMAC), so that they cannot be guessed from a copy of the stores: at least 32 bytes, the same on all instances; see [Privacy](../operate/privacy.md)',

@@ -1,5 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import { inBackground } from '../../core/background';
+import type { BatchTracing } from '../../core/ports';
 import { Deadlines, type Deadline } from '../../core/deadlines';
 import { isLate } from './late';
 import { QueueEstimate } from './queue-estimate';
@@ -28,6 +29,8 @@ export interface BatcherOptions<Item, Result> {
   readonly bounds: BatchBounds;
   /** Whether even a lone item waits for the end of the turn of the event loop: what is done with the others goes first. */
   readonly afterTurn?: boolean;
+  /** What traces these batches, and under which name. */
+  readonly traced?: { readonly operation: string; readonly by: BatchTracing } | undefined;
 }
 
 /** To be told of what becomes of a batch. One of the last two is called, once. */
@@ -108,6 +111,7 @@ export class Batcher<Item, Result> {
     const entry = new Entry(item, addedAt, dueAt, resolve, reject, this.expire);
     this.waiting.add(entry);
     this.queue.push(entry);
+    this.options.traced?.by.add(entry);
     if (!this.goesLater) inBackground(this.flushSoon);
   }
 
@@ -225,6 +229,8 @@ export class Batcher<Item, Result> {
   private send(batch: readonly Entry<Item, Result>[], onEnd: () => void): void {
     const entries = batch.filter((entry) => !entry.settled);
     if (entries.length === 0) return onEnd();
+    const { traced } = this.options;
+    const ended = traced?.by.begin(traced.operation, entries);
     const before = new Set(entries.filter((entry) => entry.sent));
     const deadline = Math.min(...entries.map((entry) => entry.dueAt)) - MARGIN;
     let startedAt: number | undefined;
@@ -241,12 +247,14 @@ export class Batcher<Item, Result> {
       for (const entry of entries) entry.sent = true;
     };
     const onResults = (results: readonly Result[]): void => {
+      ended?.();
       if (startedAt !== undefined && !entries.some(({ extended }) => extended))
         this.estimate.took(performance.now() - startedAt);
       entries.forEach((entry, index) => this.fulfil(entry, results[index] as Result));
       onEnd();
     };
     const onError = (error: unknown): void => {
+      ended?.(error);
       if (sent && entries.length > 1 && this.options.isRefusal(error)) {
         for (const entry of entries) entry.sent = before.has(entry);
         return this.sendEach(entries, onEnd);

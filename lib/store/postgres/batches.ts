@@ -1,4 +1,5 @@
 import { IdempotencySetupError, OverloadedError, StoreUnavailableError } from '../../core/errors';
+import type { BatchTracing } from '../../core/ports';
 import type { Durability } from '../../core/policy';
 import { Batcher, type BatchBounds, type BatcherOptions, type BatchProgress } from '../batching/batcher';
 import {
@@ -25,6 +26,17 @@ export const BATCH_BOUNDS: BatchBounds = { items: 256, bytes: 1_048_576, inFligh
 
 type Failed = (error: unknown) => void;
 
+export interface BatchesOptions {
+  /** Milliseconds after its claim, and again after its completion, for which a record answers. */
+  readonly retention: number;
+  /** How much goes to Postgres together. @default 256 items, 1 MiB, one batch of each kind at a time */
+  readonly batches?: BatchBounds;
+  /** Claims that may wait to go there. @default any number */
+  readonly maxQueuedClaims?: number;
+  /** @default batches are not traced */
+  readonly tracing?: BatchTracing | undefined;
+}
+
 /**
  * The first statement of a claim, a completion and a release, batched with those of other keys. What a batch leaves
  * without an answer goes on by a separate statement: a batch waits for no row that another transaction has locked, and
@@ -35,16 +47,19 @@ export class Batches {
   private readonly completions: Batcher<CompleteItem, boolean>;
   private readonly releases: Batcher<ReleaseItem, boolean>;
   private readonly texts: BatchTexts;
+  private readonly retention: number;
+  private readonly tracing: BatchTracing | undefined;
   /** Keys of claims that are under way in a batch, or wait for one. */
   private readonly claiming = new Set<string>();
 
   constructor(
     private readonly connection: PostgresConnection,
     table: string,
-    private readonly retention: number,
-    bounds: BatchBounds = BATCH_BOUNDS,
-    maxQueuedClaims = Infinity,
+    options: BatchesOptions,
   ) {
+    const { retention, batches: bounds = BATCH_BOUNDS, maxQueuedClaims = Infinity } = options;
+    this.retention = retention;
+    this.tracing = options.tracing;
     const texts = (this.texts = new BatchTexts(table));
     const full = (): Error => new OverloadedError('postgres', 'claim', 'claims_queued');
     const claimer = (durability: Durability): Batcher<ClaimItem, ClaimRow | undefined> =>
@@ -119,7 +134,7 @@ export class Batches {
     statementFor: (items: readonly Item[]) => BatchStatement<Result>,
     options: Pick<BatcherOptions<Item, Result>, 'bytesOf' | 'queue' | 'bounds'>,
   ): Batcher<Item, Result> {
-    const { connection } = this;
+    const { connection, tracing } = this;
     const { timeout } = connection;
     return new Batcher<Item, Result>({
       send: (items, { deadline, onStart, onSend, onResults, onError }: BatchProgress<Result>) => {
@@ -137,6 +152,7 @@ export class Batches {
           ? new StoreUnavailableError('postgres', name, new DeadlineError('the statement', timeout), sent)
           : new OverloadedError('postgres', name, 'claims_late'),
       timeout,
+      traced: tracing && { operation: name, by: tracing },
       ...options,
     });
   }

@@ -1,6 +1,8 @@
 import { Logger } from '@nestjs/common';
+import type { Orphan } from '../../core/ports';
 import { routeOf } from '../../core/scope-parts';
 import type { PostgresConnection } from './connection/postgres.connection';
+import { isMarkedTold, markTold } from './schema/marks';
 import type { TableNames } from './schema/table-name';
 
 /** What the gauges show. */
@@ -10,54 +12,62 @@ export interface OrphanReport {
   readonly oldest: number;
 }
 
+/** Who is told of orphans. */
+export interface OrphanListener {
+  /** At each look. */
+  orphansSeen(report: OrphanReport): void;
+  /** Once for each orphan, in one of the processes that share the table. */
+  orphaned(orphan: Orphan): void;
+}
+
 interface OrphanRow {
-  readonly hash: string;
+  readonly count: number;
+  readonly oldest: number;
+  /** Null, as all of the orphan, where there is none to be told. */
+  readonly hash: string | null;
   readonly scope: string;
   readonly attempt: number;
   readonly age: number;
-  readonly count: number;
-  readonly oldest: number;
 }
 
 /** Milliseconds between two looks. */
 const INTERVAL = 30_000;
 /** Soon, as a process that was killed and started again has left its own. */
 const FIRST_LOOK_WITHIN = 5_000;
-const LINES_PER_LOOK = 10;
-/** Of many that appear at once, those that have no line yet wait for the next look. */
-const ROWS_PER_LOOK = 1_000;
-/** Hashes of orphans that were logged. Beyond that many, one may be logged again. */
-const MOST_PUT_STEPS = 10_000;
+/** Of many that appear at once, the others are told at the next looks. */
+const TOLD_PER_LOOK = 100;
 
 /**
- * The newest orphans, each with the count and the age of all: claims whose lease has lapsed. The partial index holds
- * claims in progress alone, and a renewal, which leaves expires_at alone, writes nothing to it.
+ * The count and the age of all orphans, with those that this look is the first to tell: claims whose lease has lapsed. The
+ * partial index holds claims in progress alone, and a renewal, which leaves expires_at alone, writes nothing to it.
  *
- * Parameters: rows at most.
+ * Parameters: how many are told at most.
  */
 const orphans = (table: string): string => `
   WITH orphan AS MATERIALIZED (
-    SELECT id, scope, attempt, extract(epoch FROM now() - lease_until)::float8 AS age FROM ${table}
+    SELECT id, scope, attempt, fence, expires_at, extract(epoch FROM now() - lease_until)::float8 AS age FROM ${table}
     WHERE state = 'in_progress' AND lease_until <= now() AND expires_at > now()
-  ), whole AS (SELECT count(*)::integer AS count, max(age) AS oldest FROM orphan)
-  SELECT encode(id, 'hex') AS hash, scope, attempt, age, count, oldest
-  FROM orphan, whole ORDER BY age LIMIT $1::integer`;
+  ), whole AS (
+    SELECT count(*)::integer AS count, coalesce(max(age), 0) AS oldest FROM orphan
+  ), told AS (${markTold(table, '$1::integer')})
+  SELECT count, oldest, encode(id, 'hex') AS hash, scope, attempt, age
+  FROM whole LEFT JOIN (orphan JOIN told ON ${isMarkedTold('orphan.id', 'told.told')}) ON true
+  ORDER BY age`;
 
 /**
  * Looks for claims whose lease has lapsed and that no request has taken over: their owner was killed, and the handler
- * may have run. Every instance looks, as each has its own gauges; and each logs an orphan once.
+ * may have run. Every instance looks, as each has its own gauges; an orphan is told, and logged, by the first that sees it.
  */
 export class OrphanWatch {
   private readonly logger = new Logger('Idempotency');
   private readonly statement: string;
-  private readonly logged = new Set<string>();
   private timer: NodeJS.Timeout | undefined;
   private stopped = true;
 
   constructor(
     private readonly connection: PostgresConnection,
     { table }: TableNames,
-    private readonly report: (report: OrphanReport) => void,
+    private readonly listener: OrphanListener,
     private readonly interval = INTERVAL,
   ) {
     this.statement = orphans(table);
@@ -77,18 +87,20 @@ export class OrphanWatch {
   /** @throws StoreUnavailableError, IdempotencySetupError */
   async look(): Promise<void> {
     const run = this.connection.operation('orphans');
-    const rows = await run<OrphanRow>(this.statement, [ROWS_PER_LOOK]);
+    const rows = await run<OrphanRow>(this.statement, [TOLD_PER_LOOK]);
     const [{ count, oldest } = { count: 0, oldest: 0 }] = rows;
-    this.report({ count, oldest });
-    if (this.logged.size > MOST_PUT_STEPS) this.logged.clear();
-    const unlogged = rows.filter(({ hash }) => !this.logged.has(hash));
-    for (const row of unlogged.slice(0, LINES_PER_LOOK)) {
-      this.logged.add(row.hash);
-      this.logger.warn(
-        `The owner of a claim is lost, and its outcome unknown: ${routeOf(row.scope) ?? 'no HTTP route'}, attempt ${row.attempt}, ` +
-          `lease lapsed ${Math.round(row.age)} s ago, record ${row.hash}`,
-      );
-    }
+    this.listener.orphansSeen({ count, oldest });
+    for (const { hash, scope, attempt, age } of rows)
+      if (hash !== null) this.tell({ hash, route: routeOf(scope), attempt, age });
+  }
+
+  private tell(orphan: Orphan): void {
+    const { hash, route = 'no HTTP route', attempt, age } = orphan;
+    this.logger.warn(
+      `The owner of a claim is lost, and its outcome unknown: ${route}, attempt ${attempt}, ` +
+        `lease lapsed ${Math.round(age)} s ago, record ${hash}`,
+    );
+    this.listener.orphaned(orphan);
   }
 
   private schedule(pause: number): void {

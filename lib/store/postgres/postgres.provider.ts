@@ -7,6 +7,8 @@ import { IdempotencySetupError, unlessUnavailable } from '../../core/errors';
 import type { Metrics } from '../../core/ports';
 import { outcomeCipherOf } from '../../outcome/outcome-cipher';
 import { IdempotencyMetrics } from '../../observability/metrics';
+import { RequestObservers } from '../../observability/observers';
+import { Tracing } from '../../observability/tracing';
 import { MODULE_SETTINGS } from '../../options/module-settings';
 import type { ModuleSettings } from '../../options/resolve';
 import { ExpiredRecordCleanup } from './cleanup';
@@ -47,6 +49,8 @@ export class PostgresProvider {
     private readonly moduleRef: ModuleRef,
     @Inject(IdempotencyMetrics) private readonly metrics: Metrics,
     private readonly digest: Digest,
+    private readonly observers: RequestObservers,
+    @Inject(Tracing) private readonly tracing: Tracing | undefined,
   ) {}
 
   /** Which table the records are in; undefined as long as it was not reached. */
@@ -80,7 +84,10 @@ export class PostgresProvider {
         unlessUnavailable(error);
         this.silentAtStart = true;
       });
-    this.orphans = new OrphanWatch(this.connection, names, (report) => this.metrics.orphansSeen(report));
+    this.orphans = new OrphanWatch(this.connection, names, {
+      orphansSeen: (report) => this.metrics.orphansSeen(report),
+      orphaned: (orphan) => this.observers.orphaned(orphan),
+    });
     this.orphans.start();
     if (cleanupInterval !== false) {
       const options = { interval: cleanupInterval, batchSize: cleanupBatchSize };
@@ -94,6 +101,7 @@ export class PostgresProvider {
       cipher: outcomeCipherOf(encryption),
       identity: this.identity,
       maxQueuedClaims: bounds.maxQueuedClaims,
+      tracing: this.tracing,
     });
   }
 

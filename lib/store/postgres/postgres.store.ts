@@ -9,9 +9,8 @@ import {
 } from '../../core/record';
 import { noEncryption, type OutcomeCipher } from '../../outcome/outcome-cipher';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../../core/store';
-import type { BatchBounds } from '../batching/batcher';
 import type { ClaimRow } from './batch-statements';
-import { Batches } from './batches';
+import { Batches, type BatchesOptions } from './batches';
 import type { PostgresConnection, Run } from './connection/postgres.connection';
 import { forgetAll } from './forget';
 import { claimOf, outcomeValues, recordOf, type RecordRow } from './row';
@@ -20,17 +19,11 @@ import * as statements from './schema/statements';
 import type { TableIdentity } from './schema/table-identity';
 import type { TableNames } from './schema/table-name';
 
-export interface PostgresStoreOptions {
-  /** Milliseconds after its claim, and again after its completion, for which a record answers. */
-  readonly retention: number;
+export interface PostgresStoreOptions extends BatchesOptions {
   /** What outcomes pass on their way in and out. @default in the clear */
   readonly cipher?: OutcomeCipher;
   /** Has to be confirmed before the first claim. @default the table is not asked */
   readonly identity?: TableIdentity;
-  /** How much goes to Postgres together. @default 256 items, 1 MiB, one batch of each kind at a time */
-  readonly batches?: BatchBounds;
-  /** Claims that may wait to go there. @default any number */
-  readonly maxQueuedClaims?: number;
 }
 
 /** Each round is lost only to another claim, completion or expiry of the same key that came first. */
@@ -51,13 +44,14 @@ export class PostgresStore implements IdempotencyStore {
   constructor(
     private readonly connection: PostgresConnection,
     { table }: TableNames,
-    { retention, cipher = noEncryption, identity, batches, maxQueuedClaims }: PostgresStoreOptions,
+    options: PostgresStoreOptions,
   ) {
+    const { retention, cipher = noEncryption, identity } = options;
     this.table = table;
     this.retention = retention;
     this.cipher = cipher;
     this.identity = identity;
-    this.batches = new Batches(connection, table, retention, batches, maxQueuedClaims);
+    this.batches = new Batches(connection, table, options);
   }
 
   claim(request: ClaimRequest): Promise<ClaimResult> {

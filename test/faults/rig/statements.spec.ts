@@ -1,4 +1,4 @@
-import { markCleanup } from '../../../lib/store/postgres/schema/marks';
+import { markCleanup, markTold } from '../../../lib/store/postgres/schema/marks';
 import * as statements from '../../../lib/store/postgres/schema/statements';
 import * as transaction from '../../../lib/transaction/statements';
 import { COMPLETE, INSPECT, PUT } from '../../../lib/store/redis/scripts';
@@ -28,6 +28,7 @@ const NAMES: readonly (readonly [name: string, text: string])[] = [
   ['forget', statements.forget(TABLE)],
   ['cleanup', statements.cleanUp(TABLE)],
   ['mark-cleanup', markCleanup(TABLE)],
+  ['orphans', markTold(TABLE, '$1')],
 ];
 
 /** What a transaction sends beside those of the handler. */
@@ -58,7 +59,7 @@ function command(...parts: string[]): string {
 
 describe('the links know what passes', () => {
   it('in Postgres: every statement of the store by the name of what it does', () => {
-    expect(NAMES).toHaveLength(Object.keys(statements).length + 3); // two make two each, and one is a mark's
+    expect(NAMES).toHaveLength(Object.keys(statements).length + 4); // two make two each, and two are of marks
     for (const [name, text] of [...NAMES, ...IN_TRANSACTION])
       expect([name, postgresStatement(text)]).toEqual([name, name]);
   });

@@ -160,7 +160,7 @@ describe('batches of claims, completions and releases', () => {
     const [small, large] = await claimAll(opened, ['small', 'large']);
     await opened.store.complete(small!, response('x'.repeat(8_192)));
     await opened.store.complete(large!, response('x'.repeat(8_193)));
-    const batches = new Batches(opened.connection, opened.names.table, 86_400_000);
+    const batches = new Batches(opened.connection, opened.names.table, { retention: 86_400_000 });
     const answers = ['first', 'small', 'large'].map((key) => {
       const { id, token, lease } = claimRequest(key);
       const hash = `\\x${id.hash}` as const;

@@ -1,5 +1,8 @@
 import { Logger } from '@nestjs/common';
+import type { Orphan } from '../../../lib/core/ports';
+import { plainDigest } from '../../../lib/core/digest';
 import { recordId } from '../../../lib/core/record';
+import { PostgresDirectory } from '../../../lib/store/postgres/directory';
 import { OrphanWatch, type OrphanReport } from '../../../lib/store/postgres/orphans';
 import {
   claimed,
@@ -13,28 +16,34 @@ import {
 } from '../../support/postgres-store';
 import { freshDatabases } from '../../support/fresh-databases';
 
+const recordsIn = (lines: readonly string[]): Set<string> =>
+  new Set(lines.map((line) => line.slice(line.indexOf('record '))));
+
 describe('OrphanWatch', () => {
   let url: string;
   let instance: Instance;
   let watch: OrphanWatch | undefined;
   let lines: string[];
   let reports: OrphanReport[];
+  let told: Orphan[];
   const databases = freshDatabases({ onEnd: () => watch?.stop() });
   beforeEach(async () => {
     ({ url } = databases);
     instance = await databases.open();
     lines = [];
     reports = [];
+    told = [];
     jest
       .spyOn(Logger.prototype, 'warn')
       .mockImplementation((...said: unknown[]) => void lines.push(String(said[0])));
   });
 
+  /** As each process has one. */
   const watching = (interval?: number): OrphanWatch =>
     (watch = new OrphanWatch(
       instance.connection,
       instance.names,
-      (report) => reports.push(report),
+      { orphansSeen: (report) => reports.push(report), orphaned: (orphan) => told.push(orphan) },
       interval,
     ));
   const claim = (key: string, scope = 'POST /orders/7 user.id:s:alice') =>
@@ -63,7 +72,7 @@ describe('OrphanWatch', () => {
     expect(reports[1]?.oldest).toBeLessThan(600);
   });
 
-  it('logs each once, with route and record, but neither key nor caller', async () => {
+  it('logs and tells each once, with route and record, but neither key nor caller', async () => {
     await claim('secret-key');
     await lapse(url, 'secret-key');
     await claim('job', 'billing of alice');
@@ -78,18 +87,65 @@ describe('OrphanWatch', () => {
     );
     expect(lines.join('\n')).toContain('unknown: no HTTP route, attempt 1');
     expect(lines.join()).not.toMatch(/secret-key|alice/);
+    expect(told).toContainEqual({
+      hash,
+      route: 'POST /orders/7',
+      attempt: 1,
+      age: expect.any(Number) as number,
+    });
+    expect(JSON.stringify(told)).not.toMatch(/secret-key|alice/);
   });
 
-  it('logs ten at most at each look, the newest first, until each has its line, and counts all', async () => {
+  it('logs each once over all processes, also those that look at the same time, or start later', async () => {
     for (let n = 0; n < 25; n++) await claim(`key ${n}`);
     await sql(url, `UPDATE idempotency_cache SET lease_until = now() - interval '1 s'`);
-    const look = watching();
-    for (const logged of [10, 20, 25, 25]) {
-      await look.look();
+    await Promise.all(Array.from({ length: 4 }, () => watching().look()));
+    await watching().look();
+    expect(recordsIn(lines).size).toBe(25);
+    expect(lines).toHaveLength(25);
+    expect(reports.map(({ count }) => count)).toEqual([25, 25, 25, 25, 25]);
+  });
+
+  it('logs a record again where the request that took it over is lost as well', async () => {
+    await claim('again');
+    await lapse(url, 'again');
+    await watching().look();
+    await claim('again');
+    await watching().look();
+    expect(lines).toHaveLength(1);
+    await lapse(url, 'again');
+    await watching().look();
+    await watching().look();
+    expect(lines).toEqual([expect.stringContaining('attempt 1'), expect.stringContaining('attempt 2')]);
+    expect(recordsIn(lines).size).toBe(1);
+  });
+
+  it('leaves a mark that is no record, and that expires with the record', async () => {
+    await claim('marked');
+    await lapse(url, 'marked');
+    await watching().look();
+    const directory = new PostgresDirectory(instance.connection, instance.names.table, plainDigest);
+    const { records } = await directory.list({}, 10);
+    expect(records.map(({ key }) => key)).toEqual(['marked']);
+    const ends = await sql(url, 'SELECT expires_at FROM idempotency_cache');
+    expect(ends).toHaveLength(2);
+    expect(ends[0]).toEqual(ends[1]);
+  });
+
+  it('logs a hundred at most at each look, the newest first, until each has its line, and counts all', async () => {
+    await sql(
+      url,
+      `INSERT INTO idempotency_cache (id, token, fingerprint, state, attempt, lease_until, created_at, expires_at, scope, key)
+       SELECT sha256(n::text::bytea), gen_random_uuid(), sha256('f'), 'in_progress', 1, now() - n * interval '1 s',
+         now(), now() + interval '1 d', 'scope', n::text FROM generate_series(1, 230) AS n`,
+    );
+    for (const logged of [100, 200, 230, 230]) {
+      await watching().look();
       expect(lines).toHaveLength(logged);
     }
-    expect(new Set(lines.map((line) => line.slice(line.indexOf('record ')))).size).toBe(25);
-    expect(reports.map(({ count }) => count)).toEqual([25, 25, 25, 25]);
+    expect(recordsIn(lines).size).toBe(230);
+    expect(told.map(({ age }) => age)).toEqual(told.map(({ age }) => age).sort((one, other) => one - other));
+    expect(reports.map(({ count }) => count)).toEqual([230, 230, 230, 230]);
   });
 
   it('looks again and again until it is stopped, also after Postgres has refused', async () => {

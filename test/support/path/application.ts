@@ -1,6 +1,7 @@
 import { Body, Controller, Post } from '@nestjs/common';
 import { Idempotent } from '../../../lib';
 import { startApp, type Platform } from '../app';
+import { traceRequests } from '../tracing';
 import { Recorder, type Made } from './recorder';
 
 /*
@@ -10,7 +11,7 @@ import { Recorder, type Made } from './recorder';
 export type Question = 'begin' | 'end';
 export type Told = { readonly url: string } | 'begun' | readonly Made[];
 
-const { PLATFORM, DATABASE_URL, REDIS_URL, STACKS } = process.env;
+const { PLATFORM, DATABASE_URL, REDIS_URL, STACKS, TRACED } = process.env;
 
 /** Looks this often (ms) whether a request still makes something, and takes it for over after this many without. */
 const LOOK_EVERY = 10;
@@ -77,6 +78,7 @@ async function main(): Promise<void> {
     databaseUrl: DATABASE_URL,
     redisUrl: REDIS_URL,
     controllers: [PathController],
+    configure: (nest) => (TRACED === 'true' ? void nest.use(traceRequests()) : undefined),
   });
   const tell = (told: Told): void => void process.send?.(told);
   process.on('message', (question: Question) => {

@@ -25,7 +25,7 @@ async function main(): Promise<void> {
   const stores = { databaseUrl: postgres.url, redisUrl: redis.url };
   let app: MeasuredApp | undefined;
   try {
-    app = await MeasuredApp.start(options.platform as Platform, stores, true);
+    app = await MeasuredApp.start(options.platform as Platform, stores, { stacks: true });
     const { made, commands } = await app.trace(options.request as RequestKind);
     for (const kind of ['promise', 'timer', 'statement'] as const) {
       const stacks = made.filter((each) => each.kind === kind).map(({ from }) => from);

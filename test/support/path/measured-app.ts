@@ -39,6 +39,13 @@ export interface Stores {
   readonly redisUrl: string;
 }
 
+export interface MeasuredAppOptions {
+  /** Whether it says where each thing is made. */
+  readonly stacks?: boolean;
+  /** Whether OpenTelemetry traces its requests. */
+  readonly traced?: boolean;
+}
+
 /** Requests after which every plan is prepared and every connection open. */
 const WARM = 40;
 
@@ -55,7 +62,7 @@ export class MeasuredApp {
   static async start(
     platform: Platform,
     { databaseUrl, redisUrl }: Stores,
-    stacks = false,
+    { stacks = false, traced = false }: MeasuredAppOptions = {},
   ): Promise<MeasuredApp> {
     const child = fork(join(__dirname, 'application.ts'), {
       execArgv: [
@@ -69,6 +76,7 @@ export class MeasuredApp {
         DATABASE_URL: databaseUrl,
         REDIS_URL: redisUrl,
         STACKS: String(stacks),
+        TRACED: String(traced),
       },
     });
     const { url } = (await told(child)) as { url: string };

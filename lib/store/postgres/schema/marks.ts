@@ -32,6 +32,31 @@ const forgottenId = (id: string): string => `sha256('nestjs-idempotency forgotte
 export const isForgotten = (table: string, id: string, fence: string): string =>
   `EXISTS (SELECT FROM ${table} WHERE id = ${forgottenId(id)} AND fence >= ${fence} AND expires_at > now())`;
 
+/** Where it is marked that an orphan was told. */
+const toldId = (id: string): string => `sha256('nestjs-idempotency orphan'::bytea || ${id})`;
+
+/**
+ * Of the claims that `orphan` names, marks those that no process has told yet, the newest first, and returns their ids as
+ * `told`. A mark is of one claim: one that is taken over and lost as well is told again. It expires with its record.
+ *
+ * @param limit how many at most
+ */
+export const markTold = (table: string, limit: string): string => `
+    INSERT INTO ${table} AS mark (id, fingerprint, token, fence, attempt, state, status, tombstone, created_at,
+      completed_at, expires_at, scope, key)
+    SELECT ${toldId('id')}, ${toldId('id')}, gen_random_uuid(), fence, 1, 'completed', 200, 'unstorable', now(), now(),
+      expires_at, '${PREFIX}mark of an orphan that was told, no record', ''
+    FROM orphan
+    WHERE NOT EXISTS (SELECT FROM ${table} AS told WHERE told.id = ${toldId('orphan.id')} AND told.fence >= orphan.fence)
+    ORDER BY age, id LIMIT ${limit}
+    ON CONFLICT (id) DO UPDATE SET fence = excluded.fence, expires_at = excluded.expires_at
+      WHERE mark.fence < excluded.fence
+    RETURNING id AS told
+  `;
+
+/** Holds for the orphan that a mark is of. */
+export const isMarkedTold = (id: string, told: string): string => `${told} = ${toldId(id)}`;
+
 /**
  * Marks the records that `deleted` names as forgotten, for `retention`: an outcome that waits in a process, because
  * the reply to its completion was lost, would otherwise bring its record back.
