@@ -23,7 +23,7 @@ export function lines(values: Readonly<Record<string, unknown>>): string {
 /** A URL that may be printed. */
 export function withoutPassword(url: string): string {
   return url
-    .replace(/(\/\/[^:/@]*):[^@]*@/, '$1:***@')
+    .replace(/(\/\/[^:/@]*):[^@]*@/g, '$1:***@')
     .replace(/([?&](?:password|sslpassword)=)[^&]*/gi, '$1***');
 }
 

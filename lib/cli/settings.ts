@@ -4,6 +4,7 @@ import { withoutPassword } from './output';
 import type { IdempotencyModuleOptions } from '../options/idempotency.options';
 import { resolveModuleOptions, type ModuleSettings } from '../options/resolve';
 import { UsageError } from './exit';
+import type { RedisPlace } from './redis-client';
 
 /** What every verb takes. */
 export interface CommonOptions {
@@ -12,6 +13,7 @@ export interface CommonOptions {
   /** False with `--no-redis`. */
   readonly redis: boolean;
   readonly redisCluster?: boolean;
+  readonly redisSentinel?: string;
   readonly keyPrefix?: string;
   readonly schema?: string;
   readonly table: string;
@@ -24,8 +26,7 @@ export interface CommonOptions {
 export interface Place {
   readonly databaseUrl: string;
   /** Undefined: the application uses no Redis. */
-  readonly redisUrl: string | undefined;
-  readonly isCluster: boolean;
+  readonly redis: RedisPlace | undefined;
   readonly schema: string | undefined;
   readonly table: string;
   readonly settings: ModuleSettings;
@@ -36,9 +37,22 @@ export function addCommonOptions(command: Command): Command {
     new Option(flags, text).env(variable);
   return command
     .addOption(option('--database-url <url>', 'Postgres', 'DATABASE_URL'))
-    .addOption(option('--redis-url <url>', 'Redis', 'REDIS_URL'))
+    .addOption(
+      option(
+        '--redis-url <url>',
+        'Redis; or nodes of a cluster, or Sentinels, separated by commas',
+        'REDIS_URL',
+      ),
+    )
     .option('--no-redis', 'the application uses no Redis (`redis: false`)')
-    .option('--redis-cluster', 'the URL is a node of a cluster')
+    .option('--redis-cluster', 'the URLs are nodes of a cluster')
+    .addOption(
+      option(
+        '--redis-sentinel <name>',
+        'the URLs are Sentinels, which know the primary by this name',
+        'IDEMPOTENCY_REDIS_SENTINEL',
+      ),
+    )
     .addOption(option('--key-prefix <text>', 'as `redis.keyPrefix`', 'IDEMPOTENCY_KEY_PREFIX'))
     .addOption(option('--schema <name>', 'schema of the table', 'IDEMPOTENCY_SCHEMA'))
     .addOption(
@@ -51,15 +65,9 @@ export function addCommonOptions(command: Command): Command {
 
 /** Secrets come from the environment alone: arguments can be seen by every user of the machine. */
 export function placeOf(options: CommonOptions, environment: NodeJS.ProcessEnv): Place {
-  const { databaseUrl, redisUrl, redis, redisCluster = false, schema, table } = options;
+  const { databaseUrl, redis, schema, table } = options;
   if (!databaseUrl) throw new UsageError('No database is given. Set DATABASE_URL, or pass --database-url.');
-  if (redis && !redisUrl)
-    throw new UsageError(
-      'No Redis is given. Set REDIS_URL, or pass --no-redis if the application runs with `redis: false`. ' +
-        'Without it, responses that you delete would still be replayed from Redis.',
-    );
   assertUrl('DATABASE_URL', databaseUrl);
-  if (redis && redisUrl) assertUrl('REDIS_URL', redisUrl);
   const keys = environment.IDEMPOTENCY_ENCRYPTION_KEYS?.split(/[\s,]+/).filter((key) => key !== '');
   const given = {
     ...(options.namespace === undefined ? {} : { namespace: options.namespace }),
@@ -74,11 +82,36 @@ export function placeOf(options: CommonOptions, environment: NodeJS.ProcessEnv):
   } as IdempotencyModuleOptions;
   return {
     databaseUrl,
-    redisUrl: redis ? redisUrl : undefined,
-    isCluster: redisCluster,
+    redis: redis ? redisPlaceOf(options, environment) : undefined,
     schema,
     table,
     settings: resolveModuleOptions(given),
+  };
+}
+
+function redisPlaceOf(
+  { redisUrl, redisCluster = false, redisSentinel }: CommonOptions,
+  environment: NodeJS.ProcessEnv,
+): RedisPlace {
+  const [first, ...others] = (redisUrl ?? '').split(/[\s,]+/).filter((url) => url !== '');
+  if (first === undefined)
+    throw new UsageError(
+      'No Redis is given. Set REDIS_URL, or pass --no-redis if the application runs with `redis: false`. ' +
+        'Without it, responses that you delete would still be replayed from Redis.',
+    );
+  if (redisCluster && redisSentinel !== undefined)
+    throw new UsageError('--redis-cluster and --redis-sentinel rule each other out: pass one of them.');
+  if (others.length > 0 && !redisCluster && redisSentinel === undefined)
+    throw new UsageError(
+      'REDIS_URL has several URLs. Pass --redis-cluster if they are nodes of a cluster, or --redis-sentinel <name> if ' +
+        'they are Sentinels.',
+    );
+  for (const url of [first, ...others]) assertUrl('REDIS_URL', url);
+  return {
+    urls: [first, ...others],
+    isCluster: redisCluster,
+    sentinel: redisSentinel,
+    sentinelPassword: environment.IDEMPOTENCY_SENTINEL_PASSWORD,
   };
 }
 

@@ -1,4 +1,3 @@
-import type { Cluster, Redis, RedisOptions } from 'ioredis';
 import type { Client } from 'pg';
 import { Digest } from '../core/digest';
 import { StoreUnavailableError } from '../core/errors';
@@ -16,6 +15,7 @@ import { RedisConnection } from '../store/redis/connection/redis.connection';
 import { TableKeySpace } from '../store/redis/key-space';
 import { RedisStore } from '../store/redis/redis.store';
 import { TieredStoreService } from '../store/tiered-store.service';
+import { redisClient, type RedisPlace } from './redis-client';
 import type { Place } from './settings';
 
 const POOL_SIZE = 2;
@@ -54,9 +54,9 @@ export async function openStores(place: Place): Promise<OpenStores> {
       settings,
       {
         open: async () => {
-          if (!settings.redis || !place.redisUrl) return undefined;
+          if (!settings.redis || !place.redis) return undefined;
           const { keyPrefix, ttl } = settings.redis;
-          redis = await openRedis(place.redisUrl, place.isCluster);
+          redis = await openRedis(place.redis);
           const space = new TableKeySpace({ connection: redis, keyPrefix, digest }, () => identity.tag);
           return new RedisStore({ connection: redis, keyPrefix, space, ttl, cipher });
         },
@@ -112,21 +112,10 @@ export async function connected<T>(
   }
 }
 
-async function openRedis(url: string, isCluster: boolean): Promise<RedisConnection> {
-  const connection = new RedisConnection(redisClient(url, isCluster), { timeout: 2_000 });
+async function openRedis(place: RedisPlace): Promise<RedisConnection> {
+  const connection = new RedisConnection(redisClient(place), { timeout: 2_000 });
   await connection.open();
   return connection;
-}
-
-/** One that is not connected yet. */
-export function redisClient(url: string, isCluster: boolean, options: RedisOptions = {}): Redis | Cluster {
-  const { Redis: Client, Cluster: Nodes } = loadNeeded(
-    () => require('ioredis') as typeof import('ioredis'),
-    'The command reaches Redis with it: run `npm install ioredis`, or pass --no-redis if the application uses none.',
-  );
-  return isCluster
-    ? new Nodes([url], { lazyConnect: true, redisOptions: options })
-    : new Client(url, { ...options, lazyConnect: true });
 }
 
 function pg(): typeof import('pg') {

@@ -5,16 +5,16 @@ import { runScript } from '../../store/redis/evaluate';
 import { markKeyOf } from '../../store/redis/key-space';
 import { PUT } from '../../store/redis/scripts';
 import type { Place } from '../settings';
-import { redisClient } from '../stores';
+import { redisClient } from '../redis-client';
 import { findings, type Finding } from './finding';
 
 /** Milliseconds. */
 const TIMEOUT = 2_000;
 
 export async function checkRedis(place: Place): Promise<Finding[]> {
-  if (!place.redisUrl)
+  if (!place.redis)
     return [{ check: 'redis', level: 'skipped', problem: 'the application uses none (--no-redis)' }];
-  const client = redisClient(place.redisUrl, place.isCluster, {
+  const client = redisClient(place.redis, {
     connectTimeout: TIMEOUT,
     commandTimeout: TIMEOUT,
     retryStrategy: () => null,
