@@ -243,10 +243,9 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
       },
       {
         provide: IdempotencyAdmin,
-        inject: [TieredStoreService, PostgresProvider, Digest, MODULE_SETTINGS, Protocol, Explainer],
+        inject: [TieredStoreService, Digest, MODULE_SETTINGS, Protocol, Explainer],
         useFactory: (
           store: TieredStoreService,
-          postgres: PostgresProvider,
           digest: Digest,
           { audit }: ModuleSettings,
           { traffic }: Protocol,
@@ -254,7 +253,6 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
         ) =>
           new RecordAdmin({
             store,
-            directory: () => postgres.directory,
             digest,
             audit: new AuditLog(audit),
             traffic,

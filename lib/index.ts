@@ -24,7 +24,16 @@ export type {
 } from './admin/idempotency-admin';
 export type { Explanation, RequestDescription } from './core/explanation';
 export type { AuditEvent, AuditHook, Change } from './core/audit';
-export type { RecordPage, RecordState, RecordSummary, TableStats } from './core/record-directory';
+export type {
+  RecordBatch,
+  RecordDirectory,
+  RecordPage,
+  RecordSelection,
+  RecordState,
+  RecordSummary,
+  SelectedRecord,
+  TableStats,
+} from './core/record-directory';
 export {
   IdempotencyError,
   IdempotencySetupError,

@@ -83,7 +83,8 @@ export interface AdminStats extends TableStats {
  * and delete records, so guard what you build on it.
  *
  * All methods throw StoreUnavailableError if the store that decides cannot be asked, and InvalidOptionsError for
- * arguments that are none. `list`, `show`, `purge` and `stats` need Postgres, and throw IdempotencySetupError without it.
+ * arguments that are none. `list`, `show`, `purge` and `stats` need Postgres, records in memory, or a store with a
+ * `directory`, and throw IdempotencySetupError without.
  */
 export abstract class IdempotencyAdmin {
   /** One page of records, the one that expires last first. */

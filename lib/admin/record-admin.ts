@@ -36,8 +36,6 @@ export interface Traffic {
 
 export interface AdminSources {
   readonly store: TieredStoreService;
-  /** Undefined without Postgres. */
-  readonly directory: () => RecordDirectory | undefined;
   readonly digest: Digest;
   readonly audit: AuditLog;
   /** Undefined where this process serves no requests. */
@@ -167,7 +165,7 @@ export class RecordAdmin extends IdempotencyAdmin {
   ): Promise<boolean> {
     const given = this.idOf(action, reference);
     assertChange(action, change);
-    const summary = await this.sources.directory()?.find(given.hash);
+    const summary = await this.sources.store.directory?.find(given.hash);
     // A hash alone does not say what Postgres needs should it have lost the row meanwhile.
     const id = summary ? { hash: given.hash, scope: summary.scope, key: summary.key } : given;
     const record = { hash: id.hash, route: routeOf(id.scope) };
@@ -200,13 +198,13 @@ export class RecordAdmin extends IdempotencyAdmin {
   }
 
   private directory(method: string): RecordDirectory {
-    const { store, directory } = this.sources;
+    const { store } = this.sources;
     assertOpen(store.phase, WHERE);
-    const found = directory();
-    if (found) return found;
+    if (store.directory) return store.directory;
     throw new IdempotencySetupError(
       `IdempotencyAdmin.${method} looks through the table in Postgres, which is not used here. With Redis alone, or a ` +
-        'store of your own, IdempotencyService.find, resolve and forget reach a record by its key and scope.',
+        'store of your own that has no `directory`, IdempotencyService.find, resolve and forget reach a record by its ' +
+        'key and scope.',
     );
   }
 

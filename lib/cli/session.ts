@@ -26,13 +26,13 @@ export async function withSession<T>(
 ): Promise<T> {
   const stores = await openStores(placeOf(options, process.env));
   try {
-    const { store, directory, digest } = stores;
+    const { store, digest } = stores;
     const { audit } = options;
     const hook =
       audit === undefined
         ? undefined
         : (event: AuditEvent) => appendFile(audit, `${JSON.stringify(event)}\n`);
-    const admin = new RecordAdmin({ store, directory: () => directory, digest, audit: new AuditLog(hook) });
+    const admin = new RecordAdmin({ store, digest, audit: new AuditLog(hook) });
     return await work({ ...stores, admin });
   } finally {
     await stores.close();

@@ -49,7 +49,8 @@ export async function openStores(place: Place): Promise<OpenStores> {
     await assertMigrated(connection, names);
     await identity.confirm();
     const { retention } = settings.postgres || { retention: 0 };
-    const postgresStore = new PostgresStore(connection, names, { retention, cipher, identity });
+    const directory = new PostgresDirectory(connection, names.table, digest);
+    const postgresStore = new PostgresStore(connection, names, { retention, cipher, identity, directory });
     const store = new TieredStoreService(
       settings,
       {
@@ -71,7 +72,6 @@ export async function openStores(place: Place): Promise<OpenStores> {
       noMetrics,
     );
     await store.open();
-    const directory = new PostgresDirectory(connection, names.table, digest);
     return { store, directory, digest, connection, names, close: () => store.close(2_000) };
   } catch (error) {
     await close();

@@ -17,6 +17,14 @@ export function routeOf(scope: string): string | undefined {
   return ROUTE.exec(scope)?.[0];
 }
 
+/** A route without its segments that are most likely values of parameters. */
+export function withoutIds(route: string): string {
+  return route.replace(
+    /\/(?:\d+|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{16,}|[0-9A-HJKMNP-TV-Z]{26})(?=\/|$)/gi,
+    '/:id',
+  );
+}
+
 /** The caller, as in `user.id:s:u7`; undefined where callers share their keys. */
 export function callerOf(scope: string): string | undefined {
   return CALLER.exec(scope)?.[1];

@@ -1,5 +1,6 @@
 import type { Durability } from './policy';
 import type { Claim, IdempotencyRecord, Outcome, RecordId } from './record';
+import type { RecordDirectory } from './record-directory';
 
 export interface ClaimRequest {
   readonly id: RecordId;
@@ -78,6 +79,9 @@ export interface IdempotencyStore {
 
   /** {@link forget} for many claims at once. A store without it is asked for each of them. */
   forgetAll?(claims: readonly Claim[]): Promise<ForgottenRecords>;
+
+  /** What `IdempotencyAdmin` looks through the records with. Without it there is no `list`, `show`, `purge` and `stats`. */
+  readonly directory?: RecordDirectory;
 }
 
 /** A store is used from the application's start to its end. */

@@ -10,6 +10,7 @@ import {
   type Outcome,
   type RecordId,
 } from '../core/record';
+import type { RecordDirectory } from '../core/record-directory';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore, StorePhase } from '../core/store';
 import type { BeginResult } from '../core/transaction';
 import type { HealthReport } from '../observability/health';
@@ -159,6 +160,11 @@ export class TieredStoreService implements IdempotencyStore {
     this.order.record(claim.id);
     if (result.recorded) this.tiers.cache?.putOutcome(claim, outcome, askedAt);
     else this.tiers.cache?.fill(result.record, askedAt);
+  }
+
+  /** Undefined where the arbiter has none. */
+  get directory(): RecordDirectory | undefined {
+    return this.tiers.arbiter.directory;
   }
 
   renew(claims: readonly Claim[], lease: number): Promise<ReadonlySet<string>> {

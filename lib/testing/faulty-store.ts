@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { ForgottenRecordError, StoreUnavailableError } from '../core/errors';
 import type { Claim, IdempotencyRecord, Outcome, RecordId } from '../core/record';
+import type { RecordDirectory } from '../core/record-directory';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../core/store';
 import type { MemoryStore } from '../store/memory/memory.store';
 
@@ -23,7 +24,12 @@ export class FaultyStore implements IdempotencyStore {
   /** Each claim that was won: a handler has run under it, unless it crashed before. */
   readonly won: Claim[] = [];
 
-  constructor(private readonly store: MemoryStore) {}
+  /** Also of records that the test has made unreachable. */
+  readonly directory: RecordDirectory;
+
+  constructor(private readonly store: MemoryStore) {
+    this.directory = store.directory;
+  }
 
   setNext(fault: RequestFault): void {
     this.next = fault;

@@ -8,6 +8,7 @@ import {
   type AuditEvent,
   type IdempotencyModuleOptions,
 } from '../../lib';
+import { MemoryData, MemoryStore } from '../../lib/store/memory/memory.store';
 import { appOnServers } from '../support/app-on-servers';
 import { startApp, type TestApp } from '../support/app';
 import { eventually } from '../support/eventually';
@@ -229,7 +230,13 @@ describe('IdempotencyAdmin without Postgres', () => {
   afterEach(() => app.close());
 
   it('says what it cannot do, and reaches a record by its key', async () => {
-    app = await startApp({ options: { store: 'memory', redis: undefined, postgres: undefined } });
+    const store = new MemoryStore({
+      data: new MemoryData(),
+      now: () => performance.now(),
+      retention: 60_000,
+    });
+    Object.defineProperty(store, 'directory', { value: undefined }); // as an application's own may have none
+    app = await startApp({ options: { store, redis: undefined, postgres: undefined } });
     const admin = app.app.get(IdempotencyAdmin);
     const asked = [admin.list(), admin.stats(), admin.show({ key: 'a' }), admin.purge({ key: 'a' }, CHANGE)];
     for (const answer of await Promise.allSettled<unknown>(asked))

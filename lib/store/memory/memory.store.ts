@@ -1,18 +1,12 @@
 /* eslint-disable @typescript-eslint/require-await -- every verb of the contract is asynchronous */
-import type { Claim, IdempotencyRecord, Outcome, RecordId, Tier } from '../../core/record';
+import type { Claim, IdempotencyRecord, RecordId, Outcome, Tier } from '../../core/record';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../../core/store';
-
-interface Row {
-  readonly claim: Claim;
-  readonly outcome: Outcome | undefined;
-  readonly leaseUntil: number;
-  readonly expiresAt: number;
-}
+import { MemoryDirectory, type MemoryRow } from './memory.directory';
 
 /** What two instances of the store share, as two processes share a database. */
 export class MemoryData {
   /** By the record's hash; what was written last is at the end. */
-  readonly rows = new Map<string, Row>();
+  readonly rows = new Map<string, MemoryRow>();
   fence = 0;
 }
 
@@ -30,7 +24,11 @@ export interface MemoryStoreOptions {
  * not see its records, and they end with it.
  */
 export class MemoryStore implements IdempotencyStore {
-  constructor(protected readonly options: MemoryStoreOptions) {}
+  readonly directory: MemoryDirectory;
+
+  constructor(protected readonly options: MemoryStoreOptions) {
+    this.directory = new MemoryDirectory(() => this.standingRows(), options.now);
+  }
 
   async claim({ id, fingerprint, token, lease, takeOver }: ClaimRequest): Promise<ClaimResult> {
     this.dropExpired();
@@ -88,23 +86,31 @@ export class MemoryStore implements IdempotencyStore {
 
   /** What stands now, in the order in which it was written last. */
   records(): IdempotencyRecord[] {
-    this.dropExpired();
-    return [...this.options.data.rows.values()].map((row) => this.record(row));
+    return this.standingRows().map((row) => this.record(row));
   }
 
-  protected put({ claim, outcome }: Pick<Row, 'claim' | 'outcome'>, lease = 0): void {
+  private standingRows(): MemoryRow[] {
+    this.dropExpired();
+    const now = this.options.now();
+    return [...this.options.data.rows.values()].filter(({ expiresAt }) => expiresAt > now);
+  }
+
+  protected put({ claim, outcome }: Pick<MemoryRow, 'claim' | 'outcome'>, lease = 0): void {
     const { data, retention } = this.options;
     const now = this.options.now();
+    const createdAt = this.standing(claim.id)?.createdAt ?? now;
     data.rows.delete(claim.id.hash);
     data.rows.set(claim.id.hash, {
       claim,
       outcome,
       leaseUntil: now + lease,
       expiresAt: now + Math.max(retention, lease),
+      createdAt,
+      completedAt: outcome && now,
     });
   }
 
-  private standing({ hash }: RecordId): Row | undefined {
+  private standing({ hash }: RecordId): MemoryRow | undefined {
     const row = this.options.data.rows.get(hash);
     return row && row.expiresAt > this.options.now() ? row : undefined;
   }
@@ -118,7 +124,7 @@ export class MemoryStore implements IdempotencyStore {
     }
   }
 
-  private record({ claim, outcome, leaseUntil, expiresAt }: Row): IdempotencyRecord {
+  private record({ claim, outcome, leaseUntil, expiresAt }: MemoryRow): IdempotencyRecord {
     const { tier = 'store' } = this.options;
     const now = this.options.now();
     return outcome
@@ -127,6 +133,6 @@ export class MemoryStore implements IdempotencyStore {
   }
 }
 
-function isOf({ claim }: Row, { token, fence }: Claim): boolean {
+function isOf({ claim }: MemoryRow, { token, fence }: Claim): boolean {
   return claim.token === token && claim.fence === fence;
 }

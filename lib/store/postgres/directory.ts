@@ -1,5 +1,5 @@
 import type { Digest } from '../../core/digest';
-import { callerOf, routeOf } from '../../core/scope-parts';
+import { callerOf, routeOf, withoutIds } from '../../core/scope-parts';
 import type {
   RecordBatch,
   RecordDirectory,
@@ -198,14 +198,6 @@ function selected({ hash, scope, key, in_flight, ...claim }: ClaimInBlocks): Rec
 
 function date(microseconds: number): Date {
   return new Date(microseconds / 1000);
-}
-
-/** Segments that are most likely values of parameters. */
-function withoutIds(route: string): string {
-  return route.replace(
-    /\/(?:\d+|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{16,}|[0-9A-HJKMNP-TV-Z]{26})(?=\/|$)/gi,
-    '/:id',
-  );
 }
 
 function positionOf({ expires_at, hash }: SummaryRow): statements.Position {

@@ -35,8 +35,6 @@ export interface RecordsPlace {
 export class PostgresProvider {
   /** Whether Postgres could not be asked when it was opened. */
   silentAtStart = false;
-  /** Looks through the records; undefined as long as Postgres is not opened. */
-  directory: PostgresDirectory | undefined;
   private dataSource: DataSource | undefined;
   private table: string | undefined;
   private connection: PostgresConnection | undefined;
@@ -76,7 +74,6 @@ export class PostgresProvider {
     this.table = names.table;
     this.connection = new PostgresConnection(pool, postgres);
     this.identity = new TableIdentity(this.connection, names.table, this.digest);
-    this.directory = new PostgresDirectory(this.connection, names.table, this.digest);
     const make = dataSource?.options.synchronize ? () => makeTable(dataSource) : undefined;
     this.silentAtStart = !(await assertMigrated(this.connection, names, make));
     if (!this.silentAtStart)
@@ -102,6 +99,7 @@ export class PostgresProvider {
       identity: this.identity,
       maxQueuedClaims: bounds.maxQueuedClaims,
       tracing: this.tracing,
+      directory: new PostgresDirectory(this.connection, names.table, this.digest),
     });
   }
 

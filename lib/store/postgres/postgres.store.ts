@@ -7,6 +7,7 @@ import {
   type Outcome,
   type RecordId,
 } from '../../core/record';
+import type { RecordDirectory } from '../../core/record-directory';
 import { noEncryption, type OutcomeCipher } from '../../outcome/outcome-cipher';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../../core/store';
 import type { ClaimRow } from './batch-statements';
@@ -24,6 +25,7 @@ export interface PostgresStoreOptions extends BatchesOptions {
   readonly cipher?: OutcomeCipher;
   /** Has to be confirmed before the first claim. @default the table is not asked */
   readonly identity?: TableIdentity;
+  readonly directory?: RecordDirectory;
 }
 
 /** Each round is lost only to another claim, completion or expiry of the same key that came first. */
@@ -39,6 +41,7 @@ export class PostgresStore implements IdempotencyStore {
   private readonly cipher: OutcomeCipher;
   private readonly identity: TableIdentity | undefined;
   private readonly batches: Batches;
+  readonly directory: RecordDirectory | undefined;
   private readonly reported = new Set<string>();
 
   constructor(
@@ -51,6 +54,7 @@ export class PostgresStore implements IdempotencyStore {
     this.retention = retention;
     this.cipher = cipher;
     this.identity = identity;
+    this.directory = options.directory;
     this.batches = new Batches(connection, table, options);
   }
 
