@@ -36,6 +36,9 @@ export const MUTANTS = {
   'COMMIT before INSERT': 'the effects are committed before their outcome is written',
   '23505 taken for success':
     'lock and read are one statement, whose snapshot is older than the lock, and a record that stands is taken for its own',
+  'forgotten without a mark in Redis': 'the copy in Redis is deleted, and no mark keeps a late one out',
+  'forgotten without a mark in Postgres':
+    'the row is deleted, and no mark keeps out an outcome that waits in a process',
   'ambiguity resolved without the lock':
     'whether a commit took place is looked for while its transaction may still run',
 } as const;
@@ -74,6 +77,7 @@ export const NO_FAULTS: Budget = {
   lapses: 0,
   expiries: 0,
   failures: 0,
+  forgets: 0,
 };
 
 export function configuration(
@@ -130,6 +134,18 @@ export const PROOFS: readonly Configuration[] = [
     { postgres: 2, lateSql: 1, lateRedis: 1, crashes: 1, lapses: 1, failures: 1 },
     { ...medium, onOrphan: 'reject' },
   ),
+  configuration('an operator forgets', { lateRedis: 1, lapses: 1, forgets: 1 }, medium),
+  configuration(
+    'an operator forgets, a process crashes',
+    { postgres: 2, lateSql: 1, crashes: 1, forgets: 1 },
+    medium,
+  ),
+  configuration(
+    'an operator forgets, onOrphan reject',
+    { postgres: 1, lapses: 1, crashes: 1, forgets: 1 },
+    { ...medium, onOrphan: 'reject' },
+  ),
+  configuration('transactions: an operator forgets', { postgres: 1, forgets: 1 }, mixed),
   configuration('transactions: a process crashes', { postgres: 1, crashes: 1, lapses: 1 }, mixed),
   configuration('transactions: Postgres fails', { postgres: 2, lateSql: 1 }, mixed),
   configuration(
@@ -170,6 +186,11 @@ export const DEEP: readonly Configuration[] = [
     'deep: transactions',
     { postgres: 2, lateSql: 1, crashes: 1, lapses: 1, failures: 1 },
     { ...mixed, requests: 3 },
+  ),
+  configuration(
+    'deep: an operator forgets',
+    { postgres: 1, lateRedis: 1, lapses: 1, forgets: 1 },
+    { ...medium, requests: 3 },
   ),
   configuration('deep: expiry', { postgres: 2, expiries: 2, crashes: 1, lapses: 1, failures: 1 }),
 ];
@@ -269,6 +290,15 @@ export const CONTROLS: Readonly<Record<Mutant, Control>> = {
   },
   'COMMIT before INSERT': { faults: {}, property: 'effect and outcome together', more: mixed },
   '23505 taken for success': { faults: {}, property: 'answers are committed', more: mixed },
+  'forgotten without a mark in Redis': {
+    faults: { lateRedis: 1, forgets: 1 },
+    property: 'what is forgotten stays so',
+    more: { requests: 3 },
+  },
+  'forgotten without a mark in Postgres': {
+    faults: { postgres: 1, forgets: 1 },
+    property: 'what is forgotten stays so',
+  },
   'ambiguity resolved without the lock': {
     faults: { postgres: 1, lateSql: 1 },
     property: 'denials are true',

@@ -25,6 +25,8 @@ export const PROPERTIES = {
   'answers are committed': 'no client sees the outcome of a transaction that is not committed',
   'denials are true':
     'a transaction whose request was told that nothing was executed is not committed afterwards',
+  'what is forgotten stays so':
+    'a request that comes after an operator was told that a record is deleted never gets its outcome',
   'no key is stuck': 'without further faults, some path leads to a completed or absent record',
 } as const;
 

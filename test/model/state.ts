@@ -11,6 +11,10 @@ export interface State {
   /** Transactions that are open in Postgres (transaction mode). */
   sessions: Session[];
   processes: Process[];
+  /** Who deletes the key's record by hand; null while no operator does. */
+  operator: Operator | null;
+  /** The mark in Postgres: outcomes of claims up to this fence are refused where there is no row. 0 without one. */
+  forgottenUpTo: number;
   arrived: number;
   /** The last fence drawn from Postgres' sequence, and the last token (of claims that won, or may land late). */
   sequence: number;
@@ -25,6 +29,10 @@ export interface State {
   /** Of transactions, by token: whose effects are committed, and whose requests were told that nothing was executed. */
   committed: number[];
   denied: number[];
+  /** Executions, by token, whose record an operator has deleted. */
+  forgotten: number[];
+  /** The operator knows that. */
+  told: boolean;
 
   /** How often each fault may still occur. */
   left: Budget;
@@ -48,6 +56,8 @@ export interface Budget {
   expiries: number;
   /** Handlers that fail, so that their key is given back. */
   failures: number;
+  /** Records that an operator deletes. */
+  forgets: number;
 }
 
 export interface Row {
@@ -106,6 +116,14 @@ export interface Process {
   releases: Statement[];
 }
 
+/** An operator between two steps of TieredStoreService.forget, with the record that it has seen. */
+export interface Operator {
+  readonly at: 'mark' | 'delete';
+  readonly token: number;
+  readonly fence: number;
+  readonly fingerprint: number;
+}
+
 /** Where a request is; the comments name the code that runs there. */
 export type Place =
   | 'recall' // TieredStoreService.claim: Redis is asked
@@ -136,6 +154,8 @@ export interface Request {
   at: Place;
   /** Whether other requests of this process follow it (lib/core/in-flight-requests.ts). */
   leads: boolean;
+  /** It came, and so did what it follows, after an operator was told that the record is deleted. */
+  late: boolean;
   fresh: boolean;
   /** Its route is in the transaction mode. */
   transaction: boolean;
@@ -176,6 +196,8 @@ export function initial(processes: number, faults: Budget): State {
     late: [],
     sessions: [],
     processes: Array.from({ length: processes }, () => ({ requests: [], outcome: null, releases: [] })),
+    operator: null,
+    forgottenUpTo: 0,
     arrived: 0,
     sequence: 0,
     tokens: 0,
@@ -185,6 +207,8 @@ export function initial(processes: number, faults: Budget): State {
     lastFence: 0,
     committed: [],
     denied: [],
+    forgotten: [],
+    told: false,
     left: faults,
   };
 }
@@ -206,6 +230,7 @@ export function clone(s: State): State {
     effects: [...s.effects],
     committed: [...s.committed],
     denied: [...s.denied],
+    forgotten: [...s.forgotten],
   };
 }
 
@@ -226,7 +251,9 @@ export function key(s: State): string {
     unordered(s.late.map(statementKey)),
     unordered(s.sessions.map(sessionKey)),
     unordered(processes),
-    [s.arrived, s.sequence, s.tokens, s.seen, s.lastFence].join(),
+    [s.arrived, s.sequence, s.tokens, s.seen, s.lastFence, s.forgottenUpTo, s.told].join(),
+    s.forgotten.join(),
+    s.operator ? `${s.operator.at},${s.operator.token},${s.operator.fence},${s.operator.fingerprint}` : '',
     s.standing.join(),
     s.effects.join(),
     s.committed.join(),
@@ -239,7 +266,7 @@ const unordered = (parts: string[]): string => (parts.length > 1 ? parts.sort().
 const rowKey = (it: Row): string =>
   `${it.token},${it.fence},${it.attempt},${it.fingerprint},${it.outcome},${it.lapsed},${it.expired}`;
 const budgetKey = (it: Budget): string =>
-  `${it.postgres},${it.lateSql},${it.lateRedis},${it.wipes},${it.failovers},${it.crashes},${it.lapses},${it.expiries},${it.failures}`;
+  `${it.postgres},${it.lateSql},${it.lateRedis},${it.wipes},${it.failovers},${it.crashes},${it.lapses},${it.expiries},${it.failures},${it.forgets}`;
 const copyKey = (copy: Copy | null): string =>
   copy ? `${copy.rank},${copy.fence},${copy.token},${copy.fingerprint},${copy.outcome}` : '';
 const sessionKey = (it: Session): string =>
@@ -247,4 +274,4 @@ const sessionKey = (it: Session): string =>
 const statementKey = (it: Statement): string =>
   `${it.verb},${it.token},${it.fence},${it.fingerprint},${it.takeOver},${it.attempt},${it.outcome}`;
 const requestKey = (it: Request): string =>
-  `${it.at},${it.fingerprint},${it.leads},${it.fresh},${it.asked},${it.standing ? rowKey(it.standing) : ''},${it.transaction},${it.sawNothing},${it.token},${it.fence},${it.attempt},${it.outcome},${it.lapsed},${it.sawOrphan}`;
+  `${it.at},${it.fingerprint},${it.leads},${it.late},${it.fresh},${it.asked},${it.standing ? rowKey(it.standing) : ''},${it.transaction},${it.sawNothing},${it.token},${it.fence},${it.attempt},${it.outcome},${it.lapsed},${it.sawOrphan}`;

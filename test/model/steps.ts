@@ -14,7 +14,7 @@ import {
   type State,
   type Statement,
 } from './state';
-import { execute, put, vouches, wins, type Reply } from './stores';
+import { execute, forget, put, vouches, wins, type Reply } from './stores';
 
 export interface Step {
   readonly label: string;
@@ -205,6 +205,10 @@ export class Draft {
 
   see({ outcome, fingerprint }: Outcome, request: Request): void {
     expect(fingerprint === request.fingerprint, 'its own request');
+    if (this.s.forgotten.includes(outcome)) {
+      expect(!request.late, 'what is forgotten stays so');
+      return;
+    }
     expect(this.s.seen === 0 || this.s.seen === outcome, 'one answer');
     this.s.seen = outcome;
   }
@@ -249,7 +253,8 @@ function enter(process: Process, request: Request, c: Configuration): void {
     return;
   }
   const joins = leader !== undefined && (!beside || mayWaitFor(leader, request, c));
-  Object.assign(request, { at: joins ? 'joined' : 'recall', leads: !joins && !leader, asked: false });
+  const late = request.late && (!joins || leader.late);
+  Object.assign(request, { at: joins ? 'joined' : 'recall', leads: !joins && !leader, late, asked: false });
 }
 
 /** Places in which a handler runs, or has run, for the request that leads. */
@@ -318,6 +323,7 @@ class Stepper implements Steps {
     const { left, row } = s;
     if (s.arrived < c.requests) this.arrivals();
     this.transactions.environment();
+    this.operator();
     s.wire.forEach((copy, i) => {
       this.add(`Redis runs a late write (${copyName(copy)})`, true, (draft) => {
         draft.s.wire.splice(i, 1);
@@ -360,11 +366,52 @@ class Stepper implements Steps {
     if (row && left.expiries > 0 && !row.expired && (row.outcome > 0 || row.lapsed) && this.isQuiet()) {
       this.add('the record expires', false, (draft) => {
         draft.s.row!.expired = true;
-        Object.assign(draft.s, { standing: [], effects: [], seen: 0, committed: [] });
+        beginAnew(draft.s);
         spend(draft.s, 'expiries');
       });
     }
     if (row?.expired) this.add('the cleanup deletes the record', false, (draft) => (draft.s.row = null));
+  }
+
+  /** TieredStoreService.forget, and `purge`, which asks the same of each record. Redis is told before Postgres. */
+  private operator(): void {
+    const { operator, row, left } = this.s;
+    if (!operator) {
+      if (left.forgets === 0 || !row || row.expired || (!row.outcome && !row.lapsed)) return;
+      const { token, fence, fingerprint } = row;
+      this.add(`an operator is to forget token ${token}`, false, (draft) => {
+        draft.s.operator = { at: this.c.redis ? 'mark' : 'delete', token, fence, fingerprint };
+        spend(draft.s, 'forgets');
+      });
+      return;
+    }
+    this.add('the operator gives up', true, (draft) => (draft.s.operator = null));
+    if (operator.at === 'mark') {
+      this.add('the operator marks the record as removed in Redis', false, (draft) => {
+        const { token, fence, fingerprint } = operator;
+        // An outcome that Redis alone has ends here, also if the row turns out to have changed.
+        if (draft.s.redis?.rank === RANK.pending) forgetPast(draft.s);
+        if (this.c.mutant === 'forgotten without a mark in Redis') draft.s.redis = null;
+        else put(draft.s, this.c, { rank: RANK.removed, token, fence, fingerprint, outcome: 0 });
+        draft.s.operator = { ...operator, at: 'delete' };
+      });
+      return;
+    }
+    const deleteRecord = ({ s }: Draft): boolean => {
+      if (!forget(s, this.c, operator)) return false;
+      forgetPast(s);
+      return true;
+    };
+    this.add('the operator deletes the record in Postgres, and is told so', false, (draft) => {
+      draft.s.operator = null;
+      if (deleteRecord(draft)) draft.s.told = true;
+    });
+    if (left.postgres === 0) return;
+    this.add('the operator deletes the record in Postgres, and the reply is lost', true, (draft) => {
+      spend(draft.s, 'postgres');
+      draft.s.operator = null;
+      deleteRecord(draft);
+    });
   }
 
   /**
@@ -372,8 +419,8 @@ class Stepper implements Steps {
    * what Redis keeps.
    */
   private isQuiet(): boolean {
-    const { redis, replica, wire, late, sessions, processes } = this.s;
-    if (redis || replica || wire.length + late.length + sessions.length > 0) return false;
+    const { redis, replica, wire, late, sessions, operator, processes } = this.s;
+    if (redis || replica || operator || wire.length + late.length + sessions.length > 0) return false;
     return processes.every(
       ({ outcome, requests }) => !outcome && requests.every(({ at }) => at === 'running' || at === 'claimed'),
     );
@@ -409,6 +456,7 @@ class Stepper implements Steps {
                 fingerprint,
                 at: 'recall',
                 leads: false,
+                late: s.told,
                 fresh: c.inFlight === 'reject',
                 asked: false,
                 standing: null,
@@ -830,7 +878,8 @@ class Stepper implements Steps {
         if (reply.done) {
           draft.write(RANK.completed, request, request.outcome);
           draft.replay(request);
-        } else this.refused(draft, reply.row!);
+        } else if (reply.row) this.refused(draft, reply.row);
+        else draft.replay(request); // an operator has deleted its record
       },
       failed: (draft) => {
         draft.keep(adopted);
@@ -895,9 +944,11 @@ class Stepper implements Steps {
         if (reply.done) {
           draft.write(RANK.completed, request, request.outcome);
           draft.end(request);
-        } else {
-          draft.refill(reply.row!);
-          if (reply.row!.outcome) draft.replay(reply.row!);
+        } else if (!reply.row)
+          draft.end('refused'); // an operator has deleted its record
+        else {
+          draft.refill(reply.row);
+          if (reply.row.outcome) draft.replay(reply.row);
           else draft.go('outlived');
         }
       },
@@ -1017,6 +1068,32 @@ function holderOf(s: State, token: number): Request | undefined {
     for (const request of requests) if (request.token === token && HOLDING.has(request.at)) return request;
   }
   return undefined;
+}
+
+/** From now on the key may run again, and have another outcome. */
+function beginAnew(s: State): void {
+  Object.assign(s, { standing: [], effects: [], seen: 0, committed: [] });
+}
+
+/** Places in which a request may have a token under which no handler has run. */
+const NOT_RUN: ReadonlySet<Place> = new Set([
+  'ask',
+  'fall back',
+  'look aside',
+  'adopt',
+  'claimed',
+  'give up',
+]);
+
+/** As {@link beginAnew}, and no execution until now may answer a request that comes later. */
+function forgetPast(s: State): void {
+  const unused = new Set(
+    s.processes.flatMap(({ requests }) =>
+      requests.filter(({ at }) => NOT_RUN.has(at)).map(({ token }) => token),
+    ),
+  );
+  s.forgotten = Array.from({ length: s.tokens }, (_, i) => i + 1).filter((token) => !unused.has(token));
+  beginAnew(s);
 }
 
 function spend(s: State, fault: keyof Budget): void {

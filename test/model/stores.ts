@@ -1,6 +1,6 @@
 import type { Configuration } from './configuration';
 import { expect } from './properties';
-import { RANK, type Copy, type Row, type State, type Statement } from './state';
+import { RANK, type Copy, type Operator, type Row, type State, type Statement } from './state';
 
 export type Reply =
   | { readonly done: true; readonly fence: number; readonly attempt: number; readonly token: number }
@@ -69,6 +69,10 @@ function complete(s: State, c: Configuration, statement: Statement): Reply {
   }
   const landedBefore = row?.token === token && row.fence === fence;
   if (row && !row.expired) return landedBefore ? done(statement) : refused(s);
+  if (fence <= s.forgottenUpTo) {
+    s.row = null;
+    return refused(s);
+  }
   s.row = { token, fence, attempt, fingerprint, outcome, lapsed: false, expired: false };
   return done(statement);
 }
@@ -90,6 +94,15 @@ function renew(s: State, _: Configuration, statement: Statement): Reply {
   if (!s.row || !isClaim(s.row, statement)) return refused(s);
   Object.assign(s.row, { lapsed: false, expired: false });
   return done(s.row);
+}
+
+/** PostgresStore.forget: false if the record has changed, or its lease is alive. */
+export function forget(s: State, c: Configuration, { token, fence }: Operator): boolean {
+  const { row } = s;
+  if (row?.token !== token || row.fence !== fence || (!row.outcome && !row.lapsed)) return false;
+  s.row = null;
+  if (c.mutant !== 'forgotten without a mark in Postgres') s.forgottenUpTo = fence;
+  return true;
 }
 
 /** The script PUT (lib/store/redis/scripts.ts). True if what was written stands. */
