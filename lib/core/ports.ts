@@ -53,7 +53,7 @@ export interface ObservedRequest {
 export interface Orphan {
   /** Of its record. */
   readonly hash: string;
-  /** Method and path; undefined for work that is no HTTP request. */
+  /** Method and path; undefined for other work than an HTTP request. */
   readonly route: string | undefined;
   readonly attempt: number;
   /** Seconds since its lease lapsed. */
