@@ -24,6 +24,7 @@ import {
   type IdempotencyBoardModuleOptions,
 } from './board.options';
 import { FORM_TYPE } from './form';
+import { HotKeys } from './hot-keys';
 import { ProcessCounts } from './process-counts';
 
 /** Fastify's, as far as it is asked. Express has no such method, and the board reads the form. */
@@ -88,16 +89,24 @@ function moduleWith(place: BoardPlace, optionsProvider: Provider): DynamicModule
       optionsProvider,
       AccessGuard,
       ProcessCounts,
+      HotKeys,
       {
         provide: Board,
-        inject: [optional(IdempotencyAdmin), optional(IdempotencyHealth), ProcessCounts, BOARD_OPTIONS],
+        inject: [
+          optional(IdempotencyAdmin),
+          optional(IdempotencyHealth),
+          ProcessCounts,
+          HotKeys,
+          BOARD_OPTIONS,
+        ],
         useFactory: (
           admin: IdempotencyAdmin | undefined,
           health: IdempotencyHealth | undefined,
           counts: ProcessCounts,
+          hotKeys: HotKeys,
           options: BoardOptions,
         ) => {
-          if (admin && health) return new Board(admin, health, counts, options);
+          if (admin && health) return new Board(admin, health, counts, hotKeys, options);
           throw new IdempotencySetupError(
             'IdempotencyBoardModule shows what IdempotencyModule does. Import IdempotencyModule.forRoot() or ' +
               'forRootAsync() in the root module as well.',

@@ -6,6 +6,8 @@ import type { BoardOptions } from './board.options';
 import { actorOf, change, isAction, type Action } from './changes';
 import { link, notice } from './elements';
 import { explained } from './explained';
+import type { HotKeys } from './hot-keys';
+import { hotKeys } from './keys';
 import type { Markup } from './markup';
 import { overview, POSTGRES_DOWN } from './overview';
 import { page, type View } from './page';
@@ -38,6 +40,7 @@ export class Board {
     private readonly admin: IdempotencyAdmin,
     private readonly health: IdempotencyHealth,
     private readonly counts: ProcessCounts,
+    private readonly hotKeys: HotKeys,
     private readonly options: BoardOptions,
   ) {}
 
@@ -77,6 +80,7 @@ export class Board {
     forms: ChangeForms | undefined,
   ): Promise<View> {
     if (name === 'overview') return overview(this.admin, this.counts, health);
+    if (name === 'keys') return hotKeys(this.hotKeys);
     // Otherwise each look would wait until Postgres' time is over.
     if (health.postgres === 'down') return message('Postgres does not answer', POSTGRES_DOWN, 503);
     const done = query.get('done') ?? '';

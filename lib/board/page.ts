@@ -9,6 +9,7 @@ export const MENU = {
   overview: 'Overview',
   records: 'Records',
   orphans: 'Orphans',
+  keys: 'Hot keys',
 } as const;
 
 /** One page, without its frame. */

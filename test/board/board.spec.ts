@@ -148,6 +148,17 @@ describe('the board', () => {
     },
   );
 
+  it('counts the requests of each key in this process', async () => {
+    await send('hot');
+    await send('hot');
+    await send('cold');
+    const page = await board.get('?view=keys');
+    expect(page.text).toMatch(/<td>POST \/orders<\/td><td>2<\/td><td>1<\/td><td>1<\/td><td>0<\/td>/);
+    const targets = linksIn(page).filter((target) => target.startsWith('?view=record&'));
+    expect(targets).toHaveLength(1);
+    expect((await board.get(targets[0])).text).toContain('<code>hot</code>');
+  });
+
   it('says what is wrong with a filter or a link, and finds no record that is not there', async () => {
     for (const wrong of ['cursor=made-up', 'route=orders', 'olderThan=soon', 'state=lost']) {
       const answer = await board.get(`?view=records&${wrong}`);

@@ -139,6 +139,7 @@ describe('the board in Chromium', () => {
       orphans: '?view=orphans',
       orphan: `?view=record&hash=${await hashOf('pay_81f2')}`,
       record: `?view=record&hash=${await hashOf('evt_3Qk7')}`,
+      keys: '?view=keys',
       wrong: '?view=records&olderThan=soon',
     };
     for (const screen of SCREENS) {
