@@ -29,7 +29,13 @@ try {
     // The database and cache of a user are not there, and what is set here for ours is none of theirs.
     const { DATABASE_URL, REDIS_URL, ...env } = process.env;
     const npm = (...args) =>
-      execFileSync('npm', args, { cwd: project, env, stdio: ['ignore', 'inherit', 'inherit'] });
+      // A test run that passes and does not exit is none that a user can have.
+      execFileSync('npm', args, {
+        cwd: project,
+        env,
+        stdio: ['ignore', 'inherit', 'inherit'],
+        timeout: 300_000,
+      });
     npm(
       'install',
       '--ignore-scripts',

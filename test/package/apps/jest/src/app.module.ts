@@ -11,7 +11,10 @@ import { WebhooksController } from './webhooks.controller';
 /** Apart, so that a test can replace it. */
 @Module({
   imports: [
-    RedisModule.forRoot({ type: 'single', url: process.env.REDIS_URL }),
+    // Not forRoot(), which connects when this file is loaded, also in tests that replace it.
+    RedisModule.forRootAsync({
+      useFactory: () => ({ type: 'single', url: process.env.REDIS_URL }),
+    }),
     TypeOrmModule.forRoot({ type: 'postgres', url: process.env.DATABASE_URL }),
   ],
 })
