@@ -276,12 +276,15 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
   };
 }
 
-function asyncOptionProviders(options: IdempotencyModuleAsyncOptions): Provider[] {
+/** JavaScript may pass anything. */
+function asyncOptionProviders(options: Partial<IdempotencyModuleAsyncOptions> = {}): Provider[] {
   const { useFactory, useClass, useExisting, inject = [] } = options;
-  if (useFactory) return [{ provide: MODULE_OPTIONS, useFactory, inject }];
+  if (typeof useFactory === 'function') return [{ provide: MODULE_OPTIONS, useFactory, inject }];
   const factory = useClass ?? useExisting;
   if (!factory)
-    throw new TypeError('IdempotencyModule.forRootAsync needs one of useFactory, useClass and useExisting');
+    throw new TypeError(
+      'IdempotencyModule.forRootAsync needs one of useFactory (a function), useClass and useExisting',
+    );
   const provider: Provider = {
     provide: MODULE_OPTIONS,
     useFactory: (source: IdempotencyOptionsFactory) => source.createIdempotencyOptions(),

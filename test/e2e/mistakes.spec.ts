@@ -102,7 +102,17 @@ const MISTAKES: [mistake: string, parts: () => Parts, message: string][] = [
   [
     'no factory',
     () => ({ imports: [IdempotencyModule.forRootAsync({})] }),
-    'IdempotencyModule.forRootAsync needs one of useFactory, useClass and useExisting',
+    'IdempotencyModule.forRootAsync needs one of useFactory (a function), useClass and useExisting',
+  ],
+  [
+    'no options for a factory at all',
+    () => ({ imports: [IdempotencyModule.forRootAsync(undefined as never)] }),
+    'IdempotencyModule.forRootAsync needs one of useFactory (a function), useClass and useExisting',
+  ],
+  [
+    'a factory that is no function',
+    () => ({ imports: [IdempotencyModule.forRootAsync({ useFactory: {} as never })] }),
+    'IdempotencyModule.forRootAsync needs one of useFactory (a function), useClass and useExisting',
   ],
   [
     'a misspelt option of a route',

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Idempotent, IdempotencyModule, type IdempotencyModuleOptions } from '../../lib';
 import { resolveModuleOptions, resolveRouteOptions } from '../../lib/options/resolve';
+import { moduleOptions } from '../../lib/options/specification/module';
 
 const PAGE = readFileSync(join(__dirname, '../../docs/guide/recorded-and-replayed.md'), 'utf8');
 
@@ -208,9 +209,20 @@ describe('options', () => {
       /"store" is .* must be an IdempotencyStore \(an object/s,
     ],
     ['the name of no store', { store: 'redis' }, /"store" is 'redis', but must be .* or 'memory'/],
+    [
+      'a switch as text',
+      { transaction: 'true' },
+      /"transaction" is 'true', but must be true, false or an object/,
+    ],
     ['null', null, /must be an object, not null/],
   ])('of forRoot are refused at once: %s', (_, options, message) => {
     expect(() => IdempotencyModule.forRoot(options as IdempotencyModuleOptions)).toThrow(message);
+  });
+
+  it.each(Object.keys(moduleOptions))('say what they may be, not only that they are wrong: %s', (name) => {
+    const start = (): unknown => IdempotencyModule.forRoot({ [name]: NaN });
+    expect(start).toThrow(new RegExp(`option "${name}" is .*, but must be `));
+    expect(start).not.toThrow(/Invalid input/);
   });
 
   it('of the decorator are refused where it stands', () => {

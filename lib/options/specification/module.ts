@@ -90,7 +90,9 @@ export const moduleOptions = {
   }),
   ...metricOptions,
   tracing: option({
-    schema: z.union([disabled, z.strictObject(shapeOf(tracingOptions))]),
+    schema: z.union([disabled, z.strictObject(shapeOf(tracingOptions))], {
+      error: 'false, or an object of options',
+    }),
     otherwise: 'on, where `@opentelemetry/api` is installed',
     text: '`false`: no spans, and no attributes on those of others; see [Traces and events](../operate/signals.md)',
     options: tracingOptions,

@@ -58,10 +58,13 @@ export const policyOptions = {
     text: "the claim's commit is flushed to disk before the handler runs; `'fast'`: it is not; see [Limits](../guarantees/limits.md)",
   }),
   transaction: option({
-    schema: z.union([
-      z.boolean({ error: 'true, false or an object' }).transform((on) => on && transactionSettings({})),
-      z.strictObject(shapeOf(transactionOptions)).transform((given) => transactionSettings(given)),
-    ]),
+    schema: z.union(
+      [
+        z.boolean().transform((on) => on && transactionSettings({})),
+        z.strictObject(shapeOf(transactionOptions)).transform((given) => transactionSettings(given)),
+      ],
+      { error: 'true, false or an object of options' },
+    ),
     default: false,
     text: "`true`: claim, effects and outcome are committed together, in the application's own transaction; see [The transaction mode](../guide/transactions.md)",
     options: transactionOptions,
