@@ -130,6 +130,14 @@ describe('the page of the sample application', () => {
       expect((await get(path)).status).toBe(200);
     }
     expect((await get('/', {})).status).toBe(200);
+    const asked = await get('/idempotency');
+    expect([asked.status, asked.headers['www-authenticate']]).toEqual([
+      401,
+      expect.stringMatching(/^Basic /),
+    ]);
+    const login = (text: string) => ({ authorization: `Basic ${Buffer.from(text).toString('base64')}` });
+    expect((await get('/idempotency', login('me:dev-token'))).status).toBe(401);
+    expect((await get('/idempotency', login('me:of my own'))).status).toBe(200);
 
     ({ sample, base } = first);
     token.authorization = 'Bearer dev-token';
@@ -152,10 +160,11 @@ describe('the page of the sample application', () => {
     ];
     for (const headers of ofOthers) expect((await step(headers)).status).toBe(403);
     expect((await step({ authorization: 'Bearer wrong' })).status).toBe(401);
-    for (const path of ['/', '/metrics', '/health', '/api/leads', '/story/state'])
+    for (const path of ['/', '/metrics', '/health', '/api/leads', '/story/state', '/idempotency'])
       expect((await get(path, { ...token, host: 'evil.example' })).status).toBe(403);
     // There is no Redis here, and this is the answer to its own page.
     expect(await step({ origin: base, 'sec-fetch-site': 'same-origin' })).toMatchObject({ status: 409 });
+    expect((await get('/idempotency', {})).status).toBe(200);
     expect((await get('/', { host: host.replace('127.0.0.1', 'localhost') })).status).toBe(200);
     expect(await state()).toMatchObject({ redis: { health: 'disabled', untouchable: expect.any(String) } });
     for (const body of [
