@@ -54,9 +54,9 @@ describe('a process that is busy for several time-outs takes no store for down',
   });
 
   it.each([0, 1, 2, 3, 4])('Redis as the arbiter (%i turns on)', async (turns) => {
-    app = await startApp({ redisUrl: redis.url, options: { redis: { timeout: '100ms' } } });
+    app = await startApp({ redisUrl: redis.url, options: { redis: { timeout: '400ms' } } });
     await warm();
-    const { fences, refused } = await executions(turns, 600);
+    const { fences, refused } = await executions(turns, 1_200);
     expect(refused).toEqual([]);
     expect(fences.filter((fence) => fence > 0)).toHaveLength(REQUESTS);
   });
