@@ -3,7 +3,7 @@ import type { Digest } from '../core/digest';
 import { IdempotencySetupError, StoreError } from '../core/errors';
 import type { Explanation, RequestDescription } from '../core/explanation';
 import { recordId, type RecordId } from '../core/record';
-import type { RecordDirectory, RecordPage, SelectedRecord } from '../core/record-directory';
+import type { RecordDirectory, RecordPage, RecordSummary, SelectedRecord } from '../core/record-directory';
 import { routeOf } from '../core/scope-parts';
 import { settleOrphan } from '../core/settle-orphan';
 import { assertOpen, invalid } from '../options/service-arguments';
@@ -55,8 +55,8 @@ export class RecordAdmin extends IdempotencyAdmin {
   }
 
   async show(reference: RecordReference): Promise<RecordDetails | undefined> {
-    const directory = this.directory('show');
-    const summary = await directory.find(this.idOf('show', reference).hash);
+    this.directory('show');
+    const summary = await this.summaryOf(this.idOf('show', reference));
     if (!summary) return undefined;
     const { scope, key, hash } = summary;
     const id: RecordId = { scope, key, hash };
@@ -165,7 +165,8 @@ export class RecordAdmin extends IdempotencyAdmin {
   ): Promise<boolean> {
     const given = this.idOf(action, reference);
     assertChange(action, change);
-    const summary = await this.sources.store.directory?.find(given.hash);
+    const summary = await this.summaryOf(given);
+    if (!summary && isHashAlone(given) && this.sources.store.directory) return false;
     // A hash alone does not say what Postgres needs should it have lost the row meanwhile.
     const id = summary ? { hash: given.hash, scope: summary.scope, key: summary.key } : given;
     const record = { hash: id.hash, route: routeOf(id.scope) };
@@ -174,6 +175,13 @@ export class RecordAdmin extends IdempotencyAdmin {
       () => make(id),
       (changed) => (changed === false ? undefined : { action, record }),
     );
+  }
+
+  /** A hash may name a record of another namespace, which shares the table: that is none of ours. */
+  private async summaryOf(id: RecordId): Promise<RecordSummary | undefined> {
+    const summary = await this.sources.store.directory?.find(id.hash);
+    if (!summary || !isHashAlone(id)) return summary;
+    return this.sources.digest.idOf(summary.scope, summary.key) === id.hash ? summary : undefined;
   }
 
   private async purgeTogether(records: readonly SelectedRecord[], report: Counting): Promise<void> {
@@ -248,4 +256,8 @@ function assertChange(method: string, change: unknown): void {
   >;
   if (typeof by !== 'string' || by === '' || typeof reason !== 'string')
     throw invalid(`${WHERE}.${method}`, 'change', change, '{ by, reason }: who does it, and why');
+}
+
+function isHashAlone({ scope, key }: RecordId): boolean {
+  return scope === '' && key === '';
 }

@@ -110,10 +110,11 @@ export function callersTyped(typed: string): string[] {
 
 /** What is typed has no type: `7` may be a text or a number. */
 export function callersCalled(name: string): string[] {
-  const number = /^-?\d{1,15}$/.test(name)
-    ? [...callersNamed(Number(name)), ...callersNamed(BigInt(name))]
-    : [];
-  return [...callersNamed(name), ...number];
+  // `007` is a text: no number is spelled so.
+  const number =
+    String(Number(name)) === name && Number.isFinite(Number(name)) ? callersNamed(Number(name)) : [];
+  const bigint = /^(?:0|-?[1-9]\d*)$/.test(name) ? callersNamed(BigInt(name)) : [];
+  return [...callersNamed(name), ...number, ...bigint];
 }
 
 /** A name alone may come from a user or from the `scope` option. */

@@ -84,7 +84,7 @@ export class Board {
     // Otherwise each look would wait until Postgres' time is over.
     if (health.postgres === 'down') return message('Postgres does not answer', POSTGRES_DOWN, 503);
     const done = query.get('done') ?? '';
-    const told = done in DONE ? notice(DONE[done as keyof typeof DONE]) : undefined;
+    const told = Object.hasOwn(DONE, done) ? notice(DONE[done as keyof typeof DONE]) : undefined;
     switch (name) {
       case 'records':
         return records(this.admin, query);

@@ -1,6 +1,5 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import { withoutPassword } from './output';
 import type { IdempotencyModuleOptions } from '../options/idempotency.options';
 import { resolveModuleOptions, type ModuleSettings } from '../options/resolve';
 import { UsageError } from './exit';
@@ -116,5 +115,6 @@ function redisPlaceOf(
 }
 
 function assertUrl(name: string, url: string): void {
-  if (!URL.canParse(url)) throw new UsageError(`${name} is not a URL: ${withoutPassword(url)}`);
+  if (!URL.canParse(url))
+    throw new UsageError(`${name} is not a URL. It is not shown, as it may hold a password.`);
 }

@@ -1,5 +1,5 @@
 import { ExpiredRecordCleanup } from '../store/postgres/cleanup';
-import { EXIT, type ExitCode } from './exit';
+import { EXIT, UsageError, type ExitCode } from './exit';
 import { bytes, seconds } from '../admin/readable';
 import { lines, table } from './output';
 import { withSession } from './session';
@@ -40,8 +40,10 @@ export interface CleanupCommand extends CommonOptions {
 
 /** Deletes expired records; while an instance of the application does so, there is nothing to do. */
 export async function cleanup(options: CleanupCommand): Promise<ExitCode> {
+  const batchSize = Number(options.batchSize);
+  if (!Number.isInteger(batchSize) || batchSize < 1)
+    throw new UsageError('--batch-size must be a whole number from 1 on.');
   return withSession(options, async ({ connection, names }) => {
-    const batchSize = Number(options.batchSize);
     const expired = new ExpiredRecordCleanup(connection, names, { interval: 0, batchSize });
     const deleted = await expired.runOnce((total) => terminal.progress(`${total} expired records deleted`));
     terminal.progress('');

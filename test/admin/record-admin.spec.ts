@@ -223,6 +223,29 @@ describe('IdempotencyAdmin', () => {
       replayed: before.replayed + 1,
     });
   });
+
+  it('knows no record of another namespace by its hash, and leaves it alone', async () => {
+    const { postgres, redis } = servers;
+    const other = await startApp({
+      databaseUrl: postgres.url,
+      redisUrl: redis.url,
+      options: { namespace: 'billing' },
+    });
+    try {
+      await other.service.execute('their key', () => 'theirs');
+      const theirs = other.app.get(IdempotencyAdmin);
+      const { records } = await theirs.list({ key: 'their key' });
+      const { hash } = records[0]!;
+      expect(await theirs.show(hash)).toMatchObject({ key: 'their key' });
+      expect(await admin.show(hash)).toBeUndefined();
+      expect(await admin.forget(hash, CHANGE)).toBe(false);
+      expect(events).toEqual([]);
+      expect(await theirs.show(hash)).toMatchObject({ key: 'their key', copy: 'completed' });
+      expect(await theirs.forget(hash, CHANGE)).toBe(true);
+    } finally {
+      await other.close();
+    }
+  });
 });
 
 describe('IdempotencyAdmin without Postgres', () => {

@@ -1,4 +1,4 @@
-import { selectionToList, selectionToPurge } from '../../lib/admin/selection';
+import { callersCalled, selectionToList, selectionToPurge } from '../../lib/admin/selection';
 import { httpScope } from '../../lib/http/request/caller/http-scope';
 import { callerOf } from '../../lib/core/scope-parts';
 
@@ -67,5 +67,17 @@ describe('a selection', () => {
     });
     expect(() => selectionToList('list', { state: 'gone' })).toThrow('"state" is');
     expect(() => selectionToList('list', { limit: 0 })).toThrow('"limit" is');
+  });
+
+  it.each([
+    ['u7', ['s:u7']],
+    ['7', ['s:7', 'n:7', 'b:7']],
+    ['007', ['s:007']],
+    ['1e3', ['s:1e3']],
+    ['-0', ['s:-0']],
+    ['123456789012345678', ['s:123456789012345678', 'b:123456789012345678']],
+  ])('takes the name %s, as it is typed, for %j', (name, texts) => {
+    const ids = callersCalled(name).filter((caller) => caller.startsWith('user.id:'));
+    expect(ids.sort()).toEqual(texts.map((text) => `user.id:${text}`).sort());
   });
 });

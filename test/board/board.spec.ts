@@ -274,8 +274,11 @@ describe('the board', () => {
       ...(await Promise.all((await records()).map(({ hash }) => opened.get(`?view=record&hash=${hash}`)))),
       await opened.get(`?view=records&key=${encodeURIComponent(SCRIPT)}&state=${encodeURIComponent(SCRIPT)}`),
       await opened.get(`?view=${encodeURIComponent(SCRIPT)}&done=${encodeURIComponent(SCRIPT)}`),
+      await opened.get('?view=orphans&done=__proto__'),
+      await opened.get('?view=orphans&done=toString'),
     ];
-    expect(pages.map(({ status }) => status)).toEqual([200, 200, 200, 200, 200, 400, 404]);
+    expect(pages.map(({ status }) => status)).toEqual([200, 200, 200, 200, 200, 400, 404, 200, 200]);
+    expect(pages.map(({ text }) => text).join()).not.toContain('native code');
     for (const { text } of pages) {
       expect(text).not.toMatch(/<script|<img/);
       // What the reader looks for stays in its field as it is.
