@@ -1,6 +1,7 @@
 import { Rig, type Report } from '../rig/rig';
 import { Chance } from './chance';
 import { schedule, unleash } from './nemesis';
+import { operator } from './operator';
 import { client } from './traffic';
 
 export interface RandomRun {
@@ -24,7 +25,8 @@ export async function randomRun({ minutes, seed, tell }: RandomRun): Promise<Rep
     const clients = Array.from({ length: CLIENTS }, (_, i) =>
       client(rig, seed + (i + 1) * 1_000_003, `client-${i}`, timeUp),
     );
-    await Promise.all([unleash(rig, lanes, duration, tell), ...clients]);
+    const deleting = operator(rig, seed + 500_009, timeUp);
+    await Promise.all([unleash(rig, lanes, duration, tell), deleting, ...clients]);
     tell(`${duration.toFixed(0).padStart(7)} ms  the faults are over: every key is asked for again, twice`);
     return await rig.verdict();
   } finally {

@@ -6,6 +6,8 @@ import type { Cluster, Redis } from 'ioredis';
 import { register } from 'prom-client';
 import {
   CreateIdempotencyCache1764000000015,
+  httpScope,
+  IdempotencyAdmin,
   Idempotent,
   IdempotencyClaim,
   IdempotencyHealth,
@@ -16,7 +18,7 @@ import {
 import { RecordFirstInterceptor, RecordLastInterceptor } from '../../fixtures/marks';
 import type { FromApp } from '../../support/processes';
 import { Effect } from './effect';
-import { Worker } from './worker';
+import { Worker, type Deletion } from './worker';
 
 /*
  * One of the rig's application processes. DATABASE_URL, REDIS_URL (none: without Redis; `cluster://…,…` and
@@ -34,6 +36,7 @@ class WorkController {
   constructor(
     private readonly idempotency: IdempotencyHealth,
     private readonly worker: Worker,
+    private readonly admin: IdempotencyAdmin,
   ) {}
 
   @Post('retry')
@@ -95,6 +98,20 @@ class WorkController {
   @UseInterceptors(RecordLastInterceptor)
   recordLast(@Headers('x-work') work: string, @Headers('idempotency-key') key: string): Promise<unknown> {
     return this.worker.work('record-last', work, { key, attempt: 1, fence: 0 }, 'other');
+  }
+
+  /** As an operator has it done. True if the record is deleted, and no process replays it. */
+  @Post('operator')
+  async operator(@Headers('x-work') told: string): Promise<{ readonly deleted: boolean }> {
+    const { key, route, by } = JSON.parse(told) as Deletion;
+    const change = { by: 'rig', reason: by };
+    if (by === 'forget')
+      return { deleted: await this.admin.forget({ key, scope: httpScope('POST', `/${route}`) }, change) };
+    const { purged, complete, unreachable } = await this.admin.purge(
+      { key, route: `POST /${route}` },
+      change,
+    );
+    return { deleted: complete && purged === 1 && unreachable.redis + unreachable.arbiter === 0 };
   }
 
   @Get('health')

@@ -303,4 +303,36 @@ describe('the oracle', () => {
     expect(broken({ ...own, effects: [] })).toEqual([]);
     expect(broken({ ...own, effects: [...rows, rows[0]!] })).toEqual(['an execution leaves its effect once']);
   });
+
+  describe('of a key whose record an operator has deleted', () => {
+    const executions = [execution(1_000), execution(3_000, { fence: 2 })];
+    const forgettings = [{ route: 'retry', key: 'k', from: 2_000, to: 2_500 }];
+    const before = sighting('n1000', { from: 900, to: 1_100 });
+    const after = sighting('n3000', { from: 2_900, to: 3_100 });
+    const again = sighting('n1000', { from: 2_600, to: 2_700 });
+
+    it('permits that it runs again, with another answer', () => {
+      expect(broken({ executions, forgettings, sightings: [before, after] })).toEqual([]);
+      expect(broken({ executions, sightings: [before, after] })).not.toEqual([]);
+    });
+
+    it('does not permit that the earlier answer comes back', () => {
+      expect(broken({ executions, forgettings, sightings: [before, again] })).toEqual([
+        'what is forgotten stays so',
+      ]);
+    });
+
+    it('permits the earlier answer to a request that came before, and to those that follow it in its process', () => {
+      const underWay = sighting('n1000', { from: 2_400, to: 2_650 });
+      expect(broken({ executions, forgettings, sightings: [before, underWay, again] })).toEqual([]);
+      const elsewhere = { ...underWay, instance: 'B' };
+      expect(broken({ executions, forgettings, sightings: [before, elsewhere, again] })).not.toEqual([]);
+    });
+
+    it('counts it as lost where Redis has lost its marks', () => {
+      const faults = new Faults();
+      faults.list.push({ kind: 'redis emptied', instance: '*', from: 2_550, to: 2_550 });
+      expect(broken({ executions, forgettings, sightings: [before, again], faults })).toEqual([]);
+    });
+  });
 });

@@ -32,6 +32,14 @@ export interface Stored {
   readonly nonce: string | undefined;
 }
 
+/** A record that an operator was told is deleted. */
+export interface Forgetting {
+  readonly route: string;
+  readonly key: string;
+  readonly from: number;
+  readonly to: number;
+}
+
 export interface Evidence {
   readonly executions: readonly Execution[];
   readonly sightings: readonly Sighting[];
@@ -40,6 +48,8 @@ export interface Evidence {
   readonly postgres: readonly Stored[];
   /** The rows that handlers left. */
   readonly effects: readonly Row[];
+  /** @default none */
+  readonly forgettings?: readonly Forgetting[];
   readonly faults: Faults;
   /** Milliseconds of a lease. */
   readonly lease: number;
@@ -70,8 +80,10 @@ export interface Judgement {
  * One that ran in a transaction may be followed by another wherever a fault may have rolled it back: what counts is
  * its row (`effect-rules.ts`).
  */
-export function judge(evidence: Evidence): Judgement {
+export function judge(whole: Evidence): Judgement {
   const verdict = new Verdict();
+  judgeForgotten(verdict, whole);
+  const evidence = withoutForgotten(whole);
   const runs = groupBy(evidence.executions, ({ scope, key }) => `${scope} ${key}`);
   const seen = groupBy(evidence.sightings, ({ route, key }) => `${route} ${key}`);
   for (const [key, own] of runs) judgeExecutions(verdict, key, own, evidence);
@@ -180,6 +192,44 @@ function judgeUnknown(
   if (before.length === 0) return;
   const lost = wasLost(own, before, faults, unknown);
   verdict.report('an answer is not taken back', key, { unknown, before, own }, lost);
+}
+
+/**
+ * A key whose record an operator has deleted may run again, but what it was before does not come back: not to a request
+ * that came later, unless it followed one of its process that had come before.
+ */
+function judgeForgotten(verdict: Verdict, evidence: Evidence): void {
+  for (const forgetting of evidence.forgettings ?? []) {
+    const { route, key, from, to } = forgetting;
+    const own = evidence.executions.filter((one) => one.scope === route && one.key === key);
+    const before = new Set(own.filter(({ at }) => at < from).map(({ nonce }) => nonce));
+    const seen = evidence.sightings.filter((one) => one.route === route && one.key === key);
+    for (const one of seen) {
+      if (one.from <= to || one.nonce === undefined || !before.has(one.nonce)) continue;
+      const followed = seen.some(
+        (other) => other.instance === one.instance && other.from <= to && other.to >= one.from,
+      );
+      if (followed) continue;
+      // README's limit: a Redis that loses its marks may take a copy that was on its way.
+      const lost = evidence.faults
+        .between('*', from, one.to)
+        .some(({ kind }) => kind === 'redis emptied' || kind === 'redis killed');
+      verdict.report('what is forgotten stays so', `${route} ${key}`, { forgetting, seen: one }, lost);
+    }
+  }
+}
+
+/** What is promised of a key for as long as no operator deletes its record. */
+function withoutForgotten(evidence: Evidence): Evidence {
+  const keys = new Set(evidence.forgettings?.map(({ key }) => key));
+  const stands = ({ key }: { readonly key: string }): boolean => !keys.has(key);
+  const { executions, sightings, effects } = evidence;
+  return {
+    ...evidence,
+    executions: executions.filter(stands),
+    sightings: sightings.filter(stands),
+    effects: effects.filter(stands),
+  };
 }
 
 function judgeStores(verdict: Verdict, { redis, postgres, retention = Infinity }: Evidence): void {

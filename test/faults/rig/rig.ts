@@ -19,10 +19,10 @@ import { Faults } from './faults';
 import { Instance, type Mutation } from './instance';
 import { monotonicNow, readLedger, type Execution } from './ledger';
 import { Link } from './link';
-import { isOverdue, judge, type Sighting, type Violation } from './oracle';
+import { isOverdue, judge, type Forgetting, type Sighting, type Violation } from './oracle';
 import { PostgresReader, RedisReader, type StatementReader } from './statements';
 import { nonceOf, recordsInPostgres, recordsInRedis, withRedis } from './stores';
-import type { Work } from './worker';
+import type { Deletion, Work } from './worker';
 
 export type Route =
   | ('retry' | 'reject' | 'fast')
@@ -69,6 +69,8 @@ export interface Report {
   readonly keys: number;
   readonly requests: number;
   readonly executions: number;
+  /** Records that an operator was told are deleted. */
+  readonly forgettings: number;
   readonly faults: number;
   /** Of keys that were answered in a transaction. */
   readonly effects: EffectCounts;
@@ -98,6 +100,7 @@ const DEADLINE = 20_000;
 export class Rig {
   readonly faults = new Faults();
   readonly sightings: Sighting[] = [];
+  readonly forgettings: Forgetting[] = [];
   private failedOver = false;
 
   private constructor(
@@ -187,6 +190,19 @@ export class Rig {
     };
     this.sightings.push(sighting);
     return sighting;
+  }
+
+  /** Has an operator delete the record of a key, and writes down if that was done. Never rejects. */
+  async forget(instance: Instance, key: string, { route, by }: Omit<Deletion, 'key'>): Promise<boolean> {
+    const from = monotonicNow();
+    const answer = await call(`${instance.url}/operator`, {
+      headers: { 'x-work': JSON.stringify({ key, route, by } satisfies Deletion) },
+      body: {},
+      signal: AbortSignal.timeout(DEADLINE),
+    }).catch(() => undefined);
+    const deleted = answer?.status === 201 && (JSON.parse(answer.text) as { deleted: boolean }).deleted;
+    if (deleted) this.forgettings.push({ route, key, from, to: monotonicNow() });
+    return deleted;
   }
 
   /** Asks again until the client sees what it waits for. */
@@ -326,6 +342,7 @@ export class Rig {
     const { violations, losses, effects } = judge({
       executions,
       sightings: this.sightings,
+      forgettings: this.forgettings,
       redis: inRedis,
       postgres: inPostgres,
       effects: await this.effects(),
@@ -338,6 +355,7 @@ export class Rig {
       keys: new Set(this.sightings.map(({ route, key }) => `${route} ${key}`)).size,
       requests: this.sightings.length,
       executions: executions.length,
+      forgettings: this.forgettings.length,
       faults: this.faults.list.length,
       effects,
       losses,

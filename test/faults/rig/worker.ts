@@ -32,6 +32,13 @@ export interface Work {
   readonly size?: number;
 }
 
+/** A record that an operator has deleted, in the same header. */
+export interface Deletion {
+  readonly key: string;
+  readonly route: string;
+  readonly by: 'forget' | 'purge';
+}
+
 export interface ToInstance {
   readonly finish: string;
 }
