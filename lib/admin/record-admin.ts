@@ -55,8 +55,8 @@ export class RecordAdmin extends IdempotencyAdmin {
   }
 
   async show(reference: RecordReference): Promise<RecordDetails | undefined> {
-    this.directory('show');
-    const summary = await this.summaryOf(this.idOf('show', reference));
+    const directory = this.directory('show');
+    const summary = await this.summaryOf(this.idOf('show', reference), directory);
     if (!summary) return undefined;
     const { scope, key, hash } = summary;
     const id: RecordId = { scope, key, hash };
@@ -178,8 +178,11 @@ export class RecordAdmin extends IdempotencyAdmin {
   }
 
   /** A hash may name a record of another namespace, which shares the table: that is none of ours. */
-  private async summaryOf(id: RecordId): Promise<RecordSummary | undefined> {
-    const summary = await this.sources.store.directory?.find(id.hash);
+  private async summaryOf(
+    id: RecordId,
+    directory = this.sources.store.directory,
+  ): Promise<RecordSummary | undefined> {
+    const summary = await directory?.find(id.hash);
     if (!summary || !isHashAlone(id)) return summary;
     return this.sources.digest.idOf(summary.scope, summary.key) === id.hash ? summary : undefined;
   }

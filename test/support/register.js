@@ -38,16 +38,7 @@ Module._resolveFilename = function (request, ...rest) {
   return resolve.call(this, entries[request] ?? request, ...rest);
 };
 
-const OPTIONS = {
-  sourceMaps: 'inline',
-  jsc: {
-    target: 'es2022',
-    parser: { syntax: 'typescript', decorators: true },
-    transform: { legacyDecorator: true, decoratorMetadata: true },
-    keepClassNames: true,
-  },
-  module: { type: 'commonjs' },
-};
+const OPTIONS = { ...require('./swc'), sourceMaps: 'inline' };
 const SETUP = require('@swc/core/package.json').version + JSON.stringify(OPTIONS);
 
 function compiled(source, filename) {
