@@ -39,10 +39,8 @@ export type RecordReference = string | { readonly key: string; readonly scope?: 
 export interface RecordDetails extends RecordSummary {
   /** SHA-256 of the request, keyed where there is a `secret`. */
   readonly fingerprint: string;
-  /** Undefined while there is none. */
+  /** Undefined while there is none. A tombstone says why there is no response to show. */
   readonly outcome: CompletedRecord['outcome'] | undefined;
-  /** The response is stored, but cannot be read here: malformed, or encrypted with a key that is missing. */
-  readonly unreadable: boolean;
   /**
    * What Redis holds of it: the state of its copy, `pending` for an outcome that Postgres does not have yet;
    * `unreachable`. Undefined where it holds nothing, or is not used.

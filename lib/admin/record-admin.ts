@@ -62,14 +62,8 @@ export class RecordAdmin extends IdempotencyAdmin {
     const id: RecordId = { scope, key, hash };
     const [record, copy] = await Promise.all([this.sources.store.findInArbiter(id), this.copyOf(id)]);
     if (!record) return undefined;
-    const completed = record.state === 'completed' ? record : undefined;
-    return {
-      ...summary,
-      fingerprint: record.fingerprint,
-      outcome: completed?.outcome,
-      unreadable: completed?.unreadable ?? false,
-      copy,
-    };
+    const outcome = record.state === 'completed' ? record.outcome : undefined;
+    return { ...summary, fingerprint: record.fingerprint, outcome, copy };
   }
 
   resolve(

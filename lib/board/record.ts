@@ -1,5 +1,6 @@
 import type { RecordDetails } from '../admin/idempotency-admin';
 import { age, bytes, visible } from '../admin/readable';
+import type { TombstoneReason } from '../core/record';
 import type { RecordState } from '../core/record-directory';
 import { definitions, notice, table, time } from './elements';
 import { markup, type Markup, type Part } from './markup';
@@ -26,6 +27,13 @@ const NO_RESPONSE: Readonly<Record<RecordState, string>> = {
   orphaned: 'None was recorded.',
   completed: 'The option redact hides it.',
   unstorable: 'It could not be kept.',
+};
+
+const WITHOUT_RESPONSE: Readonly<Record<TombstoneReason, string>> = {
+  too_large: 'The handler has finished. Its response was larger than maxBodySize, so it was not kept.',
+  unstorable: 'The handler has finished. Its response could not be kept.',
+  unreadable:
+    'There is a response, and it cannot be read here: it is encrypted with a key that this application does not have, or malformed.',
 };
 
 /** One record: what it is, when what happened to it, its response, and what can be done. */
@@ -77,22 +85,13 @@ function distance(date: Date): string {
   return date.getTime() > now ? `in ${age(new Date(now), date.getTime())}` : `${age(date, now)} ago`;
 }
 
-function response({ record: { outcome, unreadable, state }, response: shown, failed }: ShownRecord): Markup {
+function response({ record: { outcome, state }, response: shown, failed }: ShownRecord): Markup {
   if (failed)
     return notice(
       'The option redact failed, so nothing of the response is shown. The log says why.',
       'alert',
     );
-  if (unreadable)
-    return notice(
-      'There is a response, and it cannot be read here: it is encrypted with a key that this application does not have, or malformed.',
-    );
-  if (outcome?.kind === 'tombstone')
-    return notice(
-      outcome.reason === 'too_large'
-        ? 'The handler has finished. Its response was larger than maxBodySize, so it was not kept.'
-        : 'The handler has finished. Its response could not be kept.',
-    );
+  if (outcome?.kind === 'tombstone') return notice(WITHOUT_RESPONSE[outcome.reason]);
   if (!shown) return notice(NO_RESPONSE[state]);
   const { headers, body } = shown;
   const rows = headers.flatMap(([name, value]) => [value].flat().map((each) => [code(name), code(each)]));

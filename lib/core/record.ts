@@ -23,8 +23,12 @@ export function recordId(scope: string, key: string, digest: Digest = plainDiges
 /** Header names as first sent, in order; a name that was sent more than once has a list of values. */
 export type HeaderList = readonly (readonly [name: string, value: string | readonly string[]])[];
 
-/** Why a finished response is not kept: it exceeded `maxBodySize`, or it has no storable form. */
-export type TombstoneReason = 'too_large' | 'unstorable';
+/**
+ * Why there is no response to replay: it exceeded `maxBodySize`, it had no storable form, or the store holds one that
+ * cannot be read here, as it is malformed or encrypted with a key that this application does not have. The last is
+ * never written.
+ */
+export type TombstoneReason = 'too_large' | 'unstorable' | 'unreadable';
 
 /** A response that every retry gets back as it is. */
 export interface ResponseOutcome {
@@ -34,7 +38,7 @@ export interface ResponseOutcome {
   readonly body: Buffer;
 }
 
-/** The handler finished, but its response could not be kept: a retry is told so and does not run it again. */
+/** The handler finished, but its response cannot be replayed: a retry is told so and does not run it again. */
 export interface TombstoneOutcome {
   readonly kind: 'tombstone';
   readonly status: number;
@@ -42,6 +46,11 @@ export interface TombstoneOutcome {
 }
 
 export type Outcome = ResponseOutcome | TombstoneOutcome;
+
+/** A store holds an outcome that cannot be read here. */
+export function isUnreadable(outcome: Outcome): boolean {
+  return outcome.kind === 'tombstone' && outcome.reason === 'unreadable';
+}
 
 /** Of its headers and its body. */
 export function bytesOfOutcome(outcome: Outcome): number {
@@ -94,11 +103,6 @@ export interface CompletedRecord extends Claim {
   readonly expiresIn: number;
   /** True while the outcome is in Redis only, because Postgres could not be reached when the handler finished. */
   readonly pending: boolean;
-  /**
-   * Set where the store holds an outcome that cannot be read here: malformed, or encrypted with a key that this
-   * application does not have. `outcome` is a tombstone in its place.
-   */
-  readonly unreadable?: true;
   readonly tier: Tier;
 }
 

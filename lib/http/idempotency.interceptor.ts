@@ -248,7 +248,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
     const problem = unsendable(outcome, raw.req.method);
     if (problem !== undefined) {
       this.reportUnsendable(problem);
-      throw notStored({ status: outcome.status, reason: 'unstorable' });
+      throw notStored({ status: outcome.status, reason: 'unreadable' });
     }
     sendOrFail(raw, () => {
       if (capture && !capture.discard()) return undefined;

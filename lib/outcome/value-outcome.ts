@@ -1,5 +1,5 @@
 import { IdempotencyError } from '../core/errors';
-import type { Outcome } from '../core/record';
+import { isUnreadable, type Outcome } from '../core/record';
 
 /** A value that was returned by work that is not an HTTP request, as it is recorded. */
 export function valueOutcome(value: unknown, maxBodySize: number): Outcome {
@@ -21,9 +21,10 @@ function jsonOf(value: unknown): Buffer | undefined {
 /** @throws IdempotencyError `outcome_not_stored` */
 export function valueOf(outcome: Outcome | undefined): unknown {
   if (outcome?.kind !== 'response') {
+    const why = outcome && isUnreadable(outcome) ? 'cannot be read from the store' : 'could not be stored';
     throw new IdempotencyError(
       'outcome_not_stored',
-      'The work was executed before, but its result could not be stored, so it cannot be returned again.',
+      `The work was executed before, but its result ${why}, so it cannot be returned again.`,
     );
   }
   return outcome.body.length === 0 ? undefined : JSON.parse(outcome.body.toString());

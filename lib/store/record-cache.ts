@@ -1,7 +1,14 @@
 import { performance } from 'node:perf_hooks';
 import { StoreUnavailableError } from '../core/errors';
 import type { Metrics } from '../core/ports';
-import type { Claim, CompletedRecord, IdempotencyRecord, Outcome, RecordId } from '../core/record';
+import {
+  isUnreadable,
+  type Claim,
+  type CompletedRecord,
+  type IdempotencyRecord,
+  type Outcome,
+  type RecordId,
+} from '../core/record';
 import { InFlightMarkers } from './in-flight-markers';
 import type { CacheEntry, RedisStore } from './redis/redis.store';
 import type { StoreMonitor } from './store-monitor';
@@ -73,7 +80,7 @@ export class RecordCache {
   fill(record: IdempotencyRecord, askedAt: number): void {
     if (record.tier === 'redis') return;
     // What cannot be read here may be readable by another process, or later: no tombstone may stand in for it.
-    if (record.state === 'completed' && record.unreadable) return;
+    if (record.state === 'completed' && isUnreadable(record.outcome)) return;
     if (record.state === 'completed') this.putOutcome(record, record.outcome, askedAt, record.expiresIn);
     else if (record.leaseRemaining > 0 && record.attempt === 1)
       this.write(

@@ -1,6 +1,7 @@
 import { StoreUnavailableError } from '../../lib/core/errors';
 import type { Metrics } from '../../lib/core/ports';
 import type { IdempotencyRecord } from '../../lib/core/record';
+import { tombstoneFor } from '../../lib/outcome/stored-outcome';
 import { RecordCache } from '../../lib/store/record-cache';
 import type { CacheEntry, RedisStore } from '../../lib/store/redis/redis.store';
 import { StoreMonitor } from '../../lib/store/store-monitor';
@@ -86,7 +87,7 @@ describe('the copies in Redis', () => {
     ['nothing for what was read in Redis', completedRecord({ tier: 'redis' }), []],
     [
       'nothing for what cannot be read here, as another process may',
-      completedRecord({ unreadable: true }),
+      completedRecord({ outcome: tombstoneFor(201, 'unreadable') }),
       [],
     ],
     ['nothing for an orphan', inProgressRecord({ leaseRemaining: 0 }), []],

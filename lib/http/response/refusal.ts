@@ -1,5 +1,5 @@
 import { IdempotencyError, isIdempotencyError } from '../../core/errors';
-import type { TombstoneOutcome } from '../../core/record';
+import type { TombstoneOutcome, TombstoneReason } from '../../core/record';
 import { IdempotencyException, problemHeaders } from './problems';
 import { rawResponse, type PlatformResponse } from '../platform';
 import { ResponseCapture } from './response-capture';
@@ -41,10 +41,15 @@ export function asProblem(
   }
 }
 
+const WITHOUT_RESPONSE: Readonly<Record<TombstoneReason, string>> = {
+  too_large: 'was too large to be stored',
+  unstorable: 'could not be stored',
+  unreadable: 'cannot be read from the store',
+};
+
 export function notStored({ reason, status }: Pick<TombstoneOutcome, 'reason' | 'status'>): IdempotencyError {
-  const why = reason === 'too_large' ? 'was too large to be stored' : 'could not be stored';
   return new IdempotencyError(
     'outcome_not_stored',
-    `The request was executed before and answered with status ${status}, but its response ${why}. It is not executed again.`,
+    `The request was executed before and answered with status ${status}, but its response ${WITHOUT_RESPONSE[reason]}. It is not executed again.`,
   );
 }

@@ -1,4 +1,4 @@
-import type { Claim, CompletedRecord, IdempotencyRecord, RecordId, StoredOutcome } from '../../core/record';
+import type { Claim, CompletedRecord, IdempotencyRecord, Outcome, RecordId, StoredOutcome } from '../../core/record';
 import { OutcomeCipherError, type OutcomeCipher } from '../../outcome/outcome-cipher';
 import { MalformedOutcomeError, membersOf, outcomeOf, tombstoneFor } from '../../outcome/stored-outcome';
 
@@ -42,10 +42,10 @@ export function recordOf(
     return { ...claim, state: 'in_progress', leaseRemaining: row.lease_remaining, tier: 'postgres' };
   }
   try {
-    return completed(row, claim, { outcome: cipher.decrypt(claim, storedOutcome(row)) });
+    return completed(row, claim, cipher.decrypt(claim, storedOutcome(row)));
   } catch (error) {
     report(id, problemOf(error));
-    return completed(row, claim, { outcome: tombstoneFor(row.status, 'unstorable'), unreadable: true });
+    return completed(row, claim, tombstoneFor(row.status, 'unreadable'));
   }
 }
 
@@ -62,7 +62,7 @@ export function outcomeValues(outcome: StoredOutcome): [number, string | null, s
 function completed(
   row: RecordRow,
   claim: Claim,
-  outcome: Pick<CompletedRecord, 'outcome' | 'unreadable'>,
+  outcome: Outcome,
 ): CompletedRecord {
   return {
     ...claim,
@@ -70,7 +70,7 @@ function completed(
     expiresIn: row.expires_in,
     pending: false,
     tier: 'postgres',
-    ...outcome,
+    outcome,
   };
 }
 

@@ -73,5 +73,6 @@ describe('a refusal before the handler has run', () => {
     expect(notStored({ reason: 'unstorable', status: 500 }).message).toMatch(
       /status 500.*could not be stored/,
     );
+    expect(notStored({ reason: 'unreadable', status: 201 }).message).toMatch(/status 201.*cannot be read/);
   });
 });

@@ -368,7 +368,7 @@ describe('PostgresStore', () => {
       for (let time = 0; time < 3; time++) {
         expect(await store.claim(claimRequest('key'))).toMatchObject({
           claimed: false,
-          record: { state: 'completed', outcome: { kind: 'tombstone', reason: 'unstorable' } },
+          record: { state: 'completed', outcome: { kind: 'tombstone', reason: 'unreadable' } },
         });
       }
       expect(error.mock.calls).toEqual([[expect.stringContaining(problem)]]);

@@ -53,8 +53,7 @@ describe('a row', () => {
   ])('with %s is reported, and is a tombstone: what it guards does not run again', (_, change, problem) => {
     expect(read(change)).toMatchObject({
       state: 'completed',
-      outcome: { kind: 'tombstone', reason: 'unstorable' },
-      unreadable: true,
+      outcome: { kind: 'tombstone', reason: 'unreadable' },
     });
     expect(reported).toEqual([expect.stringMatching(problem) as string]);
   });
