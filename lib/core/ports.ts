@@ -92,6 +92,8 @@ export interface Metrics extends Pick<RequestObserver, 'leaseLost'> {
   tierDisabled(tier: Tier): void;
   /** What stands in the table; `oldest` in seconds. */
   orphansSeen(seen: { readonly count: number; readonly oldest: number }): void;
+  /** @param at monotonic time (ms) at which this process last counted the orphans, or first awaits it */
+  orphansSought(at: number): void;
   /** @param at monotonic time (ms) at which this process' last pass of the cleanup ended, or its first is awaited */
   cleanedUp(at: number): void;
   /** An outcome or a release that waits for the arbiter: one more, or one less. */

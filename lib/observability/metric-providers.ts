@@ -16,6 +16,7 @@ export const noMetrics: Metrics = {
   tierUp: uncounted,
   tierDisabled: uncounted,
   orphansSeen: uncounted,
+  orphansSought: uncounted,
   pendingWrite: uncounted,
 };
 
@@ -126,6 +127,11 @@ function counting({
     gaugeProvider(
       NAMES.oldestOrphan,
       'Seconds since the lease of the oldest orphan lapsed, 0 without any',
+      'max',
+    ),
+    gaugeProvider(
+      NAMES.lastOrphanLook,
+      'Seconds since this process last counted the orphans in Postgres, or since its start without any',
       'max',
     ),
     makeCounterProvider({

@@ -19,6 +19,7 @@ export const NAMES = {
   pendingWrites: 'idempotency_pending_writes',
   orphansStanding: 'idempotency_orphans',
   oldestOrphan: 'idempotency_oldest_orphan_seconds',
+  lastOrphanLook: 'idempotency_last_orphan_look_age_seconds',
   shed: 'idempotency_shed_total',
   waitingRequests: 'idempotency_waiting_requests',
   waitingBytes: 'idempotency_waiting_bytes',
@@ -138,10 +139,14 @@ export class IdempotencyMetrics implements Metrics, Partial<RequestObserver> {
     present.set(NAMES.lastCleanup, () => (performance.now() - at) / 1000);
   }
 
-  /** All instances see the same ones, as they stand in the table. */
+  /** All instances see the same ones, as they stand in the table. The values stay where a later look fails. */
   orphansSeen({ count, oldest }: { readonly count: number; readonly oldest: number }): void {
     present.set(NAMES.orphansStanding, count);
     present.set(NAMES.oldestOrphan, oldest);
+  }
+
+  orphansSought(at: number): void {
+    present.set(NAMES.lastOrphanLook, () => (performance.now() - at) / 1000);
   }
 
   pendingWrite(change: 1 | -1): void {

@@ -150,6 +150,7 @@ describe('what an operator sees', () => {
     await start(log);
     await eventually(async () => expect(await metric('idempotency_orphans')).toBe(1));
     expect(await metric('idempotency_oldest_orphan_seconds')).toBeGreaterThanOrEqual(60);
+    expect(await metric('idempotency_last_orphan_look_age_seconds')).toBeLessThan(300);
     const lines = log.lines.filter((line) => line.includes('outcome unknown'));
     expect(lines).toEqual([expect.stringContaining('POST /payments, attempt 1')]);
     expect(lines.join()).not.toMatch(/alice|their-key/);

@@ -38,7 +38,7 @@ export const postgresOptions = {
   poolSize: option({
     schema: integer(2, 100),
     default: 4,
-    text: "connections of the module's own pool (at least 2); one more while expired rows are deleted",
+    text: "connections of the module's own pool (at least 2); one more for upkeep, and one for the looks of operators",
   }),
   preparedStatements: option({
     schema: boolean,

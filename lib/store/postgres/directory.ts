@@ -83,7 +83,9 @@ export class PostgresDirectory implements RecordDirectory {
   }
 
   async find(hash: string): Promise<RecordSummary | undefined> {
-    const [row] = await this.run()<SummaryRow>(statements.summary(this.table), [`\\x${hash}`]);
+    // By the primary key, so it waits for no other look.
+    const run = this.connection.operation('find');
+    const [row] = await run<SummaryRow>(statements.summary(this.table), [`\\x${hash}`]);
     return row && summaryOf(row);
   }
 

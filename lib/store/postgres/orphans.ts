@@ -1,4 +1,5 @@
 import { Logger } from '@nestjs/common';
+import { performance } from 'node:perf_hooks';
 import type { Orphan } from '../../core/ports';
 import { routeOf } from '../../core/scope-parts';
 import type { PostgresConnection } from './connection/postgres.connection';
@@ -14,8 +15,10 @@ export interface OrphanReport {
 
 /** Who is told of orphans. */
 export interface OrphanListener {
-  /** At each look. */
+  /** At each look that Postgres has answered. */
   orphansSeen(report: OrphanReport): void;
+  /** @param at monotonic time (ms) of the start, and of the end of each such look */
+  orphansSought(at: number): void;
   /** Once for each orphan, in one of the processes that share the table. */
   orphaned(orphan: Orphan): void;
 }
@@ -34,6 +37,8 @@ interface OrphanRow {
 const INTERVAL = 30_000;
 /** Soon, as a process that was killed and started again has left its own. */
 const FIRST_LOOK_WITHIN = 5_000;
+/** So many looks in a row that fail are logged, once. */
+const FAILURES_LOGGED = 3;
 /** Of many that appear at once, the others are told at the next looks. */
 const TOLD_PER_LOOK = 100;
 
@@ -63,6 +68,7 @@ export class OrphanWatch {
   private readonly statement: string;
   private timer: NodeJS.Timeout | undefined;
   private stopped = true;
+  private failures = 0;
 
   constructor(
     private readonly connection: PostgresConnection,
@@ -76,6 +82,7 @@ export class OrphanWatch {
   /** The timer keeps no process alive. */
   start(): void {
     this.stopped = false;
+    this.listener.orphansSought(performance.now());
     this.schedule(Math.random() * Math.min(this.interval, FIRST_LOOK_WITHIN));
   }
 
@@ -86,10 +93,12 @@ export class OrphanWatch {
 
   /** @throws StoreUnavailableError, IdempotencySetupError */
   async look(): Promise<void> {
-    const run = this.connection.operation('orphans');
+    // A batch of the cleanup may go first, for longer than Postgres has for this.
+    const run = this.connection.operation('orphans', { deadline: performance.now() + this.interval });
     const rows = await run<OrphanRow>(this.statement, [TOLD_PER_LOOK]);
     const [{ count, oldest } = { count: 0, oldest: 0 }] = rows;
     this.listener.orphansSeen({ count, oldest });
+    this.listener.orphansSought(performance.now());
     for (const { hash, scope, attempt, age } of rows)
       if (hash !== null) this.tell({ hash, route: routeOf(scope), attempt, age });
   }
@@ -105,13 +114,23 @@ export class OrphanWatch {
 
   private schedule(pause: number): void {
     this.timer = setTimeout(() => {
-      // A Postgres that cannot be asked is logged by those who need its answer.
-      void this.look()
-        .catch(() => undefined)
-        .then(() => {
-          if (!this.stopped) this.schedule(this.interval * (0.9 + Math.random() * 0.1));
-        });
+      void this.lookSafely().then(() => {
+        if (!this.stopped) this.schedule(this.interval * (0.9 + Math.random() * 0.1));
+      });
     }, pause);
     this.timer.unref();
+  }
+
+  /** A Postgres that is down for a while is logged by those who need its answer. */
+  private async lookSafely(): Promise<void> {
+    try {
+      await this.look();
+      this.failures = 0;
+    } catch (error) {
+      if (++this.failures === FAILURES_LOGGED && !this.stopped)
+        this.logger.warn(
+          `Orphans could not be counted, so their gauges keep the last count: ${String(error)}`,
+        );
+    }
   }
 }

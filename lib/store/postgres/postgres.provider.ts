@@ -83,6 +83,7 @@ export class PostgresProvider {
       });
     this.orphans = new OrphanWatch(this.connection, names, {
       orphansSeen: (report) => this.metrics.orphansSeen(report),
+      orphansSought: (at) => this.metrics.orphansSought(at),
       orphaned: (orphan) => this.observers.orphaned(orphan),
     });
     this.orphans.start();

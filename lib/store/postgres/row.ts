@@ -1,4 +1,11 @@
-import type { Claim, CompletedRecord, IdempotencyRecord, Outcome, RecordId, StoredOutcome } from '../../core/record';
+import type {
+  Claim,
+  CompletedRecord,
+  IdempotencyRecord,
+  Outcome,
+  RecordId,
+  StoredOutcome,
+} from '../../core/record';
 import { OutcomeCipherError, type OutcomeCipher } from '../../outcome/outcome-cipher';
 import { MalformedOutcomeError, membersOf, outcomeOf, tombstoneFor } from '../../outcome/stored-outcome';
 
@@ -59,11 +66,7 @@ export function outcomeValues(outcome: StoredOutcome): [number, string | null, s
   return [status, tombstone, headers === null ? null : asciiJson(headers), body];
 }
 
-function completed(
-  row: RecordRow,
-  claim: Claim,
-  outcome: Outcome,
-): CompletedRecord {
+function completed(row: RecordRow, claim: Claim, outcome: Outcome): CompletedRecord {
   return {
     ...claim,
     state: 'completed',

@@ -1,4 +1,6 @@
 import { Logger } from '@nestjs/common';
+import { performance } from 'node:perf_hooks';
+import { Client } from 'pg';
 import type { Orphan } from '../../../lib/core/ports';
 import { plainDigest } from '../../../lib/core/digest';
 import { recordId } from '../../../lib/core/record';
@@ -26,6 +28,7 @@ describe('OrphanWatch', () => {
   let lines: string[];
   let reports: OrphanReport[];
   let told: Orphan[];
+  let looks: number;
   const databases = freshDatabases({ onEnd: () => watch?.stop() });
   beforeEach(async () => {
     ({ url } = databases);
@@ -33,6 +36,7 @@ describe('OrphanWatch', () => {
     lines = [];
     reports = [];
     told = [];
+    looks = 0;
     jest
       .spyOn(Logger.prototype, 'warn')
       .mockImplementation((...said: unknown[]) => void lines.push(String(said[0])));
@@ -43,7 +47,11 @@ describe('OrphanWatch', () => {
     (watch = new OrphanWatch(
       instance.connection,
       instance.names,
-      { orphansSeen: (report) => reports.push(report), orphaned: (orphan) => told.push(orphan) },
+      {
+        orphansSeen: (report) => reports.push(report),
+        orphansSought: () => looks++,
+        orphaned: (orphan) => told.push(orphan),
+      },
       interval,
     ));
   const claim = (key: string, scope = 'POST /orders/7 user.id:s:alice') =>
@@ -150,12 +158,51 @@ describe('OrphanWatch', () => {
 
   it('looks again and again until it is stopped, also after Postgres has refused', async () => {
     await sql(url, 'ALTER TABLE idempotency_cache RENAME TO elsewhere');
-    const looks = jest.spyOn(instance.connection, 'operation');
+    const asked = jest.spyOn(instance.connection, 'operation');
     watching(20).start();
-    await until(() => looks.mock.calls.length > 2);
+    await until(() => asked.mock.calls.length > 2);
     expect(reports).toEqual([]);
     await sql(url, 'ALTER TABLE elsewhere RENAME TO idempotency_cache');
     await until(() => reports.length > 2);
+  });
+
+  it('logs once that looks fail, after three in a row, and notes no look that failed', async () => {
+    await sql(url, 'ALTER TABLE idempotency_cache RENAME TO elsewhere');
+    const asked = jest.spyOn(instance.connection, 'operation');
+    watching(20).start();
+    await until(() => asked.mock.calls.length > 6);
+    expect(lines).toEqual([expect.stringContaining('Orphans could not be counted')]);
+    expect([reports, looks]).toEqual([[], 1]);
+  });
+
+  it('counts while operators look through a large table, and before the next batch of the cleanup', async () => {
+    const { connection } = instance;
+    const holder = new Client({ connectionString: url });
+    await holder.connect();
+    await holder.query('SELECT pg_advisory_lock(1), pg_advisory_lock(2)');
+    const held = (operation: string, lock: number): Promise<unknown> =>
+      connection.operation(operation, { timeout: 60_000 })(`SELECT pg_advisory_xact_lock(${lock})`, []);
+    const reached = (lock: number, count: number): Promise<void> =>
+      until(async () => {
+        const waiting = await sql(url, 'SELECT FROM pg_locks WHERE objid = $1 AND NOT granted', [lock]);
+        return waiting.length === count;
+      });
+    const looking = held('look', 1);
+    await reached(1, 1);
+    await watching().look();
+    expect(reports).toHaveLength(1);
+    const asked = jest.spyOn(connection, 'operation');
+    const batches = [held('cleanup', 1), held('cleanup', 2)];
+    await reached(1, 2);
+    const look = watching().look();
+    // It may wait for its turn until the next look would come.
+    expect(asked.mock.lastCall?.[1]?.deadline).toBeGreaterThan(performance.now() + 20_000);
+    await holder.query('SELECT pg_advisory_unlock(1)');
+    await look;
+    expect(reports).toHaveLength(2);
+    await reached(2, 1);
+    await holder.end();
+    await Promise.all([looking, ...batches]);
   });
 
   it('reads the claims in progress alone, by their index', async () => {

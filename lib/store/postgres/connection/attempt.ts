@@ -4,6 +4,7 @@ import type { Lanes } from '../../batching/lanes';
 import { cancelStatement } from './cancel';
 import type { Clients } from './clients';
 import { DeadlineError, failureOf, type Failure } from './failures';
+import type { Queue } from './lanes';
 import type { Operation } from './operation';
 import type { Plans } from './plans';
 import { nameOf } from './statement-name';
@@ -13,9 +14,7 @@ import type { Wire } from './wire';
 export interface Shared {
   readonly clients: Clients;
   /** Never more than there are connections: what waits, waits here, by lanes, and not in the pool. */
-  readonly lanes: Lanes;
-  /** What may take long, one at a time, so that no request waits for it: on a connection more. */
-  readonly upkeep: Lanes;
+  readonly queues: Readonly<Record<Queue, Lanes>>;
   readonly wire: Wire;
   readonly plans: Plans;
   readonly deadlines: Deadlines<Attempt>;
@@ -56,11 +55,11 @@ export class Attempt implements Deadline {
     private readonly onEnd: (result: AttemptResult) => void,
   ) {
     this.dueAt = operation.deadline;
-    this.lanes = operation.isUpkeep ? shared.upkeep : shared.lanes;
+    this.lanes = shared.queues[operation.turn.queue];
   }
 
   begin(): void {
-    const queued = this.lanes.enter(this.operation.lane);
+    const queued = this.lanes.enter(this.operation.turn.lane);
     if (queued) {
       this.leaveQueue = queued.giveUp;
       void queued.entered.then(() => this.waitsFor === 'its turn' && this.connect());
@@ -97,7 +96,7 @@ export class Attempt implements Deadline {
     this.shared.clients.take((error, client) => {
       if (this.waitsFor === 'a client' && client) return this.send(client);
       if (client) this.shared.clients.giveBack(client);
-      this.lanes.leave(this.operation.lane);
+      this.lanes.leave(this.operation.turn.lane);
       if (this.waitsFor === 'a client') this.unreachable(error);
     });
   }
@@ -141,7 +140,7 @@ export class Attempt implements Deadline {
     proven.add(client);
     wire.answered();
     clients.giveBack(client);
-    this.lanes.leave(this.operation.lane);
+    this.lanes.leave(this.operation.turn.lane);
     this.end({ rows });
   }
 
@@ -153,7 +152,7 @@ export class Attempt implements Deadline {
     if (failure === 'connection' || failure === 'unavailable') wire.failed();
     else wire.answered();
     const result = this.leaveClient(this.client, error, failure);
-    this.lanes.leave(this.operation.lane);
+    this.lanes.leave(this.operation.turn.lane);
     this.end(result);
   }
 

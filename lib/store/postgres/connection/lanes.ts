@@ -23,9 +23,36 @@ export function laneLimits(poolSize: number): readonly number[] {
   return [poolSize, Math.max(poolSize - 1, 2), claims, claims];
 }
 
-/** Upkeep that no request waits for, and that may take long, goes one at a time, beside the lanes, on a connection more. */
-const UPKEEP = new Set(['cleanup', 'orphans', 'look']);
+/**
+ * What no request waits for, and what may take long, goes beside the lanes: the upkeep of the module, and the looks of
+ * operators, one at a time each. A look through a large table thus delays neither the count of orphans nor the cleanup.
+ */
+const BESIDE: Readonly<Record<string, Turn>> = {
+  orphans: { queue: 'upkeep', lane: 0 },
+  cleanup: { queue: 'upkeep', lane: 1 },
+  look: { queue: 'looks', lane: 0 },
+};
 
-export function isUpkeep(operation: string): boolean {
-  return UPKEEP.has(operation);
+/** How many connections each queue may hold; of a queue, each lane and the later ones together. */
+export const QUEUE_LIMITS = {
+  requests: laneLimits,
+  upkeep: (): readonly number[] => [1, 1],
+  looks: (): readonly number[] => [1],
+} as const;
+
+export type Queue = keyof typeof QUEUE_LIMITS;
+
+/** Where an operation waits for a connection. */
+export interface Turn {
+  readonly queue: Queue;
+  readonly lane: number;
+}
+
+export function turnOf(operation: string): Turn {
+  return BESIDE[operation] ?? { queue: 'requests', lane: laneOf(operation) };
+}
+
+/** Connections that the pool of `poolSize` needs in all. */
+export function connectionsOf(poolSize: number): number {
+  return Object.values(QUEUE_LIMITS).reduce((sum, limits) => sum + (limits(poolSize)[0] ?? 0), 0);
 }

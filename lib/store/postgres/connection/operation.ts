@@ -1,6 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import { isLate } from '../../batching/late';
-import { isUpkeep, laneOf } from './lanes';
+import { turnOf, type Turn } from './lanes';
 
 export interface OperationOptions {
   /** Milliseconds that Postgres has, from its turn on. */
@@ -15,9 +15,8 @@ export interface OperationOptions {
 
 /** One or more statements, one after the other, under one deadline, which begins with the turn of the first. */
 export class Operation {
-  readonly lane: number;
-  /** Whether it goes beside the lanes. */
-  readonly isUpkeep: boolean;
+  /** Where it waits for a connection. */
+  readonly turn: Turn;
   /** Monotonic time (ms). */
   readonly began = performance.now();
   readonly timeout: number;
@@ -32,8 +31,7 @@ export class Operation {
     readonly name: string,
     { timeout, deadline, onStart, onSend }: OperationOptions,
   ) {
-    this.isUpkeep = isUpkeep(name);
-    this.lane = this.isUpkeep ? 0 : laneOf(name);
+    this.turn = turnOf(name);
     this.timeout = timeout;
     this.deadline = deadline ?? this.began + timeout;
     this.onStart = onStart;

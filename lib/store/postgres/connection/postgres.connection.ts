@@ -7,7 +7,7 @@ import { Lanes } from '../../batching/lanes';
 import { Attempt, type AttemptResult, type Shared } from './attempt';
 import { Clients } from './clients';
 import { setupError } from './failures';
-import { laneLimits } from './lanes';
+import { connectionsOf, QUEUE_LIMITS } from './lanes';
 import { Operation, type OperationOptions } from './operation';
 import { Plans } from './plans';
 import type { ApplicationPool } from './pool';
@@ -16,7 +16,7 @@ import { Wire } from './wire';
 export interface PostgresConnectionOptions {
   /** Milliseconds that one operation may take with Postgres: connecting, and all its statements. So long it may also wait for its turn. */
   readonly timeout: number;
-  /** Connections of the module's own pool at most. */
+  /** Connections for requests at most; one more each for upkeep and for the looks of operators. */
   readonly poolSize: number;
   /** Whether statements are prepared by name, once per connection. @default true */
   readonly preparedStatements?: boolean;
@@ -58,9 +58,12 @@ export class PostgresConnection {
   ) {
     this.timeout = timeout;
     this.shared = {
-      clients: new Clients(application, poolSize + 1, timeout),
-      lanes: new Lanes(laneLimits(poolSize)),
-      upkeep: new Lanes([1]),
+      clients: new Clients(application, connectionsOf(poolSize), timeout),
+      queues: {
+        requests: new Lanes(QUEUE_LIMITS.requests(poolSize)),
+        upkeep: new Lanes(QUEUE_LIMITS.upkeep()),
+        looks: new Lanes(QUEUE_LIMITS.looks()),
+      },
       wire: new Wire(),
       plans: new Plans(preparedStatements),
       deadlines: new Deadlines(),
