@@ -112,8 +112,9 @@ export abstract class IdempotencyAdmin {
   abstract forget(record: RecordReference, change: Change): Promise<boolean>;
 
   /**
-   * Deletes records in both tiers, expired ones included: no process replays what was purged. Records that are in flight,
-   * or whose copy in Redis cannot be reached, are left and reported. Reads the whole table once.
+   * Deletes the records that are there when it begins, in both tiers, expired ones included: no process replays what was
+   * purged. Of those in flight at the beginning, the ones that have ended by the end are purged. Records still in flight
+   * then, or whose copy in Redis cannot be reached, are left and reported. Reads the whole table once.
    * @throws InvalidOptionsError also if no condition is given
    */
   abstract purge(

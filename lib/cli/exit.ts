@@ -4,14 +4,14 @@ import { isInvalidOptionsError } from '../options/validate';
 /** Exit codes, as docs/operate/operating.md has them. */
 export const EXIT = {
   done: 0,
-  /** There was nothing to change, no such record, or the doctor has found an error. */
+  /** There was nothing to change, no such record, nothing to purge, or the doctor has found an error. */
   nothing: 1,
   /** Wrong arguments, or no confirmation. */
   usage: 2,
   /** The table is missing, or records are made with another secret. */
   setup: 3,
-  /** A store could not be reached: nothing was done, or part of it. Repeat the command. */
-  unreachable: 4,
+  /** Nothing was done, or part of it: a store was not reached, or a purge left what is in flight. Repeat the command. */
+  unfinished: 4,
   /** A bug. */
   failed: 70,
 } as const;
@@ -24,6 +24,6 @@ export class UsageError extends Error {}
 export function exitCodeOf(error: unknown): ExitCode {
   if (error instanceof UsageError || isInvalidOptionsError(error)) return EXIT.usage;
   if (isIdempotencySetupError(error)) return EXIT.setup;
-  if (error instanceof StoreError) return EXIT.unreachable;
+  if (error instanceof StoreError) return EXIT.unfinished;
   return EXIT.failed;
 }

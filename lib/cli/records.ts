@@ -122,10 +122,14 @@ export async function purge(options: PurgeCommand): Promise<ExitCode> {
         }),
       );
     }
-    const { complete, unreachable, inFlight } = report;
+    const { complete, unreachable, inFlight, changed, purged } = report;
     if (inFlight > 0)
       terminal.note(`${inFlight} records are in flight, and were left. Purge again once they have ended.`);
-    return complete && unreachable.redis + unreachable.arbiter === 0 ? EXIT.done : EXIT.unreachable;
+    if (changed > 0)
+      terminal.note(`${changed} records were changed by others meanwhile. Purge again to be sure of them.`);
+    const left = unreachable.redis + unreachable.arbiter + inFlight + changed;
+    if (!complete || left > 0) return EXIT.unfinished;
+    return purged > 0 ? EXIT.done : EXIT.nothing;
   });
 }
 

@@ -93,7 +93,11 @@ export interface RecordDirectory {
   /** Undefined if there is none, or it has expired. @throws StoreUnavailableError */
   find(hash: string): Promise<RecordSummary | undefined>;
 
-  /** All that are selected and were there when it began, expired ones included. @throws StoreUnavailableError */
+  /**
+   * All that are selected and were there when it began, expired ones included. Records in progress come last, as what
+   * has become of them by then: completed, or still in flight.
+   * @throws StoreUnavailableError
+   */
   walk(selection: RecordSelection): AsyncIterable<RecordBatch>;
 
   /** @throws StoreUnavailableError */

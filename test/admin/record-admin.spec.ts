@@ -8,11 +8,14 @@ import {
   type AuditEvent,
   type IdempotencyModuleOptions,
 } from '../../lib';
+import type { RecordBatch } from '../../lib/core/record-directory';
+import { PostgresDirectory } from '../../lib/store/postgres/directory';
 import { MemoryData, MemoryStore } from '../../lib/store/memory/memory.store';
 import { appOnServers } from '../support/app-on-servers';
 import { startApp, type TestApp } from '../support/app';
 import { eventually } from '../support/eventually';
 import { isReplay } from '../support/http';
+import { gate } from '../support/gate';
 import { lapse, sql } from '../support/postgres-store';
 
 let runs = 0;
@@ -170,6 +173,35 @@ describe('IdempotencyAdmin', () => {
     expect(events).toMatchObject([
       { action: 'purge', filter: { principal: user }, purged: 5, result: 'done' },
     ]);
+  });
+
+  it('purges a request that ends while the table is read, and no copy of it comes back', async () => {
+    const key = randomUUID();
+    const [held, scope] = [gate(), scopeOf(user)];
+    const work = async (): Promise<string> => {
+      await held.pass();
+      return 'to be erased';
+    };
+    const handled = servers.app.service.execute(key, work, { scope });
+    await held.reached();
+    const [record] = (await admin.list({ principal: user, state: 'in_flight' })).records;
+    const walk = PostgresDirectory.prototype.walk;
+    jest.spyOn(PostgresDirectory.prototype, 'walk').mockImplementation(async function* (
+      this: PostgresDirectory,
+      selection,
+    ) {
+      const batches = walk.call(this, selection);
+      yield (await batches.next()).value as RecordBatch;
+      held.open();
+      await handled;
+      await eventually(async () => expect((await admin.show(record!.hash))?.copy).toBe('completed'));
+      yield* batches;
+    });
+    const report = await admin.purge({ principal: user }, CHANGE);
+    jest.restoreAllMocks();
+    expect(report).toMatchObject({ purged: 1, copies: 1, inFlight: 0 });
+    expect(await servers.app.service.find(key, { scope })).toBeUndefined();
+    expect(await servers.app.service.execute(key, () => 'anew', { scope })).toBe('anew');
   });
 
   it('purges by route and age together', async () => {

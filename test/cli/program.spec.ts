@@ -7,6 +7,7 @@ import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } fr
 import { startApp, type TestApp } from '../support/app';
 import { directoryPlans } from '../support/plans';
 import { cli, type CliOptions, type CliResult } from '../support/cli';
+import { gate } from '../support/gate';
 import { lapse, sql, until } from '../support/postgres-store';
 
 /** Each command is a process that loads the module. */
@@ -179,6 +180,38 @@ describe('the command line', () => {
     expect(result.code).toBe(0);
     expect(result.json()).toMatchObject({ purged: 3, unreachable: { redis: 0, arbiter: 0 }, complete: true });
     expect(await service.execute('key 1', () => 'anew', { scope: 'jobs' })).toBe('anew');
+  });
+
+  it('purges by the name of a caller as users and scopes spell it, and finds nothing again', async () => {
+    const { service } = await started();
+    const spelled = ['user.id:s:7', 'user.sub:n:7', 'scope:s:7'];
+    const others = ['user.id:s:77', 'user.id:s:seven', 'scope:l:2,s:acme,s:7'];
+    for (const caller of [...spelled, ...others])
+      await service.execute('key', () => caller, { scope: `POST /orders ${caller}` });
+    const purge = ['purge', '--principal', '7', '--yes', '--json'];
+    const result = await run(purge);
+    expect(result.code).toBe(0);
+    expect(result.json()).toMatchObject({ purged: 3, complete: true });
+    for (const caller of spelled)
+      expect(await service.find('key', { scope: `POST /orders ${caller}` })).toBeUndefined();
+    for (const caller of others)
+      expect(await service.find('key', { scope: `POST /orders ${caller}` })).toBeDefined();
+    const again = await run(purge);
+    expect(again.code).toBe(1);
+    expect(again.json()).toMatchObject({ purged: 0, complete: true });
+  });
+
+  it('does not end as done where a purge has left a request in flight', async () => {
+    const { service } = await started();
+    const held = gate();
+    const handled = service.execute('slow', () => held.pass(), { scope: 'jobs' });
+    await held.reached();
+    const left = await run(['purge', '--scope', 'jobs', '--yes', '--json']);
+    expect(left.json()).toMatchObject({ purged: 0, inFlight: 1, complete: true });
+    expect(left.code).toBe(4);
+    held.open();
+    await handled;
+    expect(await run(['purge', '--scope', 'jobs', '--yes'])).toMatchObject({ code: 0 });
   });
 
   it('counts, and cleans up', async () => {

@@ -7,6 +7,7 @@ import type {
   RecordSelection,
   RecordState,
   RecordSummary,
+  SelectedRecord,
   TableStats,
 } from '../../core/record-directory';
 import { InvalidOptionsError } from '../../options/validate';
@@ -19,6 +20,8 @@ import { printable } from './values';
 const TIMEOUT = 60_000;
 /** Blocks that one statement of a walk reads: 16 MiB. */
 const BLOCKS = 2_048;
+/** Claims that one statement looks at again. */
+const CLAIMS = 1_000;
 /** Bytes of rows up to which all are counted; of more, a sample of about so many. */
 const COUNTED = 64 * 1024 * 1024;
 const MOST_ROUTES = 50;
@@ -38,7 +41,7 @@ interface SummaryRow {
   readonly expires_at: number;
 }
 
-interface ClaimInBlocks {
+interface ClaimRow {
   readonly hash: string;
   readonly scope: string;
   readonly key: string;
@@ -46,6 +49,7 @@ interface ClaimInBlocks {
   readonly fence: number;
   readonly attempt: number;
   readonly fingerprint: string;
+  readonly in_progress: boolean;
   readonly in_flight: boolean;
 }
 
@@ -89,7 +93,15 @@ export class PostgresDirectory implements RecordDirectory {
     return row && summaryOf(row);
   }
 
+  /**
+   * A claim that is completed or renewed may move to a block that has been read already. Those in progress are thus
+   * remembered, and looked at again once all blocks are read.
+   */
   async *walk(selection: RecordSelection): AsyncGenerator<RecordBatch> {
+    const wanted = stored(selection);
+    const begun = statements.inProgressQuery(this.table, { ...wanted, state: undefined });
+    const inProgress = new Set((await this.claims(begun)).map(({ hash }) => hash));
+    // Sizes come second: what is complete by then moves no more.
     const leaves = await this.run()<{ name: string; blocks: number; now: number }>(statements.LEAVES, [
       this.table,
     ]);
@@ -98,11 +110,18 @@ export class PostgresDirectory implements RecordDirectory {
     for (const { name, blocks, now } of leaves) {
       for (let from = 0; from < blocks; from += BLOCKS) {
         const to = Math.min(from + BLOCKS, blocks);
-        const { text, values } = statements.blocksQuery(name, stored(selection), { from, to, until: now });
-        const rows = await this.run()<ClaimInBlocks>(text, values);
+        const rows = await this.claims(statements.blocksQuery(name, wanted, { from, to, until: now }));
+        for (const { hash } of rows.filter((row) => row.in_progress)) inProgress.add(hash);
         read += to - from;
-        yield { records: rows.filter((row) => this.isOurs(row)).map(selected), progress: read / total };
+        yield { records: rows.filter((row) => !row.in_progress).map(selected), progress: read / total };
       }
+    }
+    const until = leaves[0]?.now ?? 0;
+    const left = [...inProgress];
+    for (let at = 0; at < left.length; at += CLAIMS) {
+      const hashes = left.slice(at, at + CLAIMS);
+      const rows = await this.claims(statements.claimsQuery(this.table, wanted, { hashes, until }));
+      yield { records: rows.map(selected), progress: 1 };
     }
   }
 
@@ -156,6 +175,11 @@ export class PostgresDirectory implements RecordDirectory {
     return row?.age;
   }
 
+  private async claims({ text, values }: statements.Query): Promise<ClaimRow[]> {
+    const rows = await this.run()<ClaimRow>(text, values);
+    return rows.filter((row) => this.isOurs(row));
+  }
+
   /** Each statement has the whole time. */
   private run(): Run {
     return this.connection.operation('look', { timeout: TIMEOUT });
@@ -194,8 +218,9 @@ function summaryOf(row: SummaryRow): RecordSummary {
   };
 }
 
-function selected({ hash, scope, key, in_flight, ...claim }: ClaimInBlocks): RecordBatch['records'][number] {
-  return { claim: { id: { scope, key, hash }, ...claim }, inFlight: in_flight };
+function selected(row: ClaimRow): SelectedRecord {
+  const { hash, scope, key, token, fence, attempt, fingerprint, in_flight } = row;
+  return { claim: { id: { scope, key, hash }, token, fence, attempt, fingerprint }, inFlight: in_flight };
 }
 
 function date(microseconds: number): Date {

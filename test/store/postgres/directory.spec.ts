@@ -178,6 +178,54 @@ describe.each<MigrationFile>(['015_idempotency_cache.sql', '015_idempotency_cach
   },
 );
 
+describe('a walk through a table that one statement does not read', () => {
+  const databases = freshDatabases();
+
+  it('gives a request that ends meanwhile and moves to a block that was read before', async () => {
+    const { store, connection, names } = await databases.open();
+    // Pages of three small rows: a response of 7.3 kB has room on none, and in the first blocks, which are empty.
+    await sql(
+      databases.url,
+      `ALTER TABLE idempotency_cache SET (fillfactor = 10, autovacuum_enabled = off), ALTER body SET STORAGE PLAIN`,
+    );
+    await sql(
+      databases.url,
+      `INSERT INTO idempotency_cache (id, token, fingerprint, state, attempt, created_at, completed_at, expires_at, status, headers, body, scope, key)
+       SELECT sha256(i::text::bytea), gen_random_uuid(), sha256('f'), 'completed', 1, now(), now(), now() + interval '1 day', 201, '[]', '', 'filler', 'key'
+       FROM generate_series(1, 9002) AS i`,
+    );
+    const block = async (key: string): Promise<number> => {
+      const [row] = await sql<{ ctid: string }>(
+        databases.url,
+        'SELECT ctid FROM idempotency_cache WHERE key = $1',
+        [key],
+      );
+      return Number(/^\((\d+),/.exec(row?.ctid ?? '')?.[1]);
+    };
+    const id = (key: string) => ({ id: recordId('jobs', key, new Digest()) });
+    const slow = claimed(await store.claim(claimRequest('slow', id('slow'))));
+    await store.claim(claimRequest('endless', id('endless')));
+    expect(await block('slow')).toBeGreaterThan(2_048);
+    await sql(databases.url, `DELETE FROM idempotency_cache WHERE ctid < '(10,0)'`);
+    await sql(databases.url, 'ALTER TABLE idempotency_cache RESET (fillfactor)');
+    await sql(databases.url, 'VACUUM (INDEX_CLEANUP ON) idempotency_cache');
+
+    const given: string[] = [];
+    const walk = new PostgresDirectory(connection, names.table, new Digest()).walk({ scope: 'jobs' });
+    for await (const { records, progress } of walk) {
+      if (progress < 1) {
+        expect(records).toEqual([]);
+        await store.complete(slow, response('x'.repeat(7_300)));
+        expect(await block('slow')).toBeLessThan(10);
+        // A request that comes now is none of those that are meant.
+        await store.claim(claimRequest('new', id('new')));
+      }
+      given.push(...records.map(({ claim, inFlight }) => `${claim.id.key} ${inFlight}`));
+    }
+    expect(given.sort()).toEqual(['endless true', 'slow false']);
+  });
+});
+
 async function walked(
   directory: PostgresDirectory,
   selection: RecordSelection,

@@ -1,6 +1,7 @@
 import { CALLER_PATTERN, ROUTE_PATTERN } from '../../../core/scope-parts';
 import type { RecordSelection, RecordState } from '../../../core/record-directory';
 import { IS_RECORD } from './marks';
+import { byteaOf } from '../values';
 import { literal } from './sql';
 
 /** The caller within a scope. An optional index is on this very expression. */
@@ -98,6 +99,10 @@ export const LEAVES = `
     (pg_relation_size(relid) / current_setting('block_size')::integer)::integer AS blocks
   FROM ${LEAF}`;
 
+const CLAIM = `encode(id, 'hex') AS hash, scope, key, token, fence, attempt,
+      encode(fingerprint, 'hex') AS fingerprint, state = 'in_progress' AS in_progress,
+      (${STATES.in_flight}) IS TRUE AS in_flight`;
+
 /**
  * The selected claims in some blocks of a table, so that a table of any size is read once, in the order in which it lies
  * on disk, by short statements.
@@ -109,10 +114,28 @@ export function blocksQuery(
 ): Query {
   const values: unknown[] = [`(${from},0)`, `(${to},0)`, until];
   const where = conditions(selection, values);
-  const text = `SELECT encode(id, 'hex') AS hash, scope, key, token, fence, attempt,
-      encode(fingerprint, 'hex') AS fingerprint, (${STATES.in_flight}) IS TRUE AS in_flight
-    FROM ${leaf}
+  const text = `SELECT ${CLAIM} FROM ${leaf}
     WHERE ctid >= $1::tid AND ctid < $2::tid AND created_at <= ${timeOf('$3')} AND ${where}`;
+  return { text, values };
+}
+
+/** The selected claims in progress, by the partial index. */
+export function inProgressQuery(table: string, selection: RecordSelection): Query {
+  const values: unknown[] = [];
+  const where = conditions(selection, values);
+  return { text: `SELECT ${CLAIM} FROM ${table} WHERE state = 'in_progress' AND ${where}`, values };
+}
+
+/** What has become of claims, by the primary key. @param hashes of their records */
+export function claimsQuery(
+  table: string,
+  selection: RecordSelection,
+  { hashes, until }: { readonly hashes: readonly string[]; readonly until: number },
+): Query {
+  const values: unknown[] = [hashes.map(byteaOf), until];
+  const where = conditions(selection, values);
+  const text = `SELECT ${CLAIM} FROM ${table}
+    WHERE id = ANY ($1::bytea[]) AND created_at <= ${timeOf('$2')} AND ${where}`;
   return { text, values };
 }
 
