@@ -47,10 +47,9 @@ export type OnEnd = (error: unknown, results: readonly StatementResult[], sent: 
 
 const ignore = (): void => undefined;
 
-/** Whether bytes can be given to the client's own connection: not in pg's pipeline mode, nor to its native client. */
+/** Whether bytes can be given to the client's own connection: not in pg's pipeline mode. */
 export function canPipeline(client: Client): boolean {
-  const { connection, pipeline } = client as { connection?: Partial<Wire>; pipeline?: boolean };
-  return typeof connection?.stream?.write === 'function' && !pipeline;
+  return !(client as { pipeline?: boolean }).pipeline;
 }
 
 /**

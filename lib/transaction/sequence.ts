@@ -1,5 +1,5 @@
 import type { Client } from 'pg';
-import type { PipelinedStatement, Value } from './messages';
+import type { PipelinedStatement } from './messages';
 import {
   UnconfirmedCommitError,
   waitsForStandby,
@@ -25,10 +25,6 @@ interface Sender {
 
 /** As the server sends it. */
 const types = { getTypeParser: () => (text: string) => text };
-
-/** The native client knows no bytes. */
-const asText = (value: Value): string | null =>
-  Buffer.isBuffer(value) ? `\\x${value.toString('hex')}` : value;
 
 /**
  * The same as {@link Pipeline} for clients that take whole queries only: each statement is sent once the one before it
@@ -64,7 +60,7 @@ export class Sequence {
     const statement = this.statements[this.results.length];
     if (!statement) return this.callback(this.unconfirmed ? new UnconfirmedCommitError() : undefined);
     const { text, values } = statement;
-    this.client.query({ text, values: values.map(asText), rowMode: 'array', types }, (error, result) => {
+    this.client.query({ text, values: [...values], rowMode: 'array', types }, (error, result) => {
       if (this.ended) return;
       if (error) return this.callback(error);
       this.results.push({ tag: result.command, rows: result.rows });

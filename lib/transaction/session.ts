@@ -73,10 +73,9 @@ export class Session {
   release(): void {
     if (this.released) return;
     this.released = true;
-    if (!this.broken) void this.queryRunner.release();
-    // pg tells the query runner, which tells the pool.
-    else if (!destroySocket(this.client))
-      this.client.emit('error', new Error('the connection is of no more use'));
+    if (this.broken)
+      destroySocket(this.client); // pg tells the query runner, which tells the pool
+    else void this.queryRunner.release();
   }
 
   /** Ends the connection, and with it its transaction. */

@@ -1,6 +1,7 @@
 import { Module, type DynamicModule } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { getDataSourceToken, TypeOrmModule } from '@nestjs/typeorm';
+import * as pg from 'pg';
 import { DataSource } from 'typeorm';
 import { Controller, Inject, Post, type INestApplicationContext } from '@nestjs/common';
 import {
@@ -27,6 +28,25 @@ class OrdersController {
 @Module({})
 class App {}
 
+/**
+ * A driver whose client does not show its socket, as that of pg-native, which would have to be compiled. Those that are
+ * given an address connect all the same, so that TypeORM can start.
+ */
+function withoutSocket(): object {
+  class Client extends pg.Client {
+    constructor(config?: pg.ClientConfig) {
+      super(config);
+      if (!config?.connectionString) Object.assign(this, { connection: undefined });
+    }
+  }
+  class Pool extends pg.Pool {
+    constructor(config?: pg.PoolConfig) {
+      super({ ...config, Client });
+    }
+  }
+  return { ...pg, Client, Pool };
+}
+
 describe('the DataSource of transactions', () => {
   let postgres: RunningPostgres;
   let other: string;
@@ -43,6 +63,7 @@ describe('the DataSource of transactions', () => {
   const start = (
     connections: Record<string, string>,
     options: IdempotencyModuleOptions,
+    driver?: object,
   ): Promise<INestApplicationContext> => {
     const module: DynamicModule = {
       module: App,
@@ -52,6 +73,7 @@ describe('the DataSource of transactions', () => {
             ...(name === 'default' ? {} : { name }),
             type: 'postgres',
             url,
+            driver,
             retryAttempts: 0,
             migrations: [CreateIdempotencyCache1764000000015],
             migrationsRun: true,
@@ -100,6 +122,19 @@ describe('the DataSource of transactions', () => {
       { postgres: { dataSource: 'records' } },
     );
     await expect(starting).rejects.toThrow(/`postgres.dataSource` names another database/);
+  });
+
+  it.each(['default', 'records'])('may not use a client such as pg-native: %s', async (name) => {
+    const connections = { default: postgres.url, [name]: postgres.url };
+    const starting = start(connections, { postgres: { dataSource: name } }, withoutSocket());
+    await expect(starting).rejects.toThrow(/needs the JavaScript client of pg.*`driver: \{ \.\.\.pg \}`/s);
+  });
+
+  it('uses the JavaScript client of pg where the driver is a copy of it', async () => {
+    const { native } = { ...pg } as Partial<typeof pg>;
+    expect(native).toBeUndefined(); // TypeORM takes it where pg-native is installed
+    const app = await start({ default: postgres.url }, {}, { ...pg });
+    await app.close();
   });
 
   it('is not asked for where no route is in this mode', async () => {

@@ -110,9 +110,8 @@ function limitConnecting(client: Client, timeout: number): () => void {
   };
 }
 
-/** @returns false if the client does not show its socket, as pg's native one */
-export function destroySocket(client: Client): boolean {
+/** Nothing where the client does not show its socket, as pg's native one. */
+export function destroySocket(client: Client): void {
   const { connection } = client as { connection?: { stream?: { destroy(): void } } };
   connection?.stream?.destroy();
-  return connection?.stream !== undefined;
 }
