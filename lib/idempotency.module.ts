@@ -3,13 +3,11 @@ import {
   Module,
   type BeforeApplicationShutdown,
   type DynamicModule,
-  type FactoryProvider,
   type ModuleMetadata,
   type NestModule,
   type OnApplicationShutdown,
   type OnModuleInit,
   type Provider,
-  type Type,
 } from '@nestjs/common';
 import { ApplicationConfig } from '@nestjs/core';
 import { AuditLog } from './admin/audit-log';
@@ -39,8 +37,10 @@ import { IdempotencyMetrics } from './observability/metrics';
 import { RequestObservers } from './observability/observers';
 import { tracedProtocol, tracedStore, tracedTransactions } from './observability/traced';
 import { openTracing, Tracing } from './observability/tracing';
+import { asyncOptionProviders, type IdempotencyModuleAsyncOptions } from './options/async-options';
 import type { IdempotencyModuleOptions } from './options/idempotency.options';
 import { MODULE_SETTINGS } from './options/module-settings';
+import { refuseUncalled } from './options/refused-imports';
 import { withEnvironment } from './options/environment';
 import { resolveModuleOptions, type ModuleSettings } from './options/resolve';
 import { OwnStoreProvider } from './store/own-store.provider';
@@ -48,18 +48,6 @@ import { PostgresProvider } from './store/postgres/postgres.provider';
 import { RedisProvider } from './store/redis/redis.provider';
 import { TransactionProvider } from './transaction/transaction.provider';
 import { TieredStoreService } from './store/tiered-store.service';
-
-/** Makes the module's options, for `useClass` and `useExisting`. */
-export interface IdempotencyOptionsFactory {
-  createIdempotencyOptions(): IdempotencyModuleOptions | Promise<IdempotencyModuleOptions>;
-}
-
-export interface IdempotencyModuleAsyncOptions extends Pick<ModuleMetadata, 'imports'> {
-  inject?: FactoryProvider['inject'];
-  useFactory?: (...dependencies: never[]) => IdempotencyModuleOptions | Promise<IdempotencyModuleOptions>;
-  useClass?: Type<IdempotencyOptionsFactory>;
-  useExisting?: Type<IdempotencyOptionsFactory>;
-}
 
 const MODULE_OPTIONS = Symbol('nestjs-idempotency:options');
 
@@ -123,9 +111,13 @@ export class IdempotencyModule
     return moduleWith([{ provide: MODULE_OPTIONS, useValue: options }]);
   }
 
-  /** As {@link forRoot}, with options from a factory, or from a class that has `createIdempotencyOptions()`. */
+  /**
+   * As {@link forRoot}, with options from a factory, or from a class that has `createIdempotencyOptions()`.
+   * @throws InvalidOptionsError for what is given here; at start for what the factory gives, and IdempotencySetupError as
+   * {@link forRoot}
+   */
   static forRootAsync(options: IdempotencyModuleAsyncOptions): DynamicModule {
-    return moduleWith(asyncOptionProviders(options), options.imports);
+    return moduleWith(asyncOptionProviders(MODULE_OPTIONS, options), options.imports);
   }
 
   /** Puts our interceptor before all others: a replay must not pass through those that shaped the response already. */
@@ -143,6 +135,7 @@ export class IdempotencyModule
   }
 
   async onModuleInit(): Promise<void> {
+    this.explorer.refuseMade();
     if (this.settings.metrics.routeLabel)
       this.metrics.labelRoutes(this.protectedRoutes.flatMap((route) => this.patterns.of(route)));
     await this.store.open();
@@ -276,19 +269,4 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
   };
 }
 
-/** JavaScript may pass anything. */
-function asyncOptionProviders(options: Partial<IdempotencyModuleAsyncOptions> = {}): Provider[] {
-  const { useFactory, useClass, useExisting, inject = [] } = options;
-  if (typeof useFactory === 'function') return [{ provide: MODULE_OPTIONS, useFactory, inject }];
-  const factory = useClass ?? useExisting;
-  if (!factory)
-    throw new TypeError(
-      'IdempotencyModule.forRootAsync needs one of useFactory (a function), useClass and useExisting',
-    );
-  const provider: Provider = {
-    provide: MODULE_OPTIONS,
-    useFactory: (source: IdempotencyOptionsFactory) => source.createIdempotencyOptions(),
-    inject: [factory],
-  };
-  return useClass ? [provider, useClass] : [provider];
-}
+refuseUncalled(IdempotencyModule, 'forRoot', 'forRootAsync');

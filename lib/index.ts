@@ -1,5 +1,6 @@
 export { IdempotencyModule } from './idempotency.module';
-export type { IdempotencyModuleAsyncOptions, IdempotencyOptionsFactory } from './idempotency.module';
+export type { IdempotencyModuleAsyncOptions } from './options/async-options';
+export type { IdempotencyOptionsFactory } from './options/specification/asynchronous';
 export { Idempotent, IdempotencyClaim } from './http/routes/idempotent.decorator';
 export { IdempotencyException, isIdempotencyException, type Problem } from './http/response/problems';
 export { REPLAY_HEADER } from './http/response/replay';

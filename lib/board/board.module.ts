@@ -23,6 +23,8 @@ import {
   type IdempotencyBoardModuleAsyncOptions,
   type IdempotencyBoardModuleOptions,
 } from './board.options';
+import { factoryProvider } from '../options/factory-provider';
+import { refuseUncalled } from '../options/refused-imports';
 import { FORM_TYPE } from './form';
 import { HotKeys } from './hot-keys';
 import { ProcessCounts } from './process-counts';
@@ -32,16 +34,33 @@ interface WithParsers {
   hasContentTypeParser?(type: string): boolean;
 }
 
+/** The providers of the bare class, in whose place those of `forRoot()` come. */
+const withoutOptions: Provider[] = [
+  {
+    provide: Board,
+    useFactory: () => {
+      throw new IdempotencySetupError(
+        'the class IdempotencyBoardModule itself was imported. Import IdempotencyBoardModule.forRoot() or forRootAsync(): ' +
+          '`access` says who may look.',
+      );
+    },
+  },
+];
+
 /**
  * A board in the browser, beside `IdempotencyModule`: records, orphans and how this process fares, for operators. Put it
  * behind the guards of your application, and say in `access` who may look and who may change records.
  */
-@Module({})
+@Module({ providers: withoutOptions })
 export class IdempotencyBoardModule implements OnApplicationBootstrap {
   private readonly logger = new Logger('Idempotency');
 
   /** @internal */
-  constructor(@Inject(HttpAdapterHost) private readonly host: HttpAdapterHost) {}
+  constructor(
+    @Inject(HttpAdapterHost) private readonly host: HttpAdapterHost,
+    // eslint-disable-next-line @typescript-eslint/no-unused-vars -- the bare class fails by it
+    @Inject(Board) _board: Board,
+  ) {}
 
   /** @throws InvalidOptionsError, also without `access` */
   static forRoot(options: IdempotencyBoardModuleOptions): DynamicModule {
@@ -55,16 +74,10 @@ export class IdempotencyBoardModule implements OnApplicationBootstrap {
    */
   static forRootAsync(options: IdempotencyBoardModuleAsyncOptions): DynamicModule {
     checkAsyncModuleOptions(options);
-    const { inject = [], useFactory } = options;
-    return moduleWith(options, {
-      provide: BOARD_OPTIONS,
-      inject,
-      useFactory: async (...dependencies: never[]): Promise<BoardOptions> => {
-        const made = await useFactory(...dependencies);
-        checkOptions(made);
-        return made;
-      },
-    });
+    return moduleWith(
+      options,
+      factoryProvider('IdempotencyBoardModule.forRootAsync', BOARD_OPTIONS, options, checkOptions),
+    );
   }
 
   onApplicationBootstrap(): void {
@@ -116,3 +129,5 @@ function moduleWith(place: BoardPlace, optionsProvider: Provider): DynamicModule
     ],
   };
 }
+
+refuseUncalled(IdempotencyBoardModule, 'forRoot', 'forRootAsync');

@@ -2,6 +2,7 @@ import type { CanActivate, ExecutionContext, FactoryProvider, ModuleMetadata, Ty
 import { z } from 'zod';
 import type { RecordDetails } from '../admin/idempotency-admin';
 import { boolean, callback } from '../options/schemas';
+import { asyncShape } from '../options/specification/asynchronous';
 import { validate } from '../options/validate';
 
 /** `full`: look and change. `read`: look. `false`: neither. */
@@ -70,11 +71,11 @@ const place = {
     .regex(/^\/?[\w.~-]+(?:\/[\w.~-]+)*\/?$/, { error: PATH })
     .optional(),
   guards: z.array(z.unknown(), { error: 'a list of guards' }).optional(),
-  imports: z.array(z.unknown(), { error: 'a list of modules' }).optional(),
+  imports: asyncShape.imports,
 };
 
 const asynchronous = {
-  inject: z.array(z.unknown(), { error: 'a list of providers' }).optional(),
+  inject: asyncShape.inject,
   useFactory: callback(),
 };
 

@@ -28,7 +28,7 @@ import { sendOrFail } from './response/last-resort';
 import { IdempotencyException, problemResponse } from './response/problems';
 import { asProblem, notStored, refusalOf } from './response/refusal';
 import { replay, substitute } from './response/replay';
-import { rawResponse, requestOf, responseOf, type PlatformResponse } from './platform';
+import { isHttpRequest, rawResponse, requestOf, responseOf, type PlatformResponse } from './platform';
 import { ResponseCapture } from './response/response-capture';
 import { RouteOptionsReader } from './routes/route-options';
 import { ScopeResolver } from './request/caller/scope';
@@ -53,7 +53,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
   ) {}
 
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
-    if (context.getType() !== 'http') return next.handle();
+    if (!isHttpRequest(context)) return next.handle();
     const route = this.routes.read(context);
     const explained = this.explainer.answer(context, route);
     if (explained) return explained;

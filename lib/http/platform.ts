@@ -34,6 +34,13 @@ export interface PlatformResponse {
   hijack?(): unknown;
 }
 
+/** Libraries that have Nest call a handler may say that it is HTTP, and give it other arguments than a request. */
+export function isHttpRequest(context: ExecutionContext): boolean {
+  if (context.getType() !== 'http') return false;
+  const request = context.getArgByIndex<Partial<PlatformRequest> | null | undefined>(0);
+  return typeof request?.method === 'string';
+}
+
 /** Of an HTTP context. `switchToHttp()` would make three functions each time. */
 export function requestOf(context: ExecutionContext): PlatformRequest {
   return context.getArgByIndex<PlatformRequest>(0);

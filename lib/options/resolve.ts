@@ -11,6 +11,7 @@ import type {
   IdempotencyOptions,
   PolicyOptions,
 } from './idempotency.options';
+import { asyncSchema } from './specification/asynchronous';
 import type { encryptionSchema } from './specification/encryption';
 import type { OwnStore } from './own-store';
 import { encryptionOptions } from './specification/encryption';
@@ -73,7 +74,7 @@ const NEEDS_POSTGRES =
 const STATUSES_NOT_RECORDED = new Set([400, 401, 403, 408, 422, 423, 425, 429]);
 
 const routeSchema = z.strictObject(shapeOf(routeOptions));
-const moduleSchema = z.strictObject({ ...routeSchema.shape, ...shapeOf(moduleOptions) });
+export const moduleSchema = z.strictObject({ ...routeSchema.shape, ...shapeOf(moduleOptions) });
 
 /** Scope and fingerprint have another meaning there, and are checked there. */
 const serviceSchema = z.strictObject({
@@ -84,6 +85,7 @@ const serviceSchema = z.strictObject({
 });
 
 const OF_MODULE = { schema: moduleSchema, place: 'IdempotencyModule.forRoot()' };
+const OF_ASYNC = { schema: asyncSchema, place: 'IdempotencyModule.forRootAsync()' };
 const OF_ROUTES = { schema: moduleSchema, place: 'HTTP routes and the module' };
 
 const redisSettings = defaultsOf(redisOptions);
@@ -100,7 +102,7 @@ const routeSettings = defaultsOf(routeOptions);
  * @throws InvalidOptionsError
  */
 export function resolveModuleOptions(options: IdempotencyModuleOptions): ModuleSettings {
-  const given = validate(moduleSchema, options, 'IdempotencyModule options');
+  const given = validate(moduleSchema, options, 'IdempotencyModule options', OF_ASYNC);
   assertOneStore(given);
   if (given.transaction) assertTransactional('IdempotencyModule options', [options]);
   const { store, redis, postgres, encryption, tracing, audit, namespace, secret } = given;

@@ -1,6 +1,8 @@
 import type { DynamicModule } from '@nestjs/common';
 import { IdempotencyModule } from '../idempotency.module';
+import { IdempotencySetupError } from '../core/errors';
 import type { IdempotencyModuleOptions } from '../options/idempotency.options';
+import { refuseImport, refuseUncalled } from '../options/refused-imports';
 import { testingProviders } from './idempotency-testing';
 
 /** `IdempotencyModule` for a test that composes its own modules, with records in memory in place of Redis and Postgres. */
@@ -15,3 +17,12 @@ export class IdempotencyTestingModule {
     return { ...module, providers: [...providers, ...testingProviders()] };
   }
 }
+
+refuseImport(
+  IdempotencyTestingModule,
+  () =>
+    new IdempotencySetupError(
+      'the class IdempotencyTestingModule itself was imported. Import IdempotencyTestingModule.forRoot().',
+    ),
+);
+refuseUncalled(IdempotencyTestingModule, 'forRoot');

@@ -33,6 +33,8 @@ const ELSEWHERE: Readonly<Record<string, readonly [spec: string, reason: string]
   'http/handler/transactional-handler.ts': ['e2e/transactions.spec.ts', 'it needs a transaction of Postgres'],
   'http/request/option-function.ts': ['e2e/option-functions.spec.ts', 'it runs what applications give'],
   'http/routes/idempotent.decorator.ts': ['e2e/mistakes.spec.ts', 'what it decides is what it refuses'],
+  'options/async-options.ts': ['e2e/mistakes.spec.ts', 'Nest makes the options by it'],
+  'options/factory-provider.ts': ['e2e/mistakes.spec.ts', 'Nest makes the options by it'],
   'http/handler/context-bound.ts': ['transaction/responses.spec.ts', 'what it is for shows in a transaction'],
   'http/idempotency.interceptor.ts': ['e2e/webhook.spec.ts', 'it joins all parts of a request'],
   'http/handler/handler-run.ts': [

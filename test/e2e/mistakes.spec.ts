@@ -1,4 +1,13 @@
-import { Controller, Injectable, Module, Post, Sse, type DynamicModule, type Type } from '@nestjs/common';
+import {
+  Controller,
+  Injectable,
+  Module,
+  Post,
+  SetMetadata,
+  Sse,
+  type DynamicModule,
+  type Type,
+} from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { NEVER } from 'rxjs';
 import {
@@ -9,10 +18,12 @@ import {
   type Duration,
   type IdempotencyModuleOptions,
 } from '../../lib';
+import { IdempotencyBoardModule } from '../../lib/board';
 import { moduleOptions } from '../../lib/options/specification/module';
 import { policyOptions } from '../../lib/options/specification/policy';
 import { redisOptions } from '../../lib/options/specification/redis';
 import { routeOptions } from '../../lib/options/specification/route';
+import { IdempotencyTestingModule } from '../../lib/testing';
 import { call } from '../support/http';
 import { KeptLog } from '../support/log';
 
@@ -22,6 +33,16 @@ const OF_REDIS = Object.keys(redisOptions).join(', ');
 
 @Module({})
 class RootModule {}
+
+class Settings {
+  readonly lease = '9s';
+}
+
+class Maker {
+  createIdempotencyOptions(): IdempotencyModuleOptions {
+    return undefined as never;
+  }
+}
 
 interface Parts {
   readonly imports?: (DynamicModule | Type)[];
@@ -102,17 +123,132 @@ const MISTAKES: [mistake: string, parts: () => Parts, message: string][] = [
   [
     'no factory',
     () => ({ imports: [IdempotencyModule.forRootAsync({})] }),
-    'IdempotencyModule.forRootAsync needs one of useFactory (a function), useClass and useExisting',
+    'IdempotencyModule.forRootAsync: one of useFactory, useClass and useExisting is needed',
   ],
   [
     'no options for a factory at all',
     () => ({ imports: [IdempotencyModule.forRootAsync(undefined as never)] }),
-    'IdempotencyModule.forRootAsync needs one of useFactory (a function), useClass and useExisting',
+    'IdempotencyModule.forRootAsync: must be an object, not undefined',
   ],
   [
     'a factory that is no function',
     () => ({ imports: [IdempotencyModule.forRootAsync({ useFactory: {} as never })] }),
-    'IdempotencyModule.forRootAsync needs one of useFactory (a function), useClass and useExisting',
+    'IdempotencyModule.forRootAsync: option "useFactory" is {}, but must be a function',
+  ],
+  [
+    'two sources of options',
+    () => ({ imports: [IdempotencyModule.forRootAsync({ useFactory: () => ({}), useClass: Maker })] }),
+    'IdempotencyModule.forRootAsync: useFactory and useClass exclude each other: remove one of the two',
+  ],
+  [
+    'a misspelt option of forRootAsync()',
+    () => ({ imports: [IdempotencyModule.forRootAsync({ useFactory: () => ({}), injects: [] } as object)] }),
+    'IdempotencyModule.forRootAsync: option "injects" is unknown (did you mean "inject"?): known are imports, inject, ' +
+      'useFactory, useClass, useExisting',
+  ],
+  [
+    'an option of the module beside its factory',
+    () => ({ imports: [IdempotencyModule.forRootAsync({ useFactory: () => ({}), lease: '9s' } as object)] }),
+    'IdempotencyModule.forRootAsync: option "lease" is unknown here: it belongs to what the factory gives',
+  ],
+  [
+    'a factory in forRoot()',
+    () => ({ imports: [IdempotencyModule.forRoot({ useFactory: () => ({}) } as object)] }),
+    'IdempotencyModule options: option "useFactory" is unknown here: it belongs to IdempotencyModule.forRootAsync()',
+  ],
+  [
+    'an object in place of its class',
+    () => ({ imports: [IdempotencyModule.forRootAsync({ useClass: new Maker() as never })] }),
+    'IdempotencyModule.forRootAsync: option "useClass" is an instance of a class, but must be a class',
+  ],
+  [
+    'a class that makes no options',
+    () => ({ imports: [IdempotencyModule.forRootAsync({ useClass: Settings as never })] }),
+    'IdempotencyModule: Settings has no method createIdempotencyOptions(), which `useClass` of forRootAsync() needs. Have ' +
+      'it implement IdempotencyOptionsFactory.',
+  ],
+  [
+    'an existing provider that makes no options',
+    () => ({
+      imports: [
+        IdempotencyModule.forRootAsync({
+          imports: [{ module: RootModule, providers: [Settings], exports: [Settings] }],
+          useExisting: Settings as never,
+        }),
+      ],
+    }),
+    'IdempotencyModule: Settings has no method createIdempotencyOptions(), which `useExisting` of forRootAsync() needs. ' +
+      'Have it implement IdempotencyOptionsFactory.',
+  ],
+  [
+    'a class whose options are missing',
+    () => ({ imports: [IdempotencyModule.forRootAsync({ useClass: Maker })] }),
+    'IdempotencyModule options: must be an object, not undefined',
+  ],
+  [
+    'a factory that fails for want of what it should get',
+    () => ({
+      imports: [
+        IdempotencyModule.forRootAsync({ useFactory: ({ lease }: { lease: Duration }) => ({ lease }) }),
+      ],
+    }),
+    'IdempotencyModule: useFactory of IdempotencyModule.forRootAsync() takes more arguments than `inject` has providers: name ' +
+      "one for each. It failed with TypeError: Cannot destructure property 'lease' of 'undefined' as it is undefined.",
+  ],
+  [
+    'a factory that rejects with an error, which stays as it is',
+    () => ({
+      imports: [IdempotencyModule.forRootAsync({ useFactory: () => Promise.reject(new Error('no SECRET')) })],
+    }),
+    'no SECRET',
+  ],
+  [
+    'a factory that rejects with nothing',
+    // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- it is the mistake
+    () => ({ imports: [IdempotencyModule.forRootAsync({ useFactory: () => Promise.reject() })] }),
+    'IdempotencyModule: useFactory of IdempotencyModule.forRootAsync() failed with undefined, which is not an Error. Throw one ' +
+      'that says why.',
+  ],
+  [
+    'a factory of the board that rejects with nothing',
+    () => ({
+      imports: [
+        memory(),
+        // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- it is the mistake
+        IdempotencyBoardModule.forRootAsync({ useFactory: () => Promise.reject() }),
+      ],
+    }),
+    'IdempotencyModule: useFactory of IdempotencyBoardModule.forRootAsync() failed with undefined, which is not an Error. ' +
+      'Throw one that says why.',
+  ],
+  [
+    'a factory of the board that gives nothing',
+    () => ({
+      imports: [memory(), IdempotencyBoardModule.forRootAsync({ useFactory: () => undefined as never })],
+    }),
+    'IdempotencyBoardModule.forRootAsync: must be an object, not undefined',
+  ],
+  ...[
+    [IdempotencyModule, 'forRoot'] as const,
+    [IdempotencyModule, 'forRootAsync'] as const,
+    [IdempotencyTestingModule, 'forRoot'] as const,
+    [IdempotencyBoardModule, 'forRoot'] as const,
+    [IdempotencyBoardModule, 'forRootAsync'] as const,
+  ].map<(typeof MISTAKES)[number]>(([type, method]) => [
+    `${type.name}.${method} without its call`,
+    () => ({ imports: [Reflect.get(type, method) as never] }),
+    `IdempotencyModule: ${type.name}.${method} stands among imports without parentheses. Call it: ${type.name}.${method}().`,
+  ]),
+  [
+    'the class of the testing module',
+    () => ({ imports: [IdempotencyTestingModule] }),
+    'IdempotencyModule: the class IdempotencyTestingModule itself was imported. Import IdempotencyTestingModule.forRoot().',
+  ],
+  [
+    'the class of the board',
+    () => ({ imports: [memory(), IdempotencyBoardModule] }),
+    'IdempotencyModule: the class IdempotencyBoardModule itself was imported. Import IdempotencyBoardModule.forRoot() or ' +
+      'forRootAsync(): `access` says who may look.',
   ],
   [
     'a misspelt option of a route',
@@ -192,6 +328,98 @@ const MISTAKES: [mistake: string, parts: () => Parts, message: string][] = [
     },
     'IdempotencyModule: @Idempotent() stands on PaymentsController.create, which is not a method. Put it on the method that ' +
       'handles the route, or on its class.',
+  ],
+  [
+    'the decorator on a static method',
+    () => {
+      @Controller()
+      class PaymentsController {
+        @Post()
+        @Idempotent()
+        static create(): void {
+          return;
+        }
+      }
+      return { imports: [memory()], controllers: [PaymentsController] };
+    },
+    'IdempotencyModule: @Idempotent() stands on PaymentsController.create, which Nest never calls as a route: it is static, ' +
+      'or named by a symbol. Make it an ordinary method.',
+  ],
+  [
+    'the decorator on a method that a symbol names',
+    () => {
+      const create = Symbol('create');
+      @Controller()
+      class PaymentsController {
+        @Post()
+        @Idempotent()
+        [create](): void {
+          return;
+        }
+      }
+      return { imports: [memory()], controllers: [PaymentsController] };
+    },
+    'IdempotencyModule: @Idempotent() stands on PaymentsController.Symbol(create), which Nest never calls as a route: it is ' +
+      'static, or named by a symbol. Make it an ordinary method.',
+  ],
+  [
+    'the decorator on a helper of a controller',
+    () => {
+      @Controller()
+      class PaymentsController {
+        @Post()
+        create(): void {
+          this.pay();
+        }
+
+        @Idempotent()
+        private pay(): void {
+          return;
+        }
+      }
+      return { imports: [memory()], controllers: [PaymentsController] };
+    },
+    'IdempotencyModule: PaymentsController.pay has @Idempotent(), but is not an HTTP route of a controller, so it would run ' +
+      'unprotected. Protect its work with IdempotencyService.execute().',
+  ],
+  ...['@Mutation', '@SubscribeMessage'].map<(typeof MISTAKES)[number]>((decorator) => [
+    `the decorator beside ${decorator}() of a provider`,
+    () => {
+      @Injectable()
+      class Payments {
+        // As both leave it there: metadata of the method.
+        @SetMetadata(decorator, 'pay')
+        @Idempotent()
+        pay(): void {
+          return;
+        }
+      }
+      return { imports: [memory()], providers: [Payments] };
+    },
+    'IdempotencyModule: Payments.pay has @Idempotent(), but is not an HTTP route of a controller, so it would run unprotected. ' +
+      'Protect its work with IdempotencyService.execute().',
+  ]),
+  [
+    'the decorator on a class with a message handler',
+    () => {
+      @Controller()
+      @Idempotent()
+      class PaymentsController {
+        @Post()
+        create(): void {
+          return;
+        }
+
+        @SetMetadata('microservices:pattern', ['pay'])
+        pay(): void {
+          return;
+        }
+      }
+      return { imports: [memory()], controllers: [PaymentsController] };
+    },
+    'IdempotencyModule: PaymentsController.pay handles messages, and @Idempotent() on it or on its class protects HTTP ' +
+      'requests alone. Decorate methods that handle no messages, and protect what messages do with ' +
+      'IdempotencyService.execute().',
   ],
   [
     'the decorator without parentheses on a method',

@@ -13,7 +13,7 @@ import {
   type NestInterceptor,
   type Type,
 } from '@nestjs/common';
-import { LazyModuleLoader, NestFactory } from '@nestjs/core';
+import { ExternalContextCreator, LazyModuleLoader, NestFactory } from '@nestjs/core';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
 import type { Observable } from 'rxjs';
 import { IdempotencyModule, Idempotent } from '../../lib';
@@ -111,6 +111,85 @@ class RoutesModule {}
 
 @Module({})
 class LazyModule {}
+
+/** As GraphQL, transporters, gateways and others call: by Nest, and by no HTTP request. */
+@Injectable()
+class Worker {
+  @Idempotent()
+  work(): void {
+    runs.push('work');
+  }
+
+  rest(): void {
+    runs.push('rest');
+  }
+}
+
+@Injectable()
+class Rester {
+  rest(): void {
+    runs.push('rest');
+  }
+}
+
+describe('a call that is no HTTP request', () => {
+  beforeEach(() => {
+    runs = [];
+  });
+
+  it.each(['graphql', 'rpc', 'ws', 'http'])(
+    'never runs unprotected where its method is decorated, without the module: %s',
+    async (kind) => {
+      const app = await NestFactory.createApplicationContext(
+        { module: LazyModule, providers: [Worker] },
+        { logger: false },
+      );
+      try {
+        const worker = app.get(Worker);
+        const call = (name: 'work' | 'rest'): Promise<unknown> =>
+          app
+            .get(ExternalContextCreator)
+
+            .create(
+              worker,
+              worker[name],
+              name,
+              undefined,
+              undefined,
+              undefined,
+              undefined,
+              undefined,
+              kind,
+            )();
+        await expect(call('work')).rejects.toThrow(
+          `Worker.work has @Idempotent(), which protects HTTP requests alone, and this call (of type '${kind}') is none`,
+        );
+        await call('rest');
+        expect(runs).toEqual(['rest']);
+      } finally {
+        await app.close();
+      }
+    },
+  );
+
+  it('is left alone by the module where it is not decorated, also if its caller says it is an HTTP request', async () => {
+    const app = await NestFactory.create(
+      { module: LazyModule, imports: [IdempotencyModule.forRoot({ store: 'memory' })], providers: [Rester] },
+      { logger: false },
+    );
+    try {
+      await app.init();
+      const rester = app.get(Rester);
+
+      const call = app.get(ExternalContextCreator).create(rester, rester.rest, 'rest');
+      await call();
+      await call('an argument');
+      expect(runs).toEqual(['rest', 'rest']);
+    } finally {
+      await app.close();
+    }
+  });
+});
 
 describe.each(['express', 'fastify'] as const)('an application without the module (%s)', (platform) => {
   let app: INestApplication | undefined;

@@ -17,7 +17,7 @@ import { requestOf, type Handler } from '../platform';
  * request to a decorated route fails.
  *
  * @throws InvalidOptionsError when the class is defined, naming class, method, option, its value and what is allowed
- * IdempotencySetupError on a property or a parameter, or without parentheses
+ * IdempotencySetupError on a property, a parameter or a static method, or without parentheses
  */
 export function Idempotent(options: IdempotencyOptions = {}): MethodDecorator & ClassDecorator {
   assertCalled(options);
@@ -25,7 +25,7 @@ export function Idempotent(options: IdempotencyOptions = {}): MethodDecorator & 
     const where = placeOf(target, name);
     checkRouteOptions(`@Idempotent() on ${where}`, options);
     const method = descriptor?.value as Handler | undefined;
-    if (name !== undefined && typeof method !== 'function') throw noMethod(where);
+    if (name !== undefined) assertHandler(where, target, name, method);
     Reflect.defineMetadata(IDEMPOTENT_METADATA, options, method ?? target);
     if (method) watchHandler(method);
     else demandModule(target);
@@ -47,10 +47,16 @@ function assertCalled(options: object | null): void {
   throw new IdempotencySetupError('@Idempotent stands without parentheses. Write @Idempotent().');
 }
 
-function noMethod(where: string): IdempotencySetupError {
-  return new IdempotencySetupError(
-    `@Idempotent() stands on ${where}, which is not a method. Put it on the method that handles the route, or on its class.`,
-  );
+/** Nest looks for its handlers among the methods of an instance that have a name. */
+function assertHandler(where: string, target: object, name: string | symbol, method: unknown): void {
+  if (typeof method !== 'function')
+    throw new IdempotencySetupError(
+      `@Idempotent() stands on ${where}, which is not a method. Put it on the method that handles the route, or on its class.`,
+    );
+  if (typeof target === 'function' || typeof name === 'symbol')
+    throw new IdempotencySetupError(
+      `@Idempotent() stands on ${where}, which Nest never calls as a route: it is static, or named by a symbol. Make it an ordinary method.`,
+    );
 }
 
 /**

@@ -16,6 +16,9 @@ export interface ProtectedRoute {
   readonly options: RouteOptions;
 }
 
+/** What `@MessagePattern()` and `@EventPattern()` of @nestjs/microservices leave on a method. */
+const PATTERN_METADATA = 'microservices:pattern';
+
 /** Finds the protected routes of the application, so that what cannot be protected is refused at start. */
 @Injectable()
 export class RouteExplorer {
@@ -27,8 +30,8 @@ export class RouteExplorer {
   ) {}
 
   /**
-   * @throws IdempotencySetupError for an event stream, for a decorated method that is not an HTTP route, and for a decorated
-   * class that has none
+   * @throws IdempotencySetupError for an event stream, for a decorated method that is not an HTTP route, for a decorated
+   * class that has none, and for a message handler that is decorated, or is in a decorated class
    * @throws InvalidOptionsError
    */
   explore(): ProtectedRoute[] {
@@ -39,6 +42,22 @@ export class RouteExplorer {
       .filter((type) => !controllers.has(type));
     for (const type of others) this.refuse(type);
     return [...controllers].flatMap((type) => this.routesOf(type));
+  }
+
+  /**
+   * Of providers that a factory makes, or that are given as values, the class is not known before they are there.
+   * @throws IdempotencySetupError as {@link explore}
+   */
+  refuseMade(): void {
+    const modules = [...this.modules.values()];
+    const explored = new Set(
+      modules.flatMap(({ controllers, providers }) => [...classesIn(controllers), ...classesIn(providers)]),
+    );
+    const made = modules
+      .flatMap(({ providers }) => [...providers.values()])
+      .map(({ instance }) => classOf(instance))
+      .filter((type) => type !== undefined);
+    for (const type of new Set(made)) if (!explored.has(type)) this.refuse(type);
   }
 
   /** The controllers of a class, unless Nest makes one for each request. */
@@ -53,6 +72,8 @@ export class RouteExplorer {
     const methods = this.methodsOf(type);
     if (ownOptionsOf(type) && !methods.some(({ handler }) => isRoute(handler))) throw noRoute(type.name);
     return methods.flatMap(({ name, handler }) => {
+      if (Reflect.hasMetadata(PATTERN_METADATA, handler) && (optionsOf(handler) ?? optionsOf(type)))
+        throw messageHandler(`${type.name}.${handler.name}`);
       if (!isRoute(handler)) {
         if (optionsOf(handler)) throw noRoute(`${type.name}.${handler.name}`);
         return [];
@@ -94,6 +115,25 @@ function classesIn(wrappers: ReadonlyMap<unknown, { readonly metatype: unknown }
 function isClass(metatype: unknown): metatype is Type {
   return (
     typeof metatype === 'function' && typeof metatype.prototype === 'object' && metatype.prototype !== null
+  );
+}
+
+/** Undefined for what is not an instance of a class, and for a proxy that tells nothing of it. */
+function classOf(instance: unknown): Type | undefined {
+  if (typeof instance !== 'object' || instance === null) return undefined;
+  try {
+    const prototype = Object.getPrototypeOf(instance) as { readonly constructor?: unknown } | null;
+    const type = prototype?.constructor;
+    return isClass(type) && type.prototype === prototype ? type : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function messageHandler(where: string): IdempotencySetupError {
+  return new IdempotencySetupError(
+    `${where} handles messages, and @Idempotent() on it or on its class protects HTTP requests alone. Decorate methods ` +
+      'that handle no messages, and protect what messages do with IdempotencyService.execute().',
   );
 }
 

@@ -17,7 +17,12 @@ class OnMethod {
 }
 
 const asked = (type: typeof Plain, method: string, kind = 'http', request: object = { method }): void => {
-  const context = { getType: () => kind, getClass: () => type, getHandler: () => type.prototype.handle };
+  const context = {
+    getType: () => kind,
+    getArgByIndex: () => request,
+    getClass: () => type,
+    getHandler: () => type.prototype.handle,
+  };
   assertSeen(context as unknown as ExecutionContext, request);
 };
 
@@ -32,10 +37,23 @@ describe('a request that no module has seen', () => {
     );
   });
 
+  it.each<[string, typeof Plain, string, unknown]>([
+    ['a message, and its method is decorated', OnMethod, 'rpc', { lead: 1 }],
+    ['a message, and its class is decorated', OnClass, 'rpc', 'a lead'],
+    ['an event of a web socket', OnMethod, 'ws', {}],
+    ['a GraphQL operation without a root', OnMethod, 'graphql', undefined],
+    ['a call of a library that says nothing of its kind', OnMethod, 'http', { lead: 1 }],
+  ])('is refused as none that can be protected where it is %s', (_, type, kind, request) => {
+    expect(() => asked(type, 'POST', kind, request as object)).toThrow(
+      `${type.name}.handle has @Idempotent(), which protects HTTP requests alone, and this call (of type '${kind}') is none. ` +
+        'Protect its work with IdempotencyService.execute().',
+    );
+  });
+
   it.each<[string, typeof Plain, string, string]>([
     ['is not decorated', Plain, 'POST', 'http'],
     ['is safe, and its class is decorated', OnClass, 'HEAD', 'http'],
-    ['is no HTTP request', OnMethod, 'POST', 'rpc'],
+    ['is no HTTP request, nor decorated', Plain, 'POST', 'rpc'],
   ])('runs where it %s', (_, type, method, kind) => {
     expect(() => asked(type, method, kind)).not.toThrow();
   });

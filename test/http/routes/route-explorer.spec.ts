@@ -2,21 +2,40 @@ import {
   Controller,
   Get,
   Injectable,
+  Module,
   Post,
   RequestMethod,
   SetMetadata,
   Sse,
+  type Provider,
   type Type,
 } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { EMPTY } from 'rxjs';
-import { Idempotent } from '../../../lib';
+import { IdempotencyModule, Idempotent } from '../../../lib';
 import { appModule, type TestAppOptions } from '../../support/app';
 
 /** Starts an application as far as the module looks at its routes; no store is asked before that. */
 async function created(options: Pick<TestAppOptions, 'controllers' | 'providers'>): Promise<void> {
   const module = appModule({ redisUrl: 'redis://127.0.0.1:1', ...options });
   await NestFactory.create(module, { logger: false, abortOnError: false });
+}
+
+@Module({})
+class RootModule {}
+
+/** Starts one as far as `onModuleInit()` goes, when all its providers are there. */
+async function started(providers: Provider[], controllers: Type[] = []): Promise<void> {
+  const imports = [IdempotencyModule.forRoot({ store: 'memory' })];
+  const app = await NestFactory.create(
+    { module: RootModule, imports, providers, controllers },
+    { logger: false, abortOnError: false },
+  );
+  try {
+    await app.init();
+  } finally {
+    await app.close();
+  }
 }
 
 @Controller()
@@ -102,6 +121,53 @@ class MessagesController {
   }
 }
 
+@Controller()
+@Idempotent()
+class HybridController {
+  @Post()
+  create(): void {
+    return;
+  }
+
+  @SetMetadata('microservices:pattern', ['lead'])
+  consume(): void {
+    return;
+  }
+}
+
+/** Inherits what protects its route, and nothing that protects its messages. */
+@Controller()
+class InheritingHybridController extends SafeStreamController {
+  @SetMetadata('microservices:pattern', ['lead'])
+  consume(): void {
+    return;
+  }
+}
+
+@Controller()
+class BothController {
+  @Post()
+  @SetMetadata('microservices:pattern', ['lead'])
+  @Idempotent()
+  consume(): void {
+    return;
+  }
+}
+
+@Controller()
+class PlainHybridController {
+  @Post()
+  @Idempotent()
+  create(): void {
+    return;
+  }
+
+  @SetMetadata('microservices:pattern', ['lead'])
+  consume(): void {
+    return;
+  }
+}
+
 @Idempotent()
 abstract class DecoratedBase {}
 
@@ -134,6 +200,17 @@ describe('an application with @Idempotent() where it cannot hold', () => {
       MessagesController,
       /MessagesController has @Idempotent\(\), but is not an HTTP route/,
     ],
+    [
+      'a message handler, by its class',
+      HybridController,
+      /HybridController\.consume handles messages.*HTTP requests alone.*IdempotencyService\.execute/,
+    ],
+    [
+      'a message handler, by a base class',
+      InheritingHybridController,
+      /Controller\.consume handles messages/,
+    ],
+    ['a message handler that is a route as well', BothController, /BothController\.consume handles messages/],
   ])('is refused at start: %s', async (_, controller, message) => {
     await expect(created({ controllers: [controller] })).rejects.toThrow(message);
   });
@@ -143,6 +220,36 @@ describe('an application with @Idempotent() where it cannot hold', () => {
     ['a provider', Resolver, /Resolver has @Idempotent/],
   ])('is refused at start: %s', async (_, provider, message) => {
     await expect(created({ providers: [provider] })).rejects.toThrow(message);
+  });
+
+  it.each<[string, Provider]>([
+    ['a factory', { provide: 'consumer', useFactory: () => new Consumer() }],
+    ['a factory that takes its time', { provide: 'consumer', useFactory: async () => new Consumer() }],
+    ['a value', { provide: 'consumer', useValue: new Consumer() }],
+  ])('is refused at start where a class is known by its instance alone: %s', async (_, provider) => {
+    await expect(started([provider])).rejects.toThrow(/Consumer\.consume has @Idempotent/);
+  });
+
+  it('starts where a provider is a controller, a plain object or a proxy that tells nothing of its class', async () => {
+    const silent = new Proxy(new Consumer(), {
+      getPrototypeOf: () => {
+        throw new Error('not in a request');
+      },
+    });
+    await started(
+      [
+        InheritingController,
+        { provide: 'same', useExisting: InheritingController },
+        { provide: 'plain', useValue: { consume: () => undefined } },
+        { provide: 'bare', useValue: Object.create(null) as object },
+        { provide: 'silent', useFactory: () => silent },
+      ],
+      [InheritingController],
+    );
+  });
+
+  it('starts where a controller has messages beside decorated routes', async () => {
+    await created({ controllers: [PlainHybridController] });
   });
 
   it('starts where a decorated class has a stream by GET, which is left alone as every GET is', async () => {
