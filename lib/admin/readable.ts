@@ -1,3 +1,13 @@
+import type { TombstoneReason } from '../core/record';
+
+/** Why a record that is completed has no response to show. */
+export const WITHOUT_RESPONSE: Readonly<Record<TombstoneReason, string>> = {
+  too_large: 'The handler has finished. Its response was larger than maxBodySize, so it was not kept.',
+  unstorable: 'The handler has finished. Its response could not be kept.',
+  unreadable:
+    'There is a response, but it cannot be read here. It is malformed, or encrypted with a key that is not configured here.',
+};
+
 /** Time since then. */
 export function age(date: Date, now = Date.now()): string {
   return seconds((now - date.getTime()) / 1000);

@@ -1,6 +1,5 @@
 import type { RecordDetails } from '../admin/idempotency-admin';
-import { age, bytes, visible } from '../admin/readable';
-import type { TombstoneReason } from '../core/record';
+import { age, bytes, visible, WITHOUT_RESPONSE } from '../admin/readable';
 import type { RecordState } from '../core/record-directory';
 import { definitions, notice, table, time } from './elements';
 import { markup, type Markup, type Part } from './markup';
@@ -27,13 +26,6 @@ const NO_RESPONSE: Readonly<Record<RecordState, string>> = {
   orphaned: 'None was recorded.',
   completed: 'The option redact hides it.',
   unstorable: 'It could not be kept.',
-};
-
-const WITHOUT_RESPONSE: Readonly<Record<TombstoneReason, string>> = {
-  too_large: 'The handler has finished. Its response was larger than maxBodySize, so it was not kept.',
-  unstorable: 'The handler has finished. Its response could not be kept.',
-  unreadable:
-    'There is a response, and it cannot be read here: it is encrypted with a key that this application does not have, or malformed.',
 };
 
 /** One record: what it is, when what happened to it, its response, and what can be done. */

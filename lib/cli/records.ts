@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { text as readAll } from 'node:stream/consumers';
 import type { IdempotencyAdmin, RecordFilter, RecordReference } from '../admin/idempotency-admin';
-import { age, bytes } from '../admin/readable';
+import { age, bytes, WITHOUT_RESPONSE } from '../admin/readable';
 import { callersCalled } from '../admin/selection';
 import { recordId } from '../core/record';
 import type { RecordState, RecordSummary } from '../core/record-directory';
@@ -62,13 +62,16 @@ export async function show(reference: string, options: ShowCommand): Promise<Exi
     if (!details) return notFound(reference);
     const { outcome, ...rest } = details;
     const response = outcome?.kind === 'response' ? outcome : undefined;
+    const withoutResponse = outcome?.kind === 'tombstone' ? outcome.reason : undefined;
     const headers = options.headers && response ? { headers: response.headers } : {};
     if (options.json) {
       const body = options.body && response ? { body: response.body.toString('base64') } : {};
-      terminal.print(JSON.stringify({ ...rest, ...headers, ...body }, undefined, 2));
+      terminal.print(JSON.stringify({ ...rest, withoutResponse, ...headers, ...body }, undefined, 2));
       return EXIT.done;
     }
-    terminal.print(lines({ ...rest, ...headers }));
+    terminal.print(
+      lines({ ...rest, response: withoutResponse && WITHOUT_RESPONSE[withoutResponse], ...headers }),
+    );
     if (options.body && response)
       process.stdout.write(Buffer.concat([Buffer.from('\n'), response.body, Buffer.from('\n')]));
     return EXIT.done;

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -108,6 +108,18 @@ describe('the command line', () => {
     }
     expect((await run(['show', key, '--body'])).stdout).toContain('secret value');
     expect(await run(['show', 'no such key'])).toMatchObject({ code: 1, stdout: '' });
+  });
+
+  it('says why it shows no response of a completed record', async () => {
+    const [lost, other] = [randomBytes(32), randomBytes(32)].map((each) => each.toString('base64'));
+    app = await startApp({ databaseUrl, redisUrl: redis.url, options: { encryption: { keys: [lost!] } } });
+    const key = randomUUID();
+    await app.service.execute(key, () => 'a secret value', { scope: 'jobs' });
+    const show = (keys: string, ...more: string[]): Promise<CliResult> =>
+      run(['show', key, '--body', ...more], { env: { IDEMPOTENCY_ENCRYPTION_KEYS: keys } });
+    expect((await show(lost!)).stdout).toContain('a secret value');
+    expect((await show(other!)).stdout).toMatch(/^response +.*encrypted with a key that is not configured/m);
+    expect((await show(other!, '--json')).json()).toMatchObject({ withoutResponse: 'unreadable' });
   });
 
   it('changes nothing unless it is confirmed, and says in the audit who did it', async () => {

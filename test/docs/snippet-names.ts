@@ -37,6 +37,9 @@ export declare class ClientsModule {
 export declare class AppModule {
   readonly imports: readonly unknown[];
 }
+export declare class StoresModule {
+  readonly imports: readonly unknown[];
+}
 export declare class LeadsModule {
   readonly controllers: readonly unknown[];
 }

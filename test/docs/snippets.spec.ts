@@ -18,6 +18,11 @@ const wrong: (readonly [what: string, code: string, found: RegExp])[] = [
     /not assignable to type 'number'/,
   ],
   ['a syntax error', 'const = 1;', /Variable declaration expected/],
+  [
+    'an import without the extension that an ES module needs',
+    "import './line-0';",
+    /need explicit file extensions/,
+  ],
 ];
 const controls = wrong.map(([, code], index): Snippet => ({
   place: `control.md:${index}`,

@@ -1,11 +1,13 @@
 import { readFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import ts from 'typescript';
 
 const ROOT = join(__dirname, '../..');
 
 /** What snippets use without showing where it comes from. */
 const NAMES = join(__dirname, 'snippet-names.ts');
+
+const ES_MODULE = '{"type":"module"}';
 
 export interface Snippet {
   /** The page and the line of its code, such as `README.md:12`. */
@@ -87,16 +89,19 @@ function importsFor(text: string): string {
   const specifiers = names.map((name) => (known.get(name) ? `type ${name}` : name));
   return names.length === 0
     ? ''
-    : `import { ${specifiers.join(', ')} } from '${NAMES.replace(/\.ts$/, '')}';\n`;
+    : `import { ${specifiers.join(', ')} } from '${NAMES.replace(/\.ts$/, '.js')}';\n`;
 }
 
-/** Compiles all snippets at once, under the rules of a new Nest application, and says what is wrong with each. */
+/** Compiles all snippets at once, as ES modules under the rules of a new Nest application, and says what is wrong. */
 export function problemsOf(snippets: readonly Snippet[]): Map<Snippet, string[]> {
   const sources = new Map(snippets.map((each) => [fileOf(each), moduleOf(each)]));
+  // As the scaffold of Nest 12 has it: an import of another file then needs the extension of that file.
+  const scaffold = new Map(
+    [...sources.keys()].map((file) => [join(dirname(file), 'package.json'), ES_MODULE]),
+  );
   const options: ts.CompilerOptions = {
     target: ts.ScriptTarget.ES2023,
-    module: ts.ModuleKind.ESNext,
-    moduleResolution: ts.ModuleResolutionKind.Bundler,
+    module: ts.ModuleKind.NodeNext,
     strict: true,
     isolatedModules: true,
     noFallthroughCasesInSwitch: true,
@@ -116,8 +121,8 @@ export function problemsOf(snippets: readonly Snippet[]): Map<Snippet, string[]>
   const { fileExists, readFile, getSourceFile, directoryExists } = host;
   host.directoryExists = (folder) =>
     folder.startsWith(join(__dirname, 'snippets')) || (directoryExists?.(folder) ?? true);
-  host.fileExists = (file) => sources.has(file) || fileExists(file);
-  host.readFile = (file) => sources.get(file) ?? readFile(file);
+  host.fileExists = (file) => sources.has(file) || scaffold.has(file) || fileExists(file);
+  host.readFile = (file) => sources.get(file) ?? scaffold.get(file) ?? readFile(file);
   host.getSourceFile = (file, target, ...rest) => {
     const source = sources.get(file);
     return source === undefined

@@ -48,7 +48,7 @@ const texts = readdirSync(join(ROOT, 'lib'), { recursive: true, encoding: 'utf8'
 const messages = page
   .split('\n\n')
   .filter((table) => table.startsWith('| message'))
-  .flatMap((table) => table.split('\n').slice(2))
+  .flatMap((table) => table.trim().split('\n').slice(2))
   .map((row) => /^\| (`+) ?(.+?) ?\1 +\|/.exec(row)?.[2] ?? row);
 
 const within = (message: string, text: string): boolean => {
@@ -63,6 +63,7 @@ const within = (message: string, text: string): boolean => {
 describe('docs/operate/troubleshooting.md', () => {
   it('lists messages that the module has', () => {
     expect(messages.length).toBeGreaterThan(40);
+    expect(messages.filter((message) => message.length < 10)).toEqual([]);
     expect(messages.filter((message) => !texts.some(({ text }) => within(message, text)))).toEqual([]);
   });
 

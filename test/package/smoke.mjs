@@ -3,7 +3,7 @@
  * and from TypeScript.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -14,6 +14,7 @@ require('../support/register.js');
 const { pack } = require('./pack.ts');
 const { startPostgres } = require('../../servers/index.ts');
 const { publicTypes } = require('./public-types.ts');
+const { snippetsIn } = require('../docs/snippets.ts');
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 const project = mkdtempSync(join(tmpdir(), 'nestjs-idempotency-smoke-'));
@@ -134,6 +135,25 @@ IdempotencyModule.forRoot({ postgres: { pool: new Redis() } });
   run('node', ['app.cjs'], project);
   run('node', ['app.mjs'], project);
   run('npx', ['tsc', '-p', '.'], project);
+  // README's quick start as its reader pastes it: in a project of CommonJS, and in one of ES modules.
+  for (const type of ['commonjs', 'module']) {
+    const folder = join(project, type);
+    mkdirSync(folder);
+    writeFileSync(join(folder, 'package.json'), JSON.stringify({ type }));
+    for (const { code } of snippetsIn('README.md')) {
+      const [, file] = /^\/\/ (\S+\.ts)\n/.exec(code) ?? [];
+      if (file !== undefined) writeFileSync(join(folder, file), code);
+    }
+    writeFileSync(
+      join(folder, 'tsconfig.json'),
+      JSON.stringify({
+        extends: '../tsconfig.json',
+        compilerOptions: { isolatedModules: true },
+        files: ['app.module.ts'],
+      }),
+    );
+    run('npx', ['tsc', '-p', folder], project);
+  }
   const postgres = await startPostgres();
   try {
     const command = (...args) =>
