@@ -219,14 +219,17 @@ describe('an application that brings its own clients', () => {
     const parser: (text: string) => unknown = types.getTypeParser(INT8);
     afterEach(() => types.setTypeParser(INT8, parser));
 
-    it('is found in the schema that its search_path names', async () => {
-      await sql(url, 'CREATE SCHEMA billing; ALTER TABLE idempotency_cache SET SCHEMA billing');
-      await start({ redis: false, postgres: { pool: newPool({ options: '-c search_path=billing' }) } });
-      expect((await post('key')).status).toBe(201);
-      expect(
-        await sql(url, 'SELECT key FROM billing.idempotency_cache WHERE scope LIKE $1', ['POST%']),
-      ).toEqual([{ key: 'key' }]);
-    });
+    it.each(['billing', 'public,billing'])(
+      'is found in the schema that its search_path names: %s',
+      async (path) => {
+        await sql(url, 'CREATE SCHEMA billing; ALTER TABLE idempotency_cache SET SCHEMA billing');
+        await start({ redis: false, postgres: { pool: newPool({ options: `-c search_path=${path}` }) } });
+        expect((await post('key')).status).toBe(201);
+        expect(
+          await sql(url, 'SELECT key FROM billing.idempotency_cache WHERE scope LIKE $1', ['POST%']),
+        ).toEqual([{ key: 'key' }]);
+      },
+    );
 
     it.each<[string, () => Pool]>([
       [
