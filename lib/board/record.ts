@@ -22,7 +22,7 @@ const COPIES: Readonly<Record<NonNullable<RecordDetails['copy']>, string>> = {
 };
 
 const NO_RESPONSE: Readonly<Record<RecordState, string>> = {
-  in_flight: 'There is none yet.',
+  in_flight: 'There is no response yet.',
   orphaned: 'None was recorded.',
   completed: 'The option redact hides it.',
   unstorable: 'It could not be kept.',

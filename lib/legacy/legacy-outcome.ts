@@ -16,7 +16,7 @@ export function legacyResponse(answer: unknown, keepsHeader: HeaderFilter): Outc
   if (typeof answer !== 'object' || answer === null || !('status' in answer))
     throw new TypeError(`A lookup gives { status, headers, body }, and not ${formOf(answer)}`);
   const { status, headers, body } = answer as { status: unknown; headers?: unknown; body?: unknown };
-  if (!isStatus(status)) throw new TypeError('The status of a legacy response is none of HTTP');
+  if (!isStatus(status)) throw new TypeError('The status of a legacy response is not an HTTP status');
   const bytes = isBodiless(status) ? NOTHING : bytesOf(body);
   const lines = [...linesOf(headers, keepsHeader)];
   const hasType = lines.some(([name]) => name.toLowerCase() === 'content-type');

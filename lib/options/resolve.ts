@@ -122,7 +122,7 @@ export function resolveModuleOptions(options: IdempotencyModuleOptions): ModuleS
 }
 
 const NEEDS_DATA_SOURCE =
-  'option "transaction" needs a DataSource of TypeORM, whose transactions it joins, and `postgres.pool` is none: remove one of the two';
+  'option "transaction" needs a DataSource of TypeORM, whose transactions it joins, and `postgres.pool` is not one: remove one of the two';
 
 /** An option that does nothing would be believed to do something. */
 function assertOneStore({

@@ -57,7 +57,7 @@ export function membersOf(outcome: StoredOutcome): OutcomeMembers & {
  */
 export function outcomeOf({ status, tombstone, headers, body }: OutcomeMembers): StoredOutcome {
   if (status === null || status === undefined) throw new MalformedOutcomeError('it has no status');
-  if (!isStatus(status)) throw new MalformedOutcomeError('its status is none of HTTP');
+  if (!isStatus(status)) throw new MalformedOutcomeError('its status is not an HTTP status');
   if (tombstone !== null) {
     if (tombstone !== 'too_large' && tombstone !== 'unstorable')
       throw new MalformedOutcomeError(`its tombstone is ${JSON.stringify(tombstone)}`);
@@ -84,7 +84,7 @@ export function unsendable(
   method = 'HEAD',
 ): string | undefined {
   // Below 200 it would be an interim response, after which a client goes on waiting for the final one.
-  if (!isStatus(status) || status < 200) return 'its status is none that a response can end with';
+  if (!isStatus(status) || status < 200) return 'its status cannot end a response';
   let length: string | undefined;
   try {
     for (const [name, value] of headers) {

@@ -24,7 +24,7 @@ export function isConflict(error: unknown): boolean {
 export function conflict(cause: unknown): IdempotencyError {
   return new IdempotencyError(
     'transaction_conflict',
-    'Another transaction was in the way, so this one was rolled back. Retry with the same key.',
+    'Another transaction conflicted with this one, so this one was rolled back. Retry with the same key.',
     { retryAfter: RETRY_AFTER.conflict, cause },
   );
 }

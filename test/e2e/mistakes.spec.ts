@@ -567,8 +567,8 @@ describe('a mistake that a request finds', () => {
     [
       'a key that is no string',
       { key: () => 7 },
-      'The `key` option of OrdersController.create failed TypeError: The `key` option has to give a string, or undefined ' +
-        'where there is no key, and not a number',
+      'The `key` option of OrdersController.create failed TypeError: The `key` option must return a string, or undefined ' +
+        'where there is no key, not a number',
     ],
     [
       'a key whose source is not called, which would log the request',
@@ -587,14 +587,14 @@ describe('a mistake that a request finds', () => {
     [
       'a scope that names no caller',
       { scope: () => ({ tenant: 1 }) },
-      'The `scope` option of OrdersController.create failed TypeError: The `scope` option has to give a non-empty ' +
+      'The `scope` option of OrdersController.create failed TypeError: The `scope` option must return a non-empty ' +
         'string, a finite number, or a non-empty list of them; or undefined for callers that share their keys',
     ],
     [
       'a fingerprint that is no string',
       { fingerprint: () => undefined },
-      'The `fingerprint` option of OrdersController.create failed TypeError: The `fingerprint` option has to give a ' +
-        'string (what must be equal in a retry), and not undefined',
+      'The `fingerprint` option of OrdersController.create failed TypeError: The `fingerprint` option must return a ' +
+        'string (what must be equal in a retry), not undefined',
     ],
   ])('is a 500, and the log names class, method and option: %s', async (_, options, line) => {
     expect(await answerOf(orders(options), [memory()])).toBe(500);

@@ -126,7 +126,7 @@ describe.each<Platform>(['express', 'fastify'])('the answer of an option on %s',
       }
       expect(handled).toBe(0);
       expect(log.lines.join()).toContain(`The \`${option}\` option of OptionsController.${option} failed`);
-      expect(log.lines.join()).toContain(`\`${option}\` option has to give`);
+      expect(log.lines.join()).toContain(`\`${option}\` option must return`);
     });
 
     it('that has not come lets no handler run before it comes', async () => {

@@ -430,7 +430,7 @@ describe('an application that brings its own clients', () => {
       [
         'with a pool and transactions',
         () => ({ postgres: { pool }, transaction: true }),
-        /option "transaction" needs a DataSource of TypeORM, .* `postgres\.pool` is none/,
+        /option "transaction" needs a DataSource of TypeORM, .* `postgres\.pool` is not one/,
       ],
       [
         'with a client of pg in place of a pool',

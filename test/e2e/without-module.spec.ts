@@ -162,7 +162,7 @@ describe('a call that is no HTTP request', () => {
               kind,
             )();
         await expect(call('work')).rejects.toThrow(
-          `Worker.work has @Idempotent(), which protects HTTP requests alone, and this call (of type '${kind}') is none`,
+          `Worker.work has @Idempotent(), which protects HTTP requests alone, and this call (of type '${kind}') is not one`,
         );
         await call('rest');
         expect(runs).toEqual(['rest']);

@@ -18,7 +18,7 @@ describe('a stored outcome', () => {
 
   it.each<[string, object, RegExp]>([
     ['no status', { status: null }, /has no status/],
-    ['a status as text', { status: '201' }, /status is none of HTTP/],
+    ['a status as text', { status: '201' }, /its status is not an HTTP status/],
     ['an interim status', { status: 102 }, /none that a response can end with/],
     ['an unknown tombstone', { tombstone: 'lost' }, /tombstone is "lost"/],
     ['a tombstone and a response', { tombstone: 'too_large' }, /tombstone and has a response/],

@@ -30,7 +30,7 @@ export function assertSeen(context: ExecutionContext, request: object | undefine
   if (!isHttp)
     throw new IdempotencySetupError(
       `${routeName(context)} has @Idempotent(), which protects HTTP requests alone, and this call (of type ` +
-        `'${context.getType()}') is none. Protect its work with IdempotencyService.execute().`,
+        `'${context.getType()}') is not one. Protect its work with IdempotencyService.execute().`,
     );
   throw new IdempotencySetupError(
     `${routeName(context)} has @Idempotent(), but this application has no IdempotencyModule before its routes, ` +

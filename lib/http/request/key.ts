@@ -31,7 +31,7 @@ export function headerKeyOf(context: ExecutionContext, options: RouteOptions): s
 function givenKey(key: unknown): string | undefined {
   if (key === undefined || typeof key === 'string') return key;
   throw new TypeError(
-    `The \`key\` option has to give a string, or undefined where there is no key, and not ${typeName(key)}`,
+    `The \`key\` option must return a string, or undefined where there is no key, not ${typeName(key)}`,
   );
 }
 

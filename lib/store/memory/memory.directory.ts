@@ -132,6 +132,8 @@ export class MemoryDirectory implements RecordDirectory {
 function isAfter({ expiresAt, claim }: MemoryRow, cursor: string): boolean {
   const [, last, hash] = /^(\d+(?:\.\d+)?) ([0-9a-f]{64})$/.exec(cursor) ?? [];
   if (last === undefined || hash === undefined)
-    throw new InvalidOptionsError('IdempotencyAdmin.list', ['option "cursor" is none that a page has given']);
+    throw new InvalidOptionsError('IdempotencyAdmin.list', [
+      'option "cursor" is not one that a page has returned',
+    ]);
   return expiresAt < Number(last) || (expiresAt === Number(last) && claim.id.hash < hash);
 }

@@ -239,6 +239,8 @@ function positionIn(cursor: string): statements.Position {
   const [, expiresAt, hash] =
     /^(\d{1,16}) ([0-9a-f]{64})$/.exec(Buffer.from(cursor, 'base64url').toString()) ?? [];
   if (!expiresAt || !hash)
-    throw new InvalidOptionsError('IdempotencyAdmin.list', ['option "cursor" is none that a page has given']);
+    throw new InvalidOptionsError('IdempotencyAdmin.list', [
+      'option "cursor" is not one that a page has returned',
+    ]);
   return { expiresAt: Number(expiresAt), hash };
 }

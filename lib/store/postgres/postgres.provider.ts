@@ -112,7 +112,7 @@ export class PostgresProvider {
     const { connection, table, dataSource, identity, settings } = this;
     if (settings.postgres && settings.postgres.pool)
       throw new IdempotencySetupError(
-        'option "transaction" needs a DataSource of TypeORM, and `postgres.pool` is none.',
+        'option "transaction" needs a DataSource of TypeORM, and `postgres.pool` is not one.',
       );
     if (!connection || !table || !dataSource || !identity)
       throw new IdempotencySetupError('Postgres is not opened yet. Call app.init() or app.listen() first.');

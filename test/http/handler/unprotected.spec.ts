@@ -45,7 +45,7 @@ describe('a request that no module has seen', () => {
     ['a call of a library that says nothing of its kind', OnMethod, 'http', { lead: 1 }],
   ])('is refused as none that can be protected where it is %s', (_, type, kind, request) => {
     expect(() => asked(type, 'POST', kind, request as object)).toThrow(
-      `${type.name}.handle has @Idempotent(), which protects HTTP requests alone, and this call (of type '${kind}') is none. ` +
+      `${type.name}.handle has @Idempotent(), which protects HTTP requests alone, and this call (of type '${kind}') is not one. ` +
         'Protect its work with IdempotencyService.execute().',
     );
   });

@@ -24,7 +24,7 @@ describe('a key', () => {
         const refused =
           typeof answer === 'string'
             ? { code: 'key_invalid' }
-            : { message: expect.stringContaining('has to give a string') as string };
+            : { message: expect.stringContaining('must return a string') as string };
         const wanted = valid || answer === undefined ? { value: answer } : refused;
         expect(await settled(keyOf(contextOf({}), route({ key })))).toEqual(wanted);
       }),

@@ -14,7 +14,7 @@ export function principalOfScope(answer: unknown): Principal | undefined {
   )
     return { scope: answer as CallerName | CallerName[] };
   throw new TypeError(
-    'The `scope` option has to give a non-empty string, a finite number, or a non-empty list of them; or undefined for ' +
+    'The `scope` option must return a non-empty string, a finite number, or a non-empty list of them; or undefined for ' +
       'callers that share their keys',
   );
 }

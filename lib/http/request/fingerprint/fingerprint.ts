@@ -38,6 +38,6 @@ export function requestFingerprint(context: ExecutionContext, digest: Digest = p
 function given(answer: unknown): Buffer {
   if (typeof answer === 'string') return bytesOf(answer);
   throw new TypeError(
-    `The \`fingerprint\` option has to give a string (what must be equal in a retry), and not ${typeName(answer)}`,
+    `The \`fingerprint\` option must return a string (what must be equal in a retry), not ${typeName(answer)}`,
   );
 }

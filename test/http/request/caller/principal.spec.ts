@@ -34,7 +34,7 @@ describe('a principal', () => {
     expect(principalOfScope(['a', 2])).toEqual({ scope: ['a', 2] });
     expect(principalOfScope(undefined)).toBeUndefined();
     for (const answer of ['', NaN, [], [''], {}, null, [['a']]])
-      expect(() => principalOfScope(answer)).toThrow(/`scope` option has to give/);
+      expect(() => principalOfScope(answer)).toThrow(/`scope` option must return/);
   });
 
   it('of credentials is a digest that shows none of them', () => {

@@ -67,7 +67,7 @@ describe('a principal', () => {
         if (usable(answer) || list)
           expect(scope).toEqual({ value: httpScope('POST', '/a', { scope: answer as string }) });
         else
-          expect(scope).toEqual({ message: expect.stringMatching(/`scope` option has to give/) as string });
+          expect(scope).toEqual({ message: expect.stringMatching(/`scope` option must return/) as string });
       }),
       runs(300),
     );

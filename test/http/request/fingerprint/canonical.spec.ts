@@ -93,7 +93,7 @@ describe('a canonical body', () => {
       fc.asyncProperty(fc.anything(), async (answer) => {
         fc.pre(typeof answer !== 'string');
         expect(await settled(of(answer))).toEqual({
-          message: expect.stringMatching(/`fingerprint` option has to give a string/) as string,
+          message: expect.stringMatching(/`fingerprint` option must return a string/) as string,
         });
       }),
       runs(100),
