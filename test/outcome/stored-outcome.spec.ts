@@ -19,7 +19,7 @@ describe('a stored outcome', () => {
   it.each<[string, object, RegExp]>([
     ['no status', { status: null }, /has no status/],
     ['a status as text', { status: '201' }, /its status is not an HTTP status/],
-    ['an interim status', { status: 102 }, /none that a response can end with/],
+    ['an interim status', { status: 102 }, /its status cannot end a response/],
     ['an unknown tombstone', { tombstone: 'lost' }, /tombstone is "lost"/],
     ['a tombstone and a response', { tombstone: 'too_large' }, /tombstone and has a response/],
     ['no body', { body: null }, /has no body/],
