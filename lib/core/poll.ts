@@ -1,4 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises';
+import { performance } from 'node:perf_hooks';
 import { inBackground } from './background';
 import { StoreError } from './errors';
 import type { InFlightResult } from './in-flight-requests';
@@ -13,20 +13,45 @@ const LONGEST_POLL = 500;
 /** Asks for the outcome of a key that another process has claimed, for all requests of this process that wait for it. */
 export class Poll {
   readonly waiters: Place<InFlightResult> = new Set();
+  /** Monotonic times (ms): it is asked between the two, together with others. While it is asked, they are infinite. */
+  soonestAt = Infinity;
+  dueAt = Infinity;
+  private pause = FIRST_POLL;
 
   /** @param standing what they wait for: a record, as it was seen last, or the end of a transaction */
-  constructor(public standing: InProgressRecord | 'locked') {}
+  constructor(
+    readonly id: RecordId,
+    public standing: InProgressRecord | 'locked',
+  ) {}
+
+  /** Jitter keeps the waiting processes from asking in step. */
+  schedule(): void {
+    this.soonestAt = performance.now() + this.pause / 2;
+    this.dueAt = this.soonestAt + this.pause * Math.random();
+    this.pause = Math.min(this.pause * 1.5, LONGEST_POLL);
+  }
+
+  asked(): void {
+    this.soonestAt = this.dueAt = Infinity;
+  }
 }
 
-/** One poll for each key that requests of this process wait for. It ends with its outcome, or its last waiter. */
+/**
+ * One poll for each key that requests of this process wait for. It ends with its outcome, or its last waiter. Where one
+ * is due, all others go along that have waited for half of their pause: the store can answer them together.
+ */
 export class Polls {
   private readonly polls = new Map<string, Poll>();
+  private timer: NodeJS.Timeout | undefined;
+  private timerAt = Infinity;
 
   constructor(
     private readonly store: Pick<IdempotencyStore, 'find'>,
     private readonly transactions: Pick<TransactionStore, 'look'> | undefined,
-    private readonly closing: AbortSignal,
-  ) {}
+    closing: AbortSignal,
+  ) {
+    closing.addEventListener('abort', () => this.endAll(), { once: true });
+  }
 
   get(hash: string): Poll | undefined {
     return this.polls.get(hash);
@@ -39,25 +64,55 @@ export class Polls {
       known.standing = standing;
       return known;
     }
-    const poll = new Poll(standing);
+    const poll = new Poll(id, standing);
     this.polls.set(id.hash, poll);
-    void inBackground(() => this.run(id, poll));
+    this.schedule(poll);
     return poll;
   }
 
-  private async run(id: RecordId, poll: Poll): Promise<void> {
-    let result: InFlightResult | undefined;
-    for (let pause = FIRST_POLL; !result; pause = Math.min(pause * 1.5, LONGEST_POLL)) {
-      // Jitter keeps the waiting processes from asking in step.
-      await delay(pause * (0.5 + Math.random()), undefined, { signal: this.closing }).catch(() => undefined);
-      result = this.closing.aborted || poll.waiters.size === 0 ? { kind: 'open' } : await this.ask(id, poll);
+  private schedule(poll: Poll): void {
+    poll.schedule();
+    this.lookAt(poll.dueAt);
+  }
+
+  private lookAt(time: number): void {
+    if (time >= this.timerAt) return;
+    clearTimeout(this.timer);
+    this.timerAt = time;
+    this.timer = inBackground(() => setTimeout(this.look, time - performance.now()));
+  }
+
+  private readonly look = (): void => {
+    this.timerAt = Infinity;
+    const now = performance.now() + 1; // a timer may come a little early
+    for (const poll of [...this.polls.values()]) {
+      if (poll.soonestAt > now) this.lookAt(poll.dueAt);
+      else if (poll.waiters.size === 0) this.end(poll, { kind: 'open' });
+      else void this.askOnce(poll);
     }
-    this.polls.delete(id.hash);
+  };
+
+  private async askOnce(poll: Poll): Promise<void> {
+    poll.asked();
+    const result = await this.ask(poll);
+    if (this.polls.get(poll.id.hash) !== poll) return; // the application closes
+    if (result) this.end(poll, result);
+    else this.schedule(poll);
+  }
+
+  private end(poll: Poll, result: InFlightResult): void {
+    this.polls.delete(poll.id.hash);
     wakeAll(poll.waiters, result);
   }
 
+  private endAll(): void {
+    clearTimeout(this.timer);
+    for (const poll of [...this.polls.values()]) this.end(poll, { kind: 'open' });
+  }
+
   /** Undefined while the record has neither an outcome nor lost its owner, and while that cannot be asked. */
-  private async ask(id: RecordId, poll: Poll): Promise<InFlightResult | undefined> {
+  private async ask(poll: Poll): Promise<InFlightResult | undefined> {
+    const { id } = poll;
     try {
       const locked = poll.standing === 'locked';
       const standing = await (locked ? this.transactions?.look(id) : this.store.find(id));

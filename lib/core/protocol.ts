@@ -1,4 +1,3 @@
-import { setMaxListeners } from 'node:events';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { RequestObserver, RequestOutcome } from './ports';
@@ -47,7 +46,6 @@ export class Protocol {
       this.waitForWinner.bind(this),
       transactions,
     );
-    setMaxListeners(0, this.closing.signal); // one for each poll
   }
 
   /**

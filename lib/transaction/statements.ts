@@ -93,7 +93,9 @@ export const completeClaim = ({ table }: Places): string => `
   SELECT wrote::text, 1 / (SELECT count(*) FROM changed) FROM before`;
 
 /**
- * Whether no transaction holds the lock. It is shared for as long as that takes, so that two of these do not find each
- * other. Parameters: lock.
+ * Whether no transaction holds each of the locks. They are shared for as long as that takes, so that two of these do not
+ * find each other. Parameters: locks.
  */
-export const IS_FREE = 'SELECT pg_try_advisory_xact_lock_shared($1::bigint) AS free';
+export const ARE_FREE = `
+  SELECT pg_try_advisory_xact_lock_shared(lock) AS free
+  FROM unnest($1::bigint[]) WITH ORDINALITY AS item (lock, place) ORDER BY place`;

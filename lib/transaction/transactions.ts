@@ -16,10 +16,10 @@ import { Beginning, type Begun } from './beginning';
 import { Commit } from './commit';
 import { Connections } from './connections';
 import { Gates } from './gates';
-import { lockOf } from './lock';
+import { Locks } from './lock';
 import { OpenTransaction } from './open-transaction';
 import type { SessionSettings } from './session';
-import { IS_FREE, PLACES, type Places } from './statements';
+import { PLACES, type Places } from './statements';
 import { UnwrittenRoutes } from './unwritten-routes';
 
 const ONE_CONNECTION =
@@ -59,6 +59,7 @@ export class Transactions {
   private readonly connections: Connections;
   private readonly gates: Gates;
   private readonly unwritten = new UnwrittenRoutes();
+  private readonly locks: Locks;
   /** The two round trips, once it is known where the table is. */
   private roundTrips: RoundTrips | undefined;
   private locating: Promise<RoundTrips> | undefined;
@@ -75,6 +76,7 @@ export class Transactions {
       plans: new Plans(preparedStatements),
       deadlines: this.deadlines,
     };
+    this.locks = new Locks(connection);
     this.ambient = new Ambient(dataSource);
     this.connections = new Connections(dataSource, this.ambient, settings);
     this.gates = new Gates(this.connections.max, maxQueued, this.deadlines);
@@ -119,9 +121,8 @@ export class Transactions {
   }
 
   /** Whether a transaction of the key is open. @throws StoreUnavailableError */
-  async isLocked(id: RecordId): Promise<boolean> {
-    const [row] = await this.connection.operation('find')<{ free: boolean }>(IS_FREE, [lockOf(id)]);
-    return !row?.free;
+  isLocked(id: RecordId): Promise<boolean> {
+    return this.locks.isHeld(id);
   }
 
   private async standing({ id, fingerprint, claim }: BeginRequest): Promise<BeginResult> {

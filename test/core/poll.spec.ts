@@ -1,10 +1,13 @@
+import { randomUUID } from 'node:crypto';
 import { StoreUnavailableError } from '../../lib/core/errors';
 import type { InFlightResult } from '../../lib/core/in-flight-requests';
 import { Polls } from '../../lib/core/poll';
-import type { IdempotencyRecord } from '../../lib/core/record';
+import { recordId, type IdempotencyRecord, type RecordId } from '../../lib/core/record';
 import { Waiter } from '../../lib/core/waiting-room';
 import { eventually } from '../support/eventually';
 import { completedRecord, inProgressRecord } from '../support/records';
+
+const KEYS = 50;
 
 const record = inProgressRecord();
 const completed = completedRecord({ id: record.id });
@@ -61,6 +64,26 @@ describe('a poll', () => {
     const ends = [waitAt(polls), waitAt(polls), waitAt(polls)].map(({ end }) => end);
     expect(await Promise.all(ends)).toEqual(Array(3).fill({ kind: 'completed', record: completed }));
     expect(asked).toBe(2);
+  });
+
+  it('takes all keys along that have waited for half of their pause, so that the store can answer them together', async () => {
+    const random = jest.spyOn(Math, 'random').mockReturnValue(0.5);
+    let turn = 0;
+    const asked: number[] = [];
+    const find = async ({ hash }: RecordId): Promise<IdempotencyRecord> => {
+      if (asked.length % KEYS === 0) turn++;
+      setImmediate(() => (asked.length % KEYS === 0 ? undefined : (turn = NaN))); // a turn asks for all of them, or fails
+      asked.push(turn);
+      return asked.length > 2 * KEYS ? completedRecord() : inProgressRecord({ id: { ...record.id, hash } });
+    };
+    const polls = new Polls({ find }, undefined, new AbortController().signal);
+    const ends = Array.from({ length: KEYS }, () => recordId('scope', randomUUID())).map((id) => {
+      const place = polls.of(id, inProgressRecord({ id })).waiters;
+      const request = { id, policy: { maxWaiters: 1 } };
+      return new Promise((resolve, reject) => new Waiter(place, request, 0, resolve, reject));
+    });
+    await Promise.all(ends).finally(() => random.mockRestore());
+    expect(asked).toEqual([1, 2, 3].flatMap((each) => Array<number>(KEYS).fill(each)));
   });
 
   it('asks no more once its last waiter has left, or the application closes', async () => {

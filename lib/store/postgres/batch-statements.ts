@@ -5,6 +5,9 @@ import * as statements from './schema/statements';
 /** The fence of the claim that was made, or else the record that stands in its way. */
 export type ClaimRow = { readonly claimed: number } | (RecordRow & { readonly claimed: null });
 
+/** What stands, also if it has expired; `alone` if a single statement has to tell. */
+export type ReadRow = RecordRow | undefined | 'alone';
+
 /** As Postgres spells bytes. */
 export type Bytea = `\\x${string}`;
 
@@ -44,6 +47,8 @@ export interface BatchStatement<Result> {
 export class BatchTexts {
   readonly claimOne: Readonly<Record<Durability, string>>;
   readonly claimMany: Readonly<Record<Durability, string>>;
+  readonly readOne: string;
+  readonly readMany: string;
   readonly completeOne: string;
   readonly completeMany: string;
   readonly releaseOne: string;
@@ -53,6 +58,8 @@ export class BatchTexts {
     const { claimOrRead, claimMany } = statements;
     this.claimOne = { durable: claimOrRead(table, 'durable'), fast: claimOrRead(table, 'fast') };
     this.claimMany = { durable: claimMany(table, 'durable'), fast: claimMany(table, 'fast') };
+    this.readOne = statements.read(table);
+    this.readMany = statements.readMany(table);
     this.completeOne = statements.complete(table, { waits: false });
     this.completeMany = statements.completeMany(table);
     this.releaseOne = statements.release(table, { waits: false });
@@ -90,6 +97,23 @@ export function claimStatement(
     resultsOf: (rows: (ClaimRow & { id: string })[]) => {
       const byId = new Map(rows.map((row) => [`\\x${row.id}`, row]));
       return items.map((item) => byId.get(item.id));
+    },
+  };
+}
+
+export function readStatement(
+  texts: BatchTexts,
+  items: readonly Pick<Named, 'id'>[],
+): BatchStatement<ReadRow> {
+  const [first] = items;
+  if (first && items.length === 1)
+    return { text: texts.readOne, values: [first.id], resultsOf: ([row]: RecordRow[]) => [row] };
+  return {
+    text: texts.readMany,
+    values: [arrayOf(items, ({ id }) => byteaElement(id))],
+    resultsOf: (rows: (RecordRow & { id: string })[]) => {
+      const byId = new Map(rows.map((row) => [`\\x${row.id}`, row]));
+      return items.map((item) => byId.get(item.id) ?? 'alone');
     },
   };
 }

@@ -6,15 +6,19 @@ import {
   BatchTexts,
   claimStatement,
   completeStatement,
+  readStatement,
   releaseStatement,
   sizeOfOutcome,
   type BatchStatement,
+  type Bytea,
   type ClaimItem,
   type ClaimRow,
   type CompleteItem,
   type Named,
+  type ReadRow,
   type ReleaseItem,
 } from './batch-statements';
+import type { RecordRow } from './row';
 import { DeadlineError } from './connection/failures';
 import { Operation } from './connection/operation';
 import type { PostgresConnection } from './connection/postgres.connection';
@@ -46,9 +50,9 @@ export class Batches {
   private readonly claims: Record<Durability, Batcher<ClaimItem, ClaimRow | undefined>>;
   private readonly completions: Batcher<CompleteItem, boolean>;
   private readonly releases: Batcher<ReleaseItem, boolean>;
+  private readonly reads: Batcher<Pick<Named, 'id'>, ReadRow>;
   private readonly texts: BatchTexts;
   private readonly retention: number;
-  private readonly tracing: BatchTracing | undefined;
   /** Keys of claims that are under way in a batch, or wait for one. */
   private readonly claiming = new Set<string>();
 
@@ -59,25 +63,35 @@ export class Batches {
   ) {
     const { retention, batches: bounds = BATCH_BOUNDS, maxQueuedClaims = Infinity } = options;
     this.retention = retention;
-    this.tracing = options.tracing;
     const texts = (this.texts = new BatchTexts(table));
     const full = (): Error => new OverloadedError('postgres', 'claim', 'claims_queued');
+    const batcher = <Item extends Named, Result>(
+      name: string,
+      statementFor: (items: readonly Item[]) => BatchStatement<Result>,
+      more: OptionsOf<Item, Result>,
+    ): Batcher<Item, Result> => {
+      const traced = options.tracing && { operation: name, by: options.tracing };
+      return statementBatcher(connection, name, statementFor, { keyOf: ({ id }) => id, traced, ...more });
+    };
     const claimer = (durability: Durability): Batcher<ClaimItem, ClaimRow | undefined> =>
-      this.batcher('claim', (items) => claimStatement(texts, retention, durability, items), {
+      batcher('claim', (items) => claimStatement(texts, retention, durability, items), {
         bytesOf: ({ scope, key }) => 4 * (scope.length + key.length),
         queue: { max: maxQueuedClaims, full },
         bounds,
       });
     // Apart, as all claims of one batch share its commit.
     this.claims = { durable: claimer('durable'), fast: claimer('fast') };
-    this.completions = this.batcher('complete', (items) => completeStatement(texts, retention, items), {
+    this.completions = batcher('complete', (items) => completeStatement(texts, retention, items), {
       bytesOf: sizeOfOutcome,
       bounds,
     });
-    this.releases = this.batcher('release', (items) => releaseStatement(texts, items), {
+    this.releases = batcher('release', (items) => releaseStatement(texts, items), {
       bytesOf: () => 0,
       bounds,
     });
+    const readMany = (items: readonly Pick<Named, 'id'>[]): BatchStatement<ReadRow> =>
+      readStatement(texts, items);
+    this.reads = statementBatcher(connection, 'find', readMany, { ...TOGETHER, bounds });
   }
 
   /** @param resolve told the claim or what stands in its way; undefined if a single statement has to tell */
@@ -118,6 +132,15 @@ export class Batches {
     this.releases.add(item, resolve, reject);
   }
 
+  /** @param resolve told what stands, also if it has expired */
+  read(id: Bytea, resolve: (row: RecordRow | undefined) => void, reject: Failed): void {
+    const decided = (row: ReadRow): void => {
+      if (row !== 'alone') return resolve(row);
+      this.sendAlone<ReadRow>('find', readStatement(this.texts, [{ id }]), decided, reject);
+    };
+    this.reads.add({ id }, decided, reject);
+  }
+
   private sendAlone<Result>(
     name: string,
     { text, values, resultsOf }: BatchStatement<Result>,
@@ -128,32 +151,39 @@ export class Batches {
     const { timeout } = this.connection;
     this.connection.send(new Operation(name, { timeout }), { text, values, onRows, onError });
   }
+}
 
-  private batcher<Item extends Named, Result>(
-    name: string,
-    statementFor: (items: readonly Item[]) => BatchStatement<Result>,
-    options: Pick<BatcherOptions<Item, Result>, 'bytesOf' | 'queue' | 'bounds'>,
-  ): Batcher<Item, Result> {
-    const { connection, tracing } = this;
-    const { timeout } = connection;
-    return new Batcher<Item, Result>({
-      send: (items, { deadline, onStart, onSend, onResults, onError }: BatchProgress<Result>) => {
-        const { text, values, resultsOf } = statementFor(items);
-        const onRows = (rows: never[]): void => onResults(resultsOf(rows));
-        const operation = new Operation(name, { timeout, deadline, onStart, onSend });
-        connection.send(operation, { text, values, onRows, onError });
-      },
-      keyOf: ({ id }) => id,
-      // What Postgres has answered with an error had no effect, also where it says that it cannot now.
-      isRefusal: (error) =>
-        error instanceof StoreUnavailableError ? !error.sent : !(error instanceof IdempotencySetupError),
-      expired: (sent, addedAt) =>
-        sent || connection.isDownSince(addedAt)
-          ? new StoreUnavailableError('postgres', name, new DeadlineError('the statement', timeout), sent)
-          : new OverloadedError('postgres', name, 'claims_late'),
-      timeout,
-      traced: tracing && { operation: name, by: tracing },
-      ...options,
-    });
-  }
+type OptionsOf<Item, Result> = Pick<
+  BatcherOptions<Item, Result>,
+  'bytesOf' | 'queue' | 'bounds' | 'keyOf' | 'afterTurn' | 'traced'
+>;
+
+/** For what is asked of many keys in one turn, as polls do. */
+export const TOGETHER = { bytesOf: () => 0, afterTurn: true, bounds: BATCH_BOUNDS } as const;
+
+/** Sends items together, by one statement for all of a batch. */
+export function statementBatcher<Item, Result>(
+  connection: PostgresConnection,
+  name: string,
+  statementFor: (items: readonly Item[]) => BatchStatement<Result>,
+  options: OptionsOf<Item, Result>,
+): Batcher<Item, Result> {
+  const { timeout } = connection;
+  return new Batcher<Item, Result>({
+    send: (items, { deadline, onStart, onSend, onResults, onError }: BatchProgress<Result>) => {
+      const { text, values, resultsOf } = statementFor(items);
+      const onRows = (rows: never[]): void => onResults(resultsOf(rows));
+      const operation = new Operation(name, { timeout, deadline, onStart, onSend });
+      connection.send(operation, { text, values, onRows, onError });
+    },
+    // What Postgres has answered with an error had no effect, also where it says that it cannot now.
+    isRefusal: (error) =>
+      error instanceof StoreUnavailableError ? !error.sent : !(error instanceof IdempotencySetupError),
+    expired: (sent, addedAt) =>
+      sent || connection.isDownSince(addedAt)
+        ? new StoreUnavailableError('postgres', name, new DeadlineError('the statement', timeout), sent)
+        : new OverloadedError('postgres', name, 'claims_late'),
+    timeout,
+    ...options,
+  });
 }

@@ -176,9 +176,11 @@ export class PostgresStore implements IdempotencyStore {
 
   async find(id: RecordId): Promise<IdempotencyRecord | undefined> {
     if (this.identity && !this.identity.tag) await this.identity.confirmForRequest();
-    const run = this.connection.operation('find');
-    const [row] = await run<RecordRow>(statements.read(this.table), [byteaOf(id.hash)]);
-    return row && !row.expired ? this.confirmed(run, row, this.record(id, row)) : undefined;
+    const row = await new Promise<RecordRow | undefined>((resolve, reject) =>
+      this.batches.read(byteaOf(id.hash), resolve, reject),
+    );
+    if (!row || row.expired) return undefined;
+    return this.confirmed(this.connection.operation('find'), row, this.record(id, row));
   }
 
   async forget(claim: Claim): Promise<boolean> {

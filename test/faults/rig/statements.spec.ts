@@ -25,6 +25,7 @@ const NAMES: readonly (readonly [name: string, text: string])[] = [
   ['abandon', statements.abandon(TABLE)],
   ['renew', statements.renew(TABLE)],
   ['read', statements.read(TABLE)],
+  ['read', statements.readMany(TABLE)],
   ['forget', statements.forget(TABLE)],
   ['cleanup', statements.cleanUp(TABLE)],
   ['mark-cleanup', markCleanup(TABLE)],
@@ -42,7 +43,7 @@ const IN_TRANSACTION: readonly (readonly [name: string, text: string])[] = [
   ['complete', transaction.completeClaim(PLACES)],
   ['commit', transaction.COMMIT],
   ['rollback', transaction.ROLLBACK],
-  ['is-free', transaction.IS_FREE],
+  ['is-free', transaction.ARE_FREE],
 ];
 
 function message(type: string, body: string): Buffer {

@@ -127,6 +127,33 @@ describe('batches of claims, completions and releases', () => {
       expect(result).toMatchObject({ claimed: false, record: { state: 'completed', outcome: outcome(n) } });
   });
 
+  it('read what is asked for in one turn by one statement, and large bodies alone', async () => {
+    const opened = await instance();
+    const claims = await claimAll(opened, keys(6));
+    const sizes = [0, 300, 20_000, 8_192];
+    const body = (n: number): Buffer => Buffer.alloc(sizes[n]!, n + 1);
+    await Promise.all(
+      sizes.map((_, n) =>
+        opened.store.complete(claims[n]!, { kind: 'response', status: 201, headers: [], body: body(n) }),
+      ),
+    );
+    await sql(
+      url,
+      `UPDATE idempotency_cache SET lease_until = now() - interval '1 s', expires_at = now() WHERE key = 'key-5'`,
+    );
+    const sent = jest.spyOn(opened.connection, 'send');
+    const asked = [...claims.map(({ id }) => id), claims[1]!.id, recordId('scope', 'absent')];
+    const found = await Promise.all(asked.map((id) => opened.store.find(id)));
+    const bodies = found.map(
+      (each) => each?.state === 'completed' && (each.outcome as { body?: Buffer }).body,
+    );
+    expect(bodies).toEqual([body(0), body(1), body(2), body(3), false, false, body(1), false]);
+    expect(found[5]).toBeUndefined();
+    expect(found[4]).toMatchObject({ state: 'in_progress', token: claims[4]!.token });
+    const texts = sent.mock.calls.map(([, { values }]) => String(values[0]).split(',').length);
+    expect(texts).toEqual([8, 1, 1]); // then the large body, and the key that is absent
+  });
+
   it('keep scopes, keys and headers of any characters as they are, whatever a list of them has to escape', async () => {
     const { store } = await instance();
     const special = fc.string({

@@ -1,23 +1,9 @@
 import type { Durability } from '../../../core/policy';
 import { isForgotten, markForgotten } from './marks';
+import { BATCHED_BODY, NO_RECORD, RECORD } from './reads';
 import { commits, literal, milliseconds } from './sql';
 
-/**
- * A record as every statement returns it. What remains of its times is computed here, by Postgres' clock, so that
- * no other clock matters. The body comes as base64: a third less than the default form, and not subject to
- * `bytea_output`.
- */
-const RECORD = `
-  state, fence, attempt, token,
-  encode(fingerprint, 'hex') AS fingerprint,
-  expires_at <= now() AS expired,
-  extract(epoch FROM lease_until - now())::float8 * 1000 AS lease_remaining,
-  extract(epoch FROM expires_at - now())::float8 * 1000 AS expires_in,
-  status, tombstone, headers, encode(body, 'base64') AS body,
-  current_setting('synchronous_standby_names') <> '' AND NOT pg_is_in_recovery() AS awaits_standby`;
-
-/** As many columns. */
-const NO_RECORD = Array<string>(13).fill('NULL').join(', ');
+export { read, readMany } from './reads';
 
 /** A row in progress never expires before its lease. */
 const expiry = (retention: string, lease: string): string =>
@@ -59,9 +45,6 @@ export const claimOrRead = (table: string, durability: Durability): string => `
     RETURNING fence AS claimed
   )
   SELECT NULL AS claimed, * FROM standing UNION ALL SELECT claimed, ${NO_RECORD} FROM claimed`;
-
-/** Recorded bodies above this size are left to {@link claimOrRead}, so that no reply to a batch is huge. */
-const BATCHED_BODY = 8_192;
 
 /**
  * {@link claimOrRead} for many keys, each at most once. The order of the ids is the order in which rows are inserted,
@@ -248,10 +231,6 @@ export const renew = (table: string): string => `
   FROM held
   WHERE record.id = held.id AND ${commits('durable')}
   RETURNING record.token`;
-
-/** The record of a key, also if it has expired. Parameters: id. */
-export const read = (table: string): string => `
-  SELECT ${RECORD} FROM ${table} WHERE id = $1::bytea`;
 
 /**
  * Deletes the records of claims, except those whose lease is alive, and marks them as forgotten.
