@@ -4,7 +4,7 @@ import type { Isolation } from '../core/policy';
 import type { Claim } from '../core/record';
 import type { BeginRequest } from '../core/transaction';
 import { DeadlineError, setupError, type Failure } from '../store/postgres/connection/failures';
-import { byteaOf } from '../store/postgres/values';
+import { byteaOf } from '../store/postgres/schema/values';
 import type { Connections } from './connections';
 import { lockOf } from './lock';
 import { RoundTripError } from './round-trip';

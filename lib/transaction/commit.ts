@@ -6,7 +6,7 @@ import type { CompleteResult } from '../core/store';
 import type { OutcomeCipher } from '../outcome/outcome-cipher';
 import { setupError, sqlState } from '../store/postgres/connection/failures';
 import { outcomeValues } from '../store/postgres/row';
-import { byteaOf, printable } from '../store/postgres/values';
+import { byteaOf, printable } from '../store/postgres/schema/values';
 import type { Begun } from './beginning';
 import { conflict, endedByHandler, isConflict, lost, swallowedError, unresolved } from './failures';
 import type { CommitResult, OpenTransaction } from './open-transaction';

@@ -1,15 +1,13 @@
 import type { Durability } from '../../core/policy';
 import type { RecordRow } from './row';
 import * as statements from './schema/statements';
+import type { Bytea } from './schema/values';
 
 /** The fence of the claim that was made, or else the record that stands in its way. */
 export type ClaimRow = { readonly claimed: number } | (RecordRow & { readonly claimed: null });
 
 /** What stands, also if it has expired; `alone` if a single statement has to tell. */
 export type ReadRow = RecordRow | undefined | 'alone';
-
-/** As Postgres spells bytes. */
-export type Bytea = `\\x${string}`;
 
 export interface Named {
   readonly id: Bytea;

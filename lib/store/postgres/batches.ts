@@ -10,7 +10,6 @@ import {
   releaseStatement,
   sizeOfOutcome,
   type BatchStatement,
-  type Bytea,
   type ClaimItem,
   type ClaimRow,
   type CompleteItem,
@@ -22,6 +21,7 @@ import type { RecordRow } from './row';
 import { DeadlineError } from './connection/failures';
 import { Operation } from './connection/operation';
 import type { PostgresConnection } from './connection/postgres.connection';
+import type { Bytea } from './schema/values';
 
 /** Outcomes of more bytes go alone, several at once: one after the other they would hold up the small ones. */
 const LARGE = 65_536;

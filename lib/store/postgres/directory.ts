@@ -14,7 +14,7 @@ import { InvalidOptionsError } from '../../options/validate';
 import type { PostgresConnection, Run } from './connection/postgres.connection';
 import { lastCleanup } from './schema/marks';
 import * as statements from './schema/directory-statements';
-import { printable } from './values';
+import { printable } from './schema/values';
 
 /** Milliseconds: no request waits for these statements, and a condition that no index serves reads the whole table. */
 const TIMEOUT = 60_000;

@@ -2,7 +2,7 @@ import type { Claim } from '../../core/record';
 import type { ForgottenRecords } from '../../core/store';
 import type { Run } from './connection/postgres.connection';
 import { forget } from './schema/statements';
-import { byteaOf } from './values';
+import { byteaOf } from './schema/values';
 
 /**
  * Deletes the records of these claims, except those whose lease is alive, in one statement.

@@ -15,7 +15,7 @@ import { Batches, type BatchesOptions } from './batches';
 import type { PostgresConnection, Run } from './connection/postgres.connection';
 import { forgetAll } from './forget';
 import { claimOf, outcomeValues, recordOf, type RecordRow } from './row';
-import { byteaOf, printable } from './values';
+import { byteaOf, printable } from './schema/values';
 import * as statements from './schema/statements';
 import type { TableIdentity } from './schema/table-identity';
 import type { TableNames } from './schema/table-name';

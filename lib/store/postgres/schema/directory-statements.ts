@@ -1,7 +1,7 @@
 import { CALLER_PATTERN, ROUTE_PATTERN } from '../../../core/scope-parts';
 import type { RecordSelection, RecordState } from '../../../core/record-directory';
 import { IS_RECORD } from './marks';
-import { byteaOf } from '../values';
+import { byteaOf } from './values';
 import { literal } from './sql';
 
 /** The caller within a scope. An optional index is on this very expression. */

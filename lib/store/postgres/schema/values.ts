@@ -1,4 +1,5 @@
-import type { Bytea } from './batch-statements';
+/** As Postgres spells bytes. */
+export type Bytea = `\\x${string}`;
 
 /** @throws TypeError unless it is a SHA-256 in hexadecimal */
 export function byteaOf(hash: string): Bytea {
