@@ -48,7 +48,7 @@ export class Polls {
   constructor(
     private readonly store: Pick<IdempotencyStore, 'find'>,
     private readonly transactions: Pick<TransactionStore, 'look'> | undefined,
-    closing: AbortSignal,
+    private readonly closing: AbortSignal,
   ) {
     closing.addEventListener('abort', () => this.endAll(), { once: true });
   }
@@ -87,7 +87,7 @@ export class Polls {
     const now = performance.now() + 1; // a timer may come a little early
     for (const poll of [...this.polls.values()]) {
       if (poll.soonestAt > now) this.lookAt(poll.dueAt);
-      else if (poll.waiters.size === 0) this.end(poll, { kind: 'open' });
+      else if (poll.waiters.size === 0 || this.closing.aborted) this.end(poll, { kind: 'open' });
       else void this.askOnce(poll);
     }
   };

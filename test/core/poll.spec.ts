@@ -94,6 +94,7 @@ describe('a poll', () => {
     const { end } = waitAt(polls);
     closing.abort();
     expect(await end).toEqual({ kind: 'open' });
+    expect(await waitAt(polls).end).toEqual({ kind: 'open' }); // it may still be asked for by one that has run its handler
     expect(asked).toBe(0);
   });
 });
