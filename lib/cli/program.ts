@@ -36,7 +36,8 @@ export function program(version: string, end: (code: ExitCode) => void): Command
       .option('-y, --yes', 'do not ask')
       .option('--by <name>', 'who does it (default: the user of the operating system)')
       .option('--reason <text>', 'why, for the audit', '')
-      .option('--audit <file>', 'append the audit event, as a line of JSON');
+      .option('--audit <file>', 'append the audit event, as a line of JSON')
+      .option('--unmarked-redis', 'change records although no application has left its mark in this Redis');
 
   verb('migrate', 'make the table')
     .option('--partitioned', 'in 16 partitions, for very large tables')

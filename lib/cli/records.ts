@@ -9,7 +9,7 @@ import type { Duration } from '../options/duration';
 import { headersIn, type Resolution } from '../outcome/resolution';
 import { EXIT, UsageError, type ExitCode } from './exit';
 import { lines, table } from './output';
-import { changeOf, withSession, type ChangeOptions, type Session } from './session';
+import { changeOf, withChanges, withSession, type ChangeOptions, type Session } from './session';
 import type { CommonOptions } from './settings';
 import { terminal } from './terminal';
 
@@ -108,7 +108,7 @@ export type PurgeCommand = CommonOptions & FilterOptions & ChangeOptions;
 
 export async function purge(options: PurgeCommand): Promise<ExitCode> {
   const filter = filterOf(options);
-  return withSession(options, async ({ admin }) => {
+  return withChanges(options, async ({ admin }) => {
     await terminal.confirm(`Delete all records with ${JSON.stringify(filter)}, in both stores?`, options.yes);
     const report = await admin.purge(filter, changeOf(options), ({ read, purged }) =>
       terminal.progress(`${Math.round(100 * read)} % read, ${purged} records purged`),
@@ -142,7 +142,7 @@ async function change(
   verb: string,
   make: (admin: IdempotencyAdmin, record: RecordReference) => Promise<boolean>,
 ): Promise<ExitCode> {
-  return withSession(options, async (session) => {
+  return withChanges(options, async (session) => {
     const record = await find(session, reference, options);
     if (!record) return notFound(reference);
     const { route = 'no HTTP route', key, state, hash } = record;

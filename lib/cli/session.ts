@@ -4,6 +4,7 @@ import { AuditLog } from '../admin/audit-log';
 import type { IdempotencyAdmin } from '../admin/idempotency-admin';
 import { RecordAdmin } from '../admin/record-admin';
 import type { AuditEvent, Change } from '../core/audit';
+import { IdempotencySetupError, isStoreUnavailableError } from '../core/errors';
 import { placeOf, type CommonOptions } from './settings';
 import { openStores, type OpenStores } from './stores';
 
@@ -13,6 +14,7 @@ export interface ChangeOptions {
   readonly by?: string;
   readonly reason: string;
   readonly audit?: string;
+  readonly unmarkedRedis?: boolean;
 }
 
 export interface Session extends OpenStores {
@@ -37,6 +39,34 @@ export async function withSession<T>(
   } finally {
     await stores.close();
   }
+}
+
+/**
+ * A session for a verb that changes records.
+ * @throws IdempotencySetupError if what it changes here might not be what the application reads
+ */
+export function withChanges<T>(
+  options: CommonOptions & ChangeOptions,
+  work: (session: Session) => Promise<T>,
+): Promise<T> {
+  return withSession(options, async (session) => {
+    if (!options.unmarkedRedis) await assertOwnRedis(session);
+    return work(session);
+  });
+}
+
+/** Redis that cannot be asked is none that could be taken for the right one: the verb says what it has left there. */
+async function assertOwnRedis(session: Session): Promise<void> {
+  const isMarked = await session.isRedisMarked().catch((error: unknown) => {
+    if (!isStoreUnavailableError(error)) throw error;
+    return true;
+  });
+  if (isMarked) return;
+  throw new IdempotencySetupError(
+    'no application that uses this table has left its mark in this Redis, so what is changed here might still be ' +
+      "replayed from another one. Nothing was changed. Give the application's REDIS_URL and --key-prefix; pass " +
+      '--unmarked-redis if it is this one, and was emptied.',
+  );
 }
 
 export function changeOf({ by, reason }: ChangeOptions): Change {

@@ -27,6 +27,11 @@ export interface OpenStores {
   readonly digest: Digest;
   readonly connection: PostgresConnection;
   readonly names: TableNames;
+  /**
+   * Whether the application whose table this is has left its mark in Redis; true where no Redis is used.
+   * @throws StoreUnavailableError if Redis cannot be asked
+   */
+  isRedisMarked(): Promise<boolean>;
   close(): Promise<void>;
 }
 
@@ -42,6 +47,7 @@ export async function openStores(place: Place): Promise<OpenStores> {
   const connection = openConnection(place);
   const identity = new TableIdentity(connection, names.table, digest, { leavesMark: false });
   let redis: RedisConnection | undefined;
+  let space: TableKeySpace | undefined;
   const close = async (): Promise<void> => {
     await Promise.all([connection.close(), redis?.close()]);
   };
@@ -58,7 +64,8 @@ export async function openStores(place: Place): Promise<OpenStores> {
           if (!settings.redis || !place.redis) return undefined;
           const { keyPrefix, ttl } = settings.redis;
           redis = await openRedis(place.redis);
-          const space = new TableKeySpace({ connection: redis, keyPrefix, digest }, () => identity.tag);
+          const options = { connection: redis, keyPrefix, digest, leavesMark: false };
+          space = new TableKeySpace(options, () => identity.tag);
           return new RedisStore({ connection: redis, keyPrefix, space, ttl, cipher });
         },
         close: async () => redis?.close(),
@@ -72,7 +79,15 @@ export async function openStores(place: Place): Promise<OpenStores> {
       noMetrics,
     );
     await store.open();
-    return { store, directory, digest, connection, names, close: () => store.close(2_000) };
+    return {
+      store,
+      directory,
+      digest,
+      connection,
+      names,
+      isRedisMarked: async () => (await space?.isMarked()) ?? true,
+      close: () => store.close(2_000),
+    };
   } catch (error) {
     await close();
     throw error;

@@ -67,6 +67,7 @@ export async function openTiers(sources: StoreSources, onCompleted: OnCompleted)
   const tiers = decidedBy('postgres', postgres, { retention, metrics, onCompleted });
   if (sources.postgres.silentAtStart) tiers.monitor.suspect();
   if (!redis) return tiers;
+  redis.announce();
   const monitor = new StoreMonitor('redis', metrics);
   const cache = new RecordCache(redis, monitor, metrics, { ttl, retention }, (record) =>
     tiers.pending.complete({ claim: record, outcome: record.outcome }, retention),

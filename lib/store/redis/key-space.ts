@@ -33,6 +33,9 @@ const ANNOUNCE_EVERY = 1_000;
 /** How often (ms) a process with both stores asks at most whether another one decides in Redis alone. */
 const ASK_EVERY = 1_000;
 
+/** How often (ms) the marks of a table are left again: this Redis may have been emptied, or may evict them. */
+const ANNOUNCE_TABLE_EVERY = 60_000;
+
 /** Where records are as long as no table has been there. */
 const NO_TABLE = 'none';
 
@@ -40,14 +43,16 @@ export interface KeySpaceOptions {
   readonly connection: RedisConnection;
   readonly keyPrefix: string;
   readonly digest: Digest;
+  /** Whether marks are left. Tools leave none: this Redis may be another one than the application's. @default true */
+  readonly leavesMark?: boolean;
 }
 
 /**
  * Copies of one table: its tag is part of each key, so that Redis never answers for another database. A mark leads to
- * them, for when Postgres is switched off.
+ * them, for when Postgres is switched off. A second mark says that this table has copies here.
  */
 export class TableKeySpace implements KeySpace {
-  private announced = false;
+  private announcedAt = -Infinity;
   private decidedAlone = true;
   private askedAt = -Infinity;
 
@@ -84,18 +89,33 @@ export class TableKeySpace implements KeySpace {
   }
 
   announce(): void {
+    const { connection, digest, leavesMark = true } = this.options;
     const tag = this.tag();
-    if (this.announced || !tag) return;
-    this.announced = true;
-    const { connection, digest } = this.options;
-    const mark = `${digest.markOfSecret}:${tag}`;
+    const now = performance.now();
+    if (!tag || !leavesMark || now - this.announcedAt < ANNOUNCE_TABLE_EVERY) return;
+    this.announcedAt = now;
+    const marks = [
+      [markKeyOf(this.options), `${digest.markOfSecret}:${tag}`],
+      [tableMarkKeyOf(this.options, tag), '1'],
+    ] as const;
     connection
-      .run('mark', (client) => client.set(markKeyOf(this.options), mark))
-      .catch(() => (this.announced = false));
+      .run('mark', (client) => Promise.all(marks.map(([key, mark]) => client.set(key, mark))))
+      .catch(() => (this.announcedAt = -Infinity));
+  }
+
+  /**
+   * Whether an application has left the mark of this table here.
+   * @throws StoreUnavailableError
+   */
+  async isMarked(): Promise<boolean> {
+    const tag = this.tag();
+    if (!tag) return false;
+    const key = tableMarkKeyOf(this.options, tag);
+    return (await this.options.connection.run('check', (client) => client.get(key))) !== null;
   }
 
   forget(): void {
-    this.announced = false;
+    this.announcedAt = -Infinity;
     this.decidedAlone = true;
     this.askedAt = -Infinity;
   }
@@ -164,6 +184,10 @@ function prefixOf({ keyPrefix }: KeySpaceOptions, tag: string): string {
 /** The key of a namespace's mark. */
 export function markKeyOf({ keyPrefix, digest }: Pick<KeySpaceOptions, 'keyPrefix' | 'digest'>): string {
   return `${keyPrefix}mark:${digest.markId}`;
+}
+
+function tableMarkKeyOf(options: KeySpaceOptions, tag: string): string {
+  return `${prefixOf(options, tag)}mark`;
 }
 
 function aloneKeyOf({ keyPrefix, digest }: KeySpaceOptions): string {

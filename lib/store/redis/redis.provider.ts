@@ -41,7 +41,8 @@ export class RedisProvider {
       timeout: redis.timeout,
       onAvailabilityChange: (up) => {
         this.metrics.tierUp('redis', up);
-        if (!up) space.forget();
+        if (up) space.announce();
+        else space.forget();
       },
     });
     const { connection, digest } = this;

@@ -70,6 +70,11 @@ export class RedisStore implements IdempotencyStore {
     return this.connection.available && this.space.prefix !== undefined;
   }
 
+  /** Leaves the marks that say whose records are here. Never rejects. */
+  announce(): void {
+    this.space.announce?.();
+  }
+
   /** As a cache: whether it may hold outcomes that the arbiter does not have, as it decided alone lately. */
   get mayHoldMore(): boolean {
     return this.space.mayHoldMore ?? false;

@@ -45,6 +45,18 @@ describe('the keys of one table’s records', () => {
     await eventually(async () => expect(await mark()).toBe(`${plainDigest.markOfSecret}:${TAG}`));
   });
 
+  it('have a mark of their table, which a tool looks for and does not leave', async () => {
+    const application = new TableKeySpace(options(), () => TAG);
+    const tool = new TableKeySpace({ ...options(), leavesMark: false }, () => TAG);
+    tool.announce();
+    expect(await tool.isMarked()).toBe(false);
+    new TableKeySpace(options(), () => 'c3d4').announce();
+    await eventually(async () => expect(await mark()).toContain('c3d4'));
+    expect(await tool.isMarked()).toBe(false);
+    application.announce();
+    await eventually(async () => expect(await tool.isMarked()).toBe(true));
+  });
+
   it('are found again by a Redis that decides alone, once Postgres is switched off', async () => {
     const table = new TableKeySpace(options(), () => TAG);
     table.announce();
