@@ -9,7 +9,14 @@ import type { Duration } from '../options/duration';
 import { headersIn, type Resolution } from '../outcome/resolution';
 import { EXIT, UsageError, type ExitCode } from './exit';
 import { lines, table } from './output';
-import { changeOf, withChanges, withSession, type ChangeOptions, type Session } from './session';
+import {
+  assertOwnKeys,
+  changeOf,
+  withChanges,
+  withSession,
+  type ChangeOptions,
+  type Session,
+} from './session';
 import type { CommonOptions } from './settings';
 import { terminal } from './terminal';
 
@@ -87,9 +94,9 @@ export interface ResolveCommand extends ReferenceOptions, ChangeOptions {
 
 export async function resolve(reference: string, options: ResolveCommand): Promise<ExitCode> {
   const outcome = await outcomeIn(options);
-  return change(reference, options, 'Settle', (admin, record) =>
-    admin.resolve(record, outcome, changeOf(options)),
-  );
+  const settle = (admin: IdempotencyAdmin, record: RecordReference): Promise<boolean> =>
+    admin.resolve(record, outcome, changeOf(options));
+  return change(reference, options, 'Settle', settle, assertOwnKeys);
 }
 
 type ChangeCommand = ReferenceOptions & ChangeOptions;
@@ -141,8 +148,10 @@ async function change(
   options: ChangeCommand,
   verb: string,
   make: (admin: IdempotencyAdmin, record: RecordReference) => Promise<boolean>,
+  check: (session: Session) => Promise<void> = () => Promise.resolve(),
 ): Promise<ExitCode> {
   return withChanges(options, async (session) => {
+    await check(session);
     const record = await find(session, reference, options);
     if (!record) return notFound(reference);
     const { route = 'no HTTP route', key, state, hash } = record;

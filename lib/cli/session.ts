@@ -69,6 +69,19 @@ async function assertOwnRedis(session: Session): Promise<void> {
   );
 }
 
+/**
+ * Before a response is written: without the application's keys it would be stored in the clear.
+ * @throws IdempotencySetupError
+ */
+export async function assertOwnKeys(session: Session): Promise<void> {
+  const missing = await session.missingKeyIds();
+  if (missing.length === 0) return;
+  throw new IdempotencySetupError(
+    `the responses in this table are encrypted with keys that are not here: ${missing.join(', ')}. Nothing was changed. ` +
+      "Set IDEMPOTENCY_ENCRYPTION_KEYS to the application's `encryption.keys`, in the same order.",
+  );
+}
+
 export function changeOf({ by, reason }: ChangeOptions): Change {
   return { by: by ?? operator(), reason };
 }

@@ -15,6 +15,7 @@ import { RedisConnection } from '../store/redis/connection/redis.connection';
 import { TableKeySpace } from '../store/redis/key-space';
 import { RedisStore } from '../store/redis/redis.store';
 import { TieredStoreService } from '../store/tiered-store.service';
+import { missingKeyIds } from './encryption-keys';
 import { redisClient, type RedisPlace } from './redis-client';
 import type { Place } from './settings';
 
@@ -32,6 +33,11 @@ export interface OpenStores {
    * @throws StoreUnavailableError if Redis cannot be asked
    */
   isRedisMarked(): Promise<boolean>;
+  /**
+   * Ids of keys that the application's latest responses are encrypted with, and that are not here.
+   * @throws StoreUnavailableError
+   */
+  missingKeyIds(): Promise<string[]>;
   close(): Promise<void>;
 }
 
@@ -85,6 +91,8 @@ export async function openStores(place: Place): Promise<OpenStores> {
       digest,
       connection,
       names,
+      missingKeyIds: () =>
+        missingKeyIds((text) => connection.operation('look')(text, []), names.table, digest, settings),
       isRedisMarked: async () => (await space?.isMarked()) ?? true,
       close: () => store.close(2_000),
     };

@@ -226,48 +226,6 @@ describe('the command line', () => {
     expect(await run(['purge', '--scope', 'jobs', '--yes'])).toMatchObject({ code: 0 });
   });
 
-  describe('against a Redis that is not the one of the application', () => {
-    let other: RunningRedis;
-    beforeAll(async () => {
-      other = await startRedis();
-    });
-    afterAll(() => other.stop());
-
-    it.each<[what: string, args: string[], place: () => string]>([
-      ['another server', [], () => other.url],
-      ['another database', [], () => Object.assign(new URL(redis.url), { pathname: '/1' }).href],
-      ['another prefix', ['--key-prefix', 'other:'], () => redis.url],
-    ])('changes nothing: %s', async (_, args, place) => {
-      const { service } = await started();
-      await service.execute('key', () => 1);
-      // Again, as the first must not have left a mark there that the second one finds.
-      for (const change of [
-        ['purge', '--key', 'key'],
-        ['forget', 'key'],
-      ]) {
-        const refused = await run([...change, ...args, '--yes'], { env: { REDIS_URL: place() } });
-        expect(refused.stderr).toContain('--unmarked-redis');
-        expect(refused).toMatchObject({ code: 3, stdout: '' });
-      }
-      expect(await service.find('key')).toBeDefined();
-    });
-
-    it('settles nothing, and looks or is overridden', async () => {
-      const { service } = await started();
-      void service
-        .execute('lost', () => new Promise(() => undefined), { lease: '1h' })
-        .catch(() => undefined);
-      await until(async () => (await service.find('lost')) !== undefined);
-      await lapse(databaseUrl, 'lost');
-      const at = (...args: string[]): Promise<CliResult> =>
-        run([...args, '--json'], { env: { REDIS_URL: other.url } });
-      expect(await at('resolve', 'lost', '--value', '1', '--yes')).toMatchObject({ code: 3 });
-      expect(await at('retry', 'lost', '--yes')).toMatchObject({ code: 3 });
-      expect((await at('show', 'lost')).json()).toMatchObject({ state: 'orphaned' });
-      expect(await at('retry', 'lost', '--yes', '--unmarked-redis')).toMatchObject({ code: 0 });
-    });
-  });
-
   it('counts, and cleans up', async () => {
     const { service } = await started();
     await service.execute('stays', () => 1);

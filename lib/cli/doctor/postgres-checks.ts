@@ -4,8 +4,8 @@ import { PostgresDirectory } from '../../store/postgres/directory';
 import { assertMigrated } from '../../store/postgres/schema/setup';
 import { TableIdentity } from '../../store/postgres/schema/table-identity';
 import { Digest } from '../../core/digest';
-import { keyIdOf } from '../../outcome/outcome-cipher';
 import { seconds } from '../../admin/readable';
+import { missingKeyIds, type EncryptedRow } from '../encryption-keys';
 import type { Place } from '../settings';
 import { connected, namesOf, openConnection } from '../stores';
 import { findingOf, findings, type Finding } from './finding';
@@ -15,7 +15,6 @@ const OLDEST_VERSION = 14;
 const CLOCKS_DIFFER = 5_000;
 /** Seconds: the cleanup runs once an hour by default. */
 const UNCLEANED = 86_400;
-const SAMPLE = 1_000;
 
 interface ServerRow {
   readonly version: number;
@@ -152,7 +151,7 @@ export async function checkTable(place: Place): Promise<Finding[]> {
       table,
       ...(await connected(place, (client) => checkIndexes(place, client))),
       secret,
-      ...(await connected(place, (client) => checkKeys(place, client))),
+      ...(await connected(place, (client) => checkKeys(place, client, digest))),
       ...(await checkUpkeep(new PostgresDirectory(connection, names.table, digest))),
     ];
   } finally {
@@ -198,20 +197,18 @@ async function checkIndexes(place: Place, client: Client): Promise<Finding[]> {
   );
 }
 
-const KEY_IDS = (table: string): string => `
-  SELECT DISTINCT headers ->> 1 AS id FROM (
-    SELECT headers FROM ${table} WHERE expires_at > now() AND headers IS NOT NULL ORDER BY expires_at DESC LIMIT ${SAMPLE}
-  ) AS latest WHERE headers ->> 0 = 'A256GCM'`;
-
-async function checkKeys(place: Place, client: Client): Promise<Finding[]> {
-  const { rows } = await client.query<{ id: string }>(KEY_IDS(namesOf(place).table));
-  const known = new Set((place.settings.encryption?.keys ?? []).map(keyIdOf));
-  const missing = rows.filter(({ id }) => !known.has(id));
+async function checkKeys(place: Place, client: Client, digest: Digest): Promise<Finding[]> {
+  const missing = await missingKeyIds(
+    async (text) => (await client.query<EncryptedRow>(text)).rows,
+    namesOf(place).table,
+    digest,
+    place.settings,
+  );
   return findings(
     'encryption keys',
     missing.length > 0 && [
       'error',
-      `responses are encrypted with keys that are not here: ${missing.map(({ id }) => id).join(', ')}. Their retries get no response`,
+      `responses are encrypted with keys that are not here: ${missing.join(', ')}. Their retries get no response`,
       'Put these keys into IDEMPOTENCY_ENCRYPTION_KEYS, and into `encryption.keys` of the application, behind the first one.',
     ],
   );

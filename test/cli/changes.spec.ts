@@ -1,0 +1,118 @@
+import { randomBytes } from 'node:crypto';
+import type { IdempotencyModuleOptions } from '../../lib';
+import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
+import { startApp, type TestApp } from '../support/app';
+import { command, type CommandResult } from '../support/command';
+import { eventually } from '../support/eventually';
+import { lapse, sql } from '../support/postgres-store';
+
+describe('a change by the command line', () => {
+  let postgres: RunningPostgres;
+  let redis: RunningRedis;
+  let databaseUrl: string;
+  let app: TestApp;
+  beforeAll(async () => {
+    [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
+  });
+  afterAll(() => Promise.all([postgres.stop(), redis.stop()]));
+  afterEach(() => app.close());
+
+  const start = async (options: IdempotencyModuleOptions = {}): Promise<void> => {
+    databaseUrl = await postgres.createDatabase();
+    app = await startApp({ databaseUrl, redisUrl: redis.url, options });
+  };
+  const run = (args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<CommandResult> =>
+    command([...args, '--yes'], { DATABASE_URL: databaseUrl, REDIS_URL: redis.url, ...env });
+  const look = (args: readonly string[]): Promise<CommandResult> =>
+    command(args, { DATABASE_URL: databaseUrl, REDIS_URL: redis.url });
+  /** A key whose owner is lost. */
+  const lose = async (key: string): Promise<void> => {
+    const { service } = app;
+    void service.execute(key, () => new Promise(() => undefined), { lease: '1h' }).catch(() => undefined);
+    await eventually(async () => expect(await service.find(key)).toBeDefined());
+    await lapse(databaseUrl, key);
+  };
+
+  describe('against a Redis that is not the one of the application', () => {
+    let other: RunningRedis;
+    beforeAll(async () => {
+      other = await startRedis();
+    });
+    afterAll(() => other.stop());
+
+    it.each<[what: string, args: string[], place: () => string]>([
+      ['another server', [], () => other.url],
+      ['another database', [], () => Object.assign(new URL(redis.url), { pathname: '/1' }).href],
+      ['another prefix', ['--key-prefix', 'other:'], () => redis.url],
+    ])('changes nothing: %s', async (_, args, place) => {
+      await start();
+      await app.service.execute('key', () => 1);
+      // Again, as the first must not have left a mark there that the second one finds.
+      for (const change of [
+        ['purge', '--key', 'key'],
+        ['forget', 'key'],
+      ]) {
+        const refused = await run([...change, ...args], { REDIS_URL: place() });
+        expect(refused.stderr).toContain('--unmarked-redis');
+        expect(refused).toMatchObject({ code: 3, stdout: '' });
+      }
+      expect(await app.service.find('key')).toBeDefined();
+    });
+
+    it('settles nothing, unless it is overridden', async () => {
+      await start();
+      await lose('lost');
+      const env = { REDIS_URL: other.url };
+      expect(await run(['resolve', 'lost', '--value', '1'], env)).toMatchObject({ code: 3 });
+      expect(await run(['retry', 'lost'], env)).toMatchObject({ code: 3 });
+      expect((await look(['show', 'lost'])).stdout).toContain('orphaned');
+      expect(await run(['retry', 'lost', '--unmarked-redis'], env)).toMatchObject({ code: 0 });
+    });
+
+    it('looks all the same', async () => {
+      await start();
+      await app.service.execute('key', () => 1);
+      for (const verb of [['list'], ['show', 'key'], ['stats']])
+        expect(await command(verb, { DATABASE_URL: databaseUrl, REDIS_URL: other.url })).toMatchObject({
+          code: 0,
+        });
+    });
+  });
+
+  it('goes to Redis as soon as an application has started, before it has written a copy', async () => {
+    await start();
+    await eventually(async () => expect(await run(['forget', 'no such key'])).toMatchObject({ code: 1 }));
+    expect(await run(['purge', '--key', 'no such key'])).toMatchObject({ code: 1 });
+  });
+
+  it('writes no response in the clear beside encrypted ones, as keys are not here', async () => {
+    const [first, second, another] = Array.from({ length: 3 }, () => randomBytes(32).toString('base64'));
+    await start({ encryption: { keys: [second!, first!] } });
+    await app.service.execute('key', () => 'a secret');
+    await lose('lost');
+    const settle = ['resolve', 'lost', '--value', '"another secret"'];
+    for (const keys of [undefined, another, first]) {
+      const refused = await run(settle, keys ? { IDEMPOTENCY_ENCRYPTION_KEYS: keys } : {});
+      expect(refused.stderr).toContain('IDEMPOTENCY_ENCRYPTION_KEYS');
+      expect(refused.code).toBe(3);
+    }
+    const env = { IDEMPOTENCY_ENCRYPTION_KEYS: `${second},${first}` };
+    expect(await run(settle, env)).toMatchObject({ code: 0 });
+    const rows = await sql<{ body: string }>(
+      databaseUrl,
+      `SELECT encode(body, 'escape') AS body FROM idempotency_cache WHERE body IS NOT NULL`,
+    );
+    expect(rows).toHaveLength(2);
+    for (const { body } of rows) expect(body).not.toContain('secret');
+    expect(await app.service.execute('lost', () => 'not run')).toBe('another secret');
+  });
+
+  it('asks for no keys of another application whose records are in the same table', async () => {
+    await start({ encryption: { keys: [randomBytes(32)] }, namespace: 'theirs' });
+    await app.service.execute('key', () => 1);
+    await app.close();
+    app = await startApp({ databaseUrl, redisUrl: redis.url });
+    await lose('lost');
+    expect(await run(['resolve', 'lost', '--value', '1'])).toMatchObject({ code: 0 });
+  });
+});
