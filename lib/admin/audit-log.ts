@@ -1,8 +1,7 @@
 import type { AuditEvent, AuditHook, Change } from '../core/audit';
-import { StoreError } from '../core/errors';
 import { SafeLogger } from '../observability/safe-logger';
 
-type Deed = Omit<AuditEvent, 'at' | 'by' | 'reason' | 'result'>;
+type Deed = Omit<AuditEvent, 'at' | 'by' | 'reason' | 'result'> & Partial<Pick<AuditEvent, 'result'>>;
 
 /** Writes each change that an operator makes to the log, and tells the application's `audit` option. */
 export class AuditLog {
@@ -12,38 +11,45 @@ export class AuditLog {
 
   /**
    * Makes a change and records it.
-   * @param deedOf what was done; undefined if nothing was changed. Told undefined where a store failed meanwhile
+   * @param deedOf what was done; undefined if nothing was changed. Told undefined where an error came meanwhile
    */
   async record<T>(
-    { by, reason }: Change,
+    why: Change,
     change: () => Promise<T>,
     deedOf: (result: T | undefined) => Deed | undefined,
   ): Promise<T> {
-    const tell = (deed: Deed | undefined, result: AuditEvent['result']): Promise<void> | undefined =>
-      deed && this.tell({ at: new Date(), by, reason, result, ...deed });
     try {
       const result = await change();
-      await tell(deedOf(result), 'done');
+      await this.tell(why, 'done', deedOf(result));
       return result;
     } catch (error) {
-      if (error instanceof StoreError) await tell(deedOf(undefined), 'unknown');
+      await this.tell(why, 'unknown', deedOf(undefined));
       throw error;
     }
   }
 
+  /** Records that a change is about to be made, which may be interrupted. */
+  begin(why: Change, deed: Deed): Promise<void> {
+    return this.tell(why, 'begun', deed);
+  }
+
   /** A hook that fails cannot undo the change, so it is logged. The key and the filter stay out of the log. */
-  private async tell(event: AuditEvent): Promise<void> {
-    const { action, record, purged, by, reason, result } = event;
+  private async tell({ by, reason }: Change, usual: AuditEvent['result'], deed?: Deed): Promise<void> {
+    if (!deed) return;
+    const event: AuditEvent = { at: new Date(), by, reason, result: usual, ...deed };
+    const { action, record, purged, result } = event;
     const what = record
       ? `${record.route ?? 'no HTTP route'}, record ${record.hash}`
-      : `${purged ?? '?'} records`;
+      : purged === undefined
+        ? 'records'
+        : `${purged} records`;
     this.logger.warn(
       `Audit: ${action} (${result}) of ${what}, by ${JSON.stringify(by)}: ${JSON.stringify(reason)}`,
     );
     try {
       await this.hook?.(event);
     } catch (error) {
-      this.logger.error('The `audit` option failed; the change was made anyway', error);
+      this.logger.error('The `audit` option failed; the change is made anyway', error);
     }
   }
 }

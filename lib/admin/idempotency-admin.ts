@@ -115,12 +115,14 @@ export abstract class IdempotencyAdmin {
    * Deletes the records that are there when it begins, in both tiers, expired ones included: no process replays what was
    * purged. Of those in flight at the beginning, the ones that have ended by the end are purged. Records still in flight
    * then, or whose copy in Redis cannot be reached, are left and reported. Reads the whole table once.
+   * @param signal once it is aborted, the purge ends between two batches, and reports what it has done
    * @throws InvalidOptionsError also if no condition is given
    */
   abstract purge(
     filter: RecordFilter,
     change: Change,
     onProgress?: (progress: PurgeProgress) => void,
+    signal?: AbortSignal,
   ): Promise<PurgeReport>;
 
   /** What is in the table, and how this process fares. */

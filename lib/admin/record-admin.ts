@@ -28,6 +28,8 @@ const DEFAULT_LIMIT = 50;
 /** Records that are purged together. */
 const TOGETHER = 256;
 
+const STOPPED = 'it was stopped before it had looked at all records';
+
 /** Counts of the requests that this process has answered. */
 export interface Traffic {
   readonly executed: number;
@@ -90,6 +92,7 @@ export class RecordAdmin extends IdempotencyAdmin {
     filter: RecordFilter,
     change: Change,
     onProgress: (progress: PurgeProgress) => void = () => undefined,
+    signal?: AbortSignal,
   ): Promise<PurgeReport> {
     const selection = selectionToPurge(`${WHERE}.purge`, filter);
     assertChange('purge', change);
@@ -98,21 +101,25 @@ export class RecordAdmin extends IdempotencyAdmin {
     const walk = async (): Promise<PurgeReport> => {
       try {
         for await (const { records, progress } of directory.walk(selection)) {
-          for (let at = 0; at < records.length; at += TOGETHER)
+          for (let at = 0; at < records.length; at += TOGETHER) {
+            if (signal?.aborted) return endedEarly(report, STOPPED);
             await this.purgeTogether(records.slice(at, at + TOGETHER), report);
+          }
           onProgress({ read: progress, purged: report.purged });
+          if (signal?.aborted && progress < 1) return endedEarly(report, STOPPED);
         }
       } catch (error) {
         if (!(error instanceof StoreError)) throw error;
-        report.complete = false;
-        report.error = error.message;
+        return endedEarly(report, error.message);
       }
       return report;
     };
-    return this.sources.audit.record(change, walk, () => ({
+    await this.sources.audit.begin(change, { action: 'purge', filter });
+    return this.sources.audit.record(change, walk, (ended) => ({
       action: 'purge',
       filter,
       purged: report.purged,
+      ...(ended?.complete === false && { result: 'stopped' }),
     }));
   }
 
@@ -245,6 +252,10 @@ function emptyReport(): Counting {
     complete: true,
     error: undefined,
   };
+}
+
+function endedEarly(report: Counting, error: string): PurgeReport {
+  return Object.assign(report, { complete: false, error });
 }
 
 function assertChange(method: string, change: unknown): void {

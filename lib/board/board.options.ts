@@ -15,6 +15,12 @@ export interface BoardOptions {
    */
   readonly access: (context: ExecutionContext) => BoardAccess | Promise<BoardAccess>;
   /**
+   * The hosts that the board answers to, as the header `Host` names them: `'ops.example.com'` for any port, or
+   * `'ops.example.com:8443'`. All others get 403.
+   * @default any; but over loopback, by plain HTTP, only names of this machine, such as `localhost` and `127.0.0.1`
+   */
+  readonly hosts?: readonly string[];
+  /**
    * Who makes a change, for the audit. A change is refused if it fails or gives no text.
    * @default the `id`, `sub` or `userId` of `request.user`; `unknown (board)` without one
    */
@@ -58,8 +64,15 @@ const ACCESS =
   'sent, and deletes records, so it has no default';
 const PATH = "a path without parameters, such as '/idempotency'";
 
+const HOST = /^(?:[\w.-]+|\[[\da-f:.]+\])(?::\d{1,5})?$/i;
+const HOSTS = "a list of hosts without a scheme, such as ['ops.example.com', 'localhost:3000']";
+
 const options = {
   access: z.custom<BoardOptions['access']>((value) => typeof value === 'function', { error: ACCESS }),
+  hosts: z
+    .array(z.string({ error: HOSTS }).regex(HOST, { error: HOSTS }), { error: HOSTS })
+    .min(1, { error: HOSTS })
+    .optional(),
   actor: callback<NonNullable<BoardOptions['actor']>>().optional(),
   showBodies: boolean.optional(),
   redact: callback<NonNullable<BoardOptions['redact']>>().optional(),

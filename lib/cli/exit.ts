@@ -10,7 +10,7 @@ export const EXIT = {
   usage: 2,
   /** The table is missing, records are made with another secret, or the Redis is not the application's. */
   setup: 3,
-  /** Nothing was done, or part of it: a store was not reached, or a purge left what is in flight. Repeat the command. */
+  /** Nothing was done, or part of it: a store was not reached, a signal came, or a purge left what is in flight. Repeat the command. */
   unfinished: 4,
   /** A bug. */
   failed: 70,

@@ -11,10 +11,16 @@ import { terminal } from './terminal';
 
 /** Standard output belongs to the answer. */
 const toStderr: LoggerService = {
-  log: (message) => terminal.note(String(message)),
-  warn: (message) => terminal.note(String(message)),
-  error: (message) => terminal.note(String(message)),
+  log: noteLine,
+  warn: noteLine,
+  error: noteLine,
 };
+
+/** With the cause, where there is one. Nest adds where a line comes from, which is always the same here. */
+function noteLine(message: unknown, ...rest: readonly unknown[]): void {
+  const causes = rest.filter((each) => each instanceof Error).map((error) => error.message || error.name);
+  terminal.note(withoutPassword(visibleLines([String(message), ...causes].join(': '))));
+}
 
 async function main(): Promise<void> {
   Logger.overrideLogger(toStderr);

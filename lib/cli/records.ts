@@ -1,6 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import { text as readAll } from 'node:stream/consumers';
-import type { IdempotencyAdmin, RecordFilter, RecordReference } from '../admin/idempotency-admin';
+import type {
+  IdempotencyAdmin,
+  PurgeProgress,
+  RecordFilter,
+  RecordReference,
+} from '../admin/idempotency-admin';
 import { age, bytes, WITHOUT_RESPONSE } from '../admin/readable';
 import { callersCalled } from '../admin/selection';
 import { recordId } from '../core/record';
@@ -28,6 +33,8 @@ export interface FilterOptions {
   readonly key?: string;
   readonly olderThan?: string;
 }
+
+const STOPS = ['SIGINT', 'SIGTERM'] as const;
 
 interface ReferenceOptions extends CommonOptions {
   readonly scope?: string;
@@ -117,9 +124,9 @@ export async function purge(options: PurgeCommand): Promise<ExitCode> {
   const filter = filterOf(options);
   return withChanges(options, async ({ admin }) => {
     await terminal.confirm(`Delete all records with ${JSON.stringify(filter)}, in both stores?`, options.yes);
-    const report = await admin.purge(filter, changeOf(options), ({ read, purged }) =>
-      terminal.progress(`${Math.round(100 * read)} % read, ${purged} records purged`),
-    );
+    const progress = ({ read, purged }: PurgeProgress): void =>
+      terminal.progress(`${Math.round(100 * read)} % read, ${purged} records purged`);
+    const report = await untilStopped((signal) => admin.purge(filter, changeOf(options), progress, signal));
     terminal.progress('');
     if (options.json) terminal.print(JSON.stringify(report, undefined, 2));
     else {
@@ -141,6 +148,18 @@ export async function purge(options: PurgeCommand): Promise<ExitCode> {
     if (!complete || left > 0) return EXIT.unfinished;
     return purged > 0 ? EXIT.done : EXIT.nothing;
   });
+}
+
+/** The first signal ends the work where it can be reported; the second one ends the process. */
+async function untilStopped<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const stop = new AbortController();
+  const abort = (): void => stop.abort();
+  for (const name of STOPS) process.once(name, abort);
+  try {
+    return await work(stop.signal);
+  } finally {
+    for (const name of STOPS) process.off(name, abort);
+  }
 }
 
 async function change(

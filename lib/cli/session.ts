@@ -5,6 +5,8 @@ import type { IdempotencyAdmin } from '../admin/idempotency-admin';
 import { RecordAdmin } from '../admin/record-admin';
 import type { AuditEvent, Change } from '../core/audit';
 import { IdempotencySetupError, isStoreUnavailableError } from '../core/errors';
+import { visible } from '../admin/readable';
+import { UsageError } from './exit';
 import { placeOf, type CommonOptions } from './settings';
 import { openStores, type OpenStores } from './stores';
 
@@ -50,8 +52,19 @@ export function withChanges<T>(
   work: (session: Session) => Promise<T>,
 ): Promise<T> {
   return withSession(options, async (session) => {
+    await assertWritable(options.audit);
     if (!options.unmarkedRedis) await assertOwnRedis(session);
     return work(session);
+  });
+}
+
+/** Before the change, as it could not be undone. */
+async function assertWritable(audit: string | undefined): Promise<void> {
+  if (audit === undefined) return;
+  await appendFile(audit, '').catch((error: unknown) => {
+    throw new UsageError(
+      `The file of --audit cannot be written, so nothing was changed: ${visible(String(error))}`,
+    );
   });
 }
 

@@ -8,6 +8,7 @@ import {
   type AuditEvent,
   type IdempotencyModuleOptions,
 } from '../../lib';
+import { StoreUnavailableError } from '../../lib/core/errors';
 import type { RecordBatch } from '../../lib/core/record-directory';
 import { PostgresDirectory } from '../../lib/store/postgres/directory';
 import { MemoryData, MemoryStore } from '../../lib/store/memory/memory.store';
@@ -140,7 +141,7 @@ describe('IdempotencyAdmin', () => {
     expect(await admin.retry(hash, CHANGE)).toBe(false);
     expect(await admin.forget(hash, CHANGE)).toBe(false);
     expect(await admin.purge({ principal: user }, CHANGE)).toMatchObject({ purged: 0, inFlight: 1 });
-    expect(events.map(({ action }) => action)).toEqual(['purge']);
+    expect(events.map(({ action, result }) => `${action} ${result}`)).toEqual(['purge begun', 'purge done']);
     await sql(servers.postgres.url, 'DELETE FROM idempotency_cache WHERE key = $1', [key]);
   });
 
@@ -170,8 +171,16 @@ describe('IdempotencyAdmin', () => {
       expect(isReplay(await send(key))).toBe(false);
       expect(isReplay(await send(key, `${user}7`))).toBe(true);
     }
-    expect(events).toMatchObject([
-      { action: 'purge', filter: { principal: user }, purged: 5, result: 'done' },
+    expect(events).toEqual([
+      { ...CHANGE, at: expect.any(Date), action: 'purge', filter: { principal: user }, result: 'begun' },
+      {
+        ...CHANGE,
+        at: expect.any(Date),
+        action: 'purge',
+        filter: { principal: user },
+        purged: 5,
+        result: 'done',
+      },
     ]);
   });
 
@@ -202,6 +211,49 @@ describe('IdempotencyAdmin', () => {
     expect(report).toMatchObject({ purged: 1, copies: 1, inFlight: 0 });
     expect(await servers.app.service.find(key, { scope })).toBeUndefined();
     expect(await servers.app.service.execute(key, () => 'anew', { scope })).toBe('anew');
+  });
+
+  describe('a purge that is interrupted', () => {
+    let failure: Error | undefined;
+    beforeEach(async () => {
+      failure = undefined;
+      for (let i = 0; i < 3; i++) await send(randomUUID());
+      const { walk } = PostgresDirectory.prototype;
+      jest.spyOn(PostgresDirectory.prototype, 'walk').mockImplementation(async function* (
+        this: PostgresDirectory,
+        selection,
+      ) {
+        const { records } = (await walk.call(this, selection).next()).value as RecordBatch;
+        yield { records: records.slice(0, 1), progress: 0.5 };
+        if (failure) throw failure;
+        yield { records: records.slice(1), progress: 1 };
+      });
+    });
+    afterEach(() => jest.restoreAllMocks());
+    const told = () => events.map(({ result, purged }) => ({ result, purged }));
+
+    it('ends between two batches, and says what it has done', async () => {
+      const stop = new AbortController();
+      const report = await admin.purge({ principal: user }, CHANGE, () => stop.abort(), stop.signal);
+      expect(report).toMatchObject({ purged: 1, complete: false, error: expect.stringContaining('stopped') });
+      expect(told()).toEqual([
+        { result: 'begun', purged: undefined },
+        { result: 'stopped', purged: 1 },
+      ]);
+      expect(await admin.purge({ principal: user }, CHANGE)).toMatchObject({ purged: 2, complete: true });
+    });
+
+    it('is in the audit also where the store fails', async () => {
+      failure = new StoreUnavailableError('postgres', 'look', 'it is down');
+      expect(await admin.purge({ principal: user }, CHANGE)).toMatchObject({ purged: 1, complete: false });
+      expect(told().at(-1)).toEqual({ result: 'stopped', purged: 1 });
+    });
+
+    it('is in the audit also where a bug ends it', async () => {
+      failure = new TypeError('a bug');
+      await expect(admin.purge({ principal: user }, CHANGE)).rejects.toBe(failure);
+      expect(told().at(-1)).toEqual({ result: 'unknown', purged: 1 });
+    });
   });
 
   it('purges by route and age together', async () => {

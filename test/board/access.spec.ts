@@ -193,6 +193,68 @@ describe.each<Platform>(['express', 'fastify'])('who may reach the board on %s',
     });
   });
 
+  describe('a page of another name that leads to this machine', () => {
+    const rebound = 'evil.example.com';
+    const statuses = async (url: string, headers: Record<string, string>): Promise<number[]> => {
+      const sent = { ...FULL, ...headers };
+      const read = await call(url, { method: 'GET', headers: sent });
+      const cookie = `idempotency-board=${'x'.repeat(43)}`;
+      const type = 'application/x-www-form-urlencoded';
+      const changed = await call(url, {
+        headers: { ...sent, cookie, 'content-type': type },
+        body: `token=${'x'.repeat(43)}&action=none`,
+      });
+      return [read.status, changed.status];
+    };
+    // What follows the checks: there is no such action.
+    const passed = [200, 400];
+    const refused = [403, 403];
+
+    it('gets nothing and changes nothing over loopback, whatever headers its scripts can set', async () => {
+      const url = `${(await start({})).url}/idempotency`;
+      const { port } = new URL(url);
+      for (const host of [
+        rebound,
+        `${rebound}:${port}`,
+        'localhost.example.com',
+        '127.0.0.1.example.com',
+        '10.0.0.1',
+      ])
+        for (const more of [
+          {},
+          { 'x-forwarded-host': '127.0.0.1', 'x-forwarded-for': '127.0.0.1' },
+        ] as Record<string, string>[])
+          expect(await statuses(url, { host, origin: `http://${host}`, ...more })).toEqual(refused);
+      for (const host of [
+        'localhost',
+        `localhost:${port}`,
+        'app.localhost',
+        `127.0.0.1:${port}`,
+        `[::1]:${port}`,
+      ])
+        expect(await statuses(url, { host, origin: `http://${host}` })).toEqual(passed);
+    });
+
+    it('is told from a proxy before the board by what browsers send over HTTPS alone', async () => {
+      const url = `${(await start({})).url}/idempotency`;
+      const host = 'ops.example.com';
+      const headers = { host, origin: `https://${host}`, 'sec-fetch-site': 'same-origin' };
+      expect(await statuses(url, headers)).toEqual(passed);
+    });
+
+    it('gets nothing where `hosts` names those of the board', async () => {
+      const url = `${(await start({ hosts: ['Ops.example.com', 'inner:8080'] })).url}/idempotency`;
+      for (const host of ['ops.example.com', 'OPS.example.com:3000', 'inner:8080'])
+        expect(await statuses(url, { host, origin: `http://${host}` })).toEqual(passed);
+      for (const host of [rebound, 'localhost', 'inner', 'inner:80', `${rebound}/ops.example.com`])
+        expect(
+          await statuses(url, { host, origin: `http://${host}`, 'x-forwarded-host': 'ops.example.com' }),
+        ).toEqual(refused);
+      const browser = { host: rebound, origin: `http://${rebound}`, 'sec-fetch-site': 'same-origin' };
+      expect(await statuses(url, browser)).toEqual(refused);
+    });
+  });
+
   it('denies what `access` does not say in so many words', async () => {
     let access: () => unknown = () => false;
     const { url } = await start({ access: () => access() as 'read' });
@@ -258,6 +320,8 @@ describe('a board that is set up wrongly', () => {
     );
     expect(forRoot({ access: 'full' })).toThrow(/"access" is 'full', but must be a function/);
     expect(forRoot({ access: byRole, acess: byRole })).toThrow(/"acess" is unknown.*access/);
+    for (const hosts of ['ops.example.com', [], [''], ['http://ops.example.com'], ['ops.example.com/'], [7]])
+      expect(forRoot({ access: byRole, hosts })).toThrow(/option "hosts.*must be a list of hosts/);
     for (const path of ['', '/', '/:id', '/a*', '/a?b', '/a b'])
       expect(forRoot({ access: byRole, path })).toThrow(/"path" is .* but must be a path without parameters/);
     expect(() => IdempotencyBoardModule.forRootAsync({} as never)).toThrow(/"useFactory"/);

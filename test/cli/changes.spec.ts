@@ -1,5 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import type { IdempotencyModuleOptions } from '../../lib';
+import { mkdtemp, readFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { IdempotencyAdmin, type AuditEvent, type IdempotencyModuleOptions } from '../../lib';
+import type { RecordBatch } from '../../lib/core/record-directory';
+import { PostgresDirectory } from '../../lib/store/postgres/directory';
 import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
 import { startApp, type TestApp } from '../support/app';
 import { command, type CommandResult } from '../support/command';
@@ -85,6 +90,49 @@ describe('a change by the command line', () => {
     expect(await run(['purge', '--key', 'no such key'])).toMatchObject({ code: 1 });
   });
 
+  describe('with an audit', () => {
+    let audit: string;
+    beforeEach(async () => {
+      audit = join(await mkdtemp(join(tmpdir(), 'audit-')), 'audit.log');
+    });
+    afterEach(() => jest.restoreAllMocks());
+
+    it.each(['SIGINT', 'SIGTERM'] as const)(
+      'ends a purge by %s with what it has done so far',
+      async (name) => {
+        await start();
+        for (const key of ['1', '2', '3']) await app.service.execute(key, () => 1, { scope: 'jobs' });
+        const { walk } = PostgresDirectory.prototype;
+        jest.spyOn(PostgresDirectory.prototype, 'walk').mockImplementation(async function* (
+          this: PostgresDirectory,
+          selection,
+        ) {
+          const { records } = (await walk.call(this, selection).next()).value as RecordBatch;
+          yield { records: records.slice(0, 1), progress: 0.5 };
+          process.emit(name);
+          yield { records: records.slice(1), progress: 1 };
+        });
+        const stopped = await run(['purge', '--scope', 'jobs', '--json', '--audit', audit]);
+        expect(stopped.code).toBe(4);
+        expect(JSON.parse(stopped.stdout)).toMatchObject({ purged: 1, complete: false });
+        const events = (await readFile(audit, 'utf8')).trim().split('\n');
+        expect(events.map((line) => JSON.parse(line) as AuditEvent)).toMatchObject([
+          { action: 'purge', result: 'begun', filter: { scope: 'jobs' } },
+          { action: 'purge', result: 'stopped', purged: 1 },
+        ]);
+        expect(process.listenerCount(name)).toBe(0);
+      },
+    );
+
+    it('changes nothing if the file cannot be written', async () => {
+      await start();
+      await app.service.execute('key', () => 1);
+      const refused = await run(['forget', 'key', '--audit', join(audit, 'no folder')]);
+      expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining('ENOENT') });
+      expect(await app.service.find('key')).toBeDefined();
+    });
+  });
+
   it('writes no response in the clear beside encrypted ones, as keys are not here', async () => {
     const [first, second, another] = Array.from({ length: 3 }, () => randomBytes(32).toString('base64'));
     await start({ encryption: { keys: [second!, first!] } });
@@ -104,7 +152,8 @@ describe('a change by the command line', () => {
     );
     expect(rows).toHaveLength(2);
     for (const { body } of rows) expect(body).not.toContain('secret');
-    expect(await app.service.execute('lost', () => 'not run')).toBe('another secret');
+    const settled = await app.app.get(IdempotencyAdmin).show({ key: 'lost' });
+    expect(settled?.outcome?.kind === 'response' && settled.outcome.body.toString()).toBe('"another secret"');
   });
 
   it('asks for no keys of another application whose records are in the same table', async () => {

@@ -144,6 +144,14 @@ describe('the command line', () => {
     });
   });
 
+  it('says why the audit could not be written after all', async () => {
+    const { service } = await started();
+    await service.execute('key', () => 1);
+    const result = await run(['forget', 'key', '--yes', '--audit', '/dev/full']);
+    expect(result.code).toBe(0);
+    expect(result.stderr).toMatch(/`audit` option failed.*: ENOSPC/);
+  });
+
   it('asks for one of several records with one key', async () => {
     const { service } = await started();
     for (const scope of ['a', 'b']) await service.execute('same', () => 1, { scope });
