@@ -46,7 +46,7 @@ try {
     if (/^(test|servers|sample-app|bench)\//.test(path))
       throw new Error(`The package should not hold ${path}`);
   run('npx', ['publint', '--strict', join(project, filename)], root);
-  run('npx', ['attw', join(project, filename), '--profile', 'node16'], root);
+  run('npx', ['attw', join(project, filename)], root);
 
   const { devDependencies, peerDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
   const peers = Object.fromEntries(
