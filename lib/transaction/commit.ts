@@ -8,7 +8,15 @@ import { setupError, sqlState } from '../store/postgres/connection/failures';
 import { outcomeValues } from '../store/postgres/row';
 import { byteaOf, printable } from '../store/postgres/schema/values';
 import type { Begun } from './beginning';
-import { conflict, endedByHandler, isConflict, lost, swallowedError, unresolved } from './failures';
+import {
+  conflict,
+  endedByHandler,
+  isConflict,
+  lost,
+  madeReadOnly,
+  swallowedError,
+  unresolved,
+} from './failures';
 import type { CommitResult, OpenTransaction } from './open-transaction';
 import type { Value } from './messages';
 import { RoundTripError } from './round-trip';
@@ -25,6 +33,8 @@ export interface CommitSettings {
 }
 
 const RESOLVE_EVERY = 25;
+/** The transaction may not write. */
+const READ_ONLY = '25006';
 
 /** Writes an outcome and commits it with what its handler has written, in one round trip. */
 export class Commit {
@@ -47,6 +57,10 @@ export class Commit {
     } catch (error) {
       if (!(error instanceof RoundTripError)) throw error;
       const { failure } = error;
+      if (sqlState(error.cause) === READ_ONLY) {
+        await transaction.rollBack();
+        throw madeReadOnly(error.cause); // it was not when it began, as it has drawn a fence then
+      }
       if (failure === 'connection') {
         transaction.close();
         if (error.sent) return this.resolve(claim, error.cause);

@@ -53,6 +53,14 @@ export function swallowedError(cause: unknown): IdempotencyError {
   );
 }
 
+export function madeReadOnly(cause: unknown): IdempotencyError {
+  return new IdempotencyError(
+    'transaction_broken',
+    'The handler has made the transaction of its request read-only, so its outcome could not be recorded in it. Leave SET TRANSACTION to the module.',
+    { cause },
+  );
+}
+
 /** Postgres could not be asked to commit, or could not do it. */
 export function lost(cause: unknown): IdempotencyError {
   return new IdempotencyError(

@@ -89,6 +89,9 @@ class OrdersController {
       case 'roll back by hand':
         await this.dataSource.query('ROLLBACK');
         break;
+      case 'make read-only':
+        await this.dataSource.query('SET TRANSACTION READ ONLY');
+        break;
       case 'deferred':
         await this.dataSource.query('INSERT INTO deferred (id) VALUES (1), (1)');
         break;
@@ -248,7 +251,7 @@ describe.each<Platform>(['express', 'fastify'])('the transaction mode on %s', (p
     expect(await effects()).toBe(1);
   });
 
-  it.each(['swallow', 'commit by hand', 'roll back by hand', 'deferred'])(
+  it.each(['swallow', 'commit by hand', 'roll back by hand', 'deferred', 'make read-only'])(
     'records nothing if the handler spoils its transaction: %s',
     async (what) => {
       expect((await post(what)).status).toBe(500);
