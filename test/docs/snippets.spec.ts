@@ -1,13 +1,6 @@
-import { readdirSync } from 'node:fs';
-import { join } from 'node:path';
-import { problemsOf, snippetsIn, type Snippet } from './snippets';
+import { allSnippets, problemsOf, type Snippet } from './snippets';
 
-const ROOT = join(__dirname, '../..');
-
-const pages = readdirSync(join(ROOT, 'docs'), { recursive: true, encoding: 'utf8' })
-  .filter((file) => file.endsWith('.md') && !file.startsWith('reference/api/'))
-  .map((page) => `docs/${page}`);
-const snippets = ['README.md', 'SECURITY.md', ...pages].flatMap(snippetsIn);
+const snippets = allSnippets();
 
 const wrong: (readonly [what: string, code: string, found: RegExp])[] = [
   ['an option that is not there', "IdempotencyModule.forRoot({ lese: '30s' });", /'lese' does not exist/],

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import ts from 'typescript';
 
@@ -24,6 +24,14 @@ export function snippetsIn(document: string): Snippet[] {
       place: `${document}:${text.slice(0, index).split('\n').length + 1}`,
       code,
     }));
+}
+
+/** Those of README, SECURITY and all pages of `docs` that are written by hand. */
+export function allSnippets(): Snippet[] {
+  const pages = readdirSync(join(ROOT, 'docs'), { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith('.md') && !file.startsWith('reference/api/'))
+    .map((page) => `docs/${page}`);
+  return ['README.md', 'SECURITY.md', ...pages].flatMap(snippetsIn);
 }
 
 /** A snippet that names its file in its first line can be imported by others of its document. */
@@ -92,13 +100,20 @@ function importsFor(text: string): string {
     : `import { ${specifiers.join(', ')} } from '${NAMES.replace(/\.ts$/, '.js')}';\n`;
 }
 
-/** Compiles all snippets at once, as ES modules under the rules of a new Nest application, and says what is wrong. */
-export function problemsOf(snippets: readonly Snippet[]): Map<Snippet, string[]> {
+/**
+ * Compiles all snippets at once, as ES modules under the rules of a new Nest application, and says what is wrong.
+ * @param types where the module's entry points are: `lib`, or `dist` for the declarations that are packed
+ */
+export function problemsOf(
+  snippets: readonly Snippet[],
+  types: 'lib' | 'dist' = 'lib',
+): Map<Snippet, string[]> {
   const sources = new Map(snippets.map((each) => [fileOf(each), moduleOf(each)]));
   // As the scaffold of Nest 12 has it: an import of another file then needs the extension of that file.
   const scaffold = new Map(
     [...sources.keys()].map((file) => [join(dirname(file), 'package.json'), ES_MODULE]),
   );
+  const entry = (name: string): string => join(ROOT, types, `${name}${types === 'lib' ? '.ts' : '.d.ts'}`);
   const options: ts.CompilerOptions = {
     target: ts.ScriptTarget.ES2023,
     module: ts.ModuleKind.NodeNext,
@@ -112,9 +127,10 @@ export function problemsOf(snippets: readonly Snippet[]): Map<Snippet, string[]>
     noEmit: true,
     types: ['node', 'jest'],
     paths: {
-      'nestjs-idempotency': [join(ROOT, 'lib/index.ts')],
-      'nestjs-idempotency/board': [join(ROOT, 'lib/board/index.ts')],
-      'nestjs-idempotency/testing': [join(ROOT, 'lib/testing/index.ts')],
+      'nestjs-idempotency': [entry('index')],
+      'nestjs-idempotency/board': [entry('board/index')],
+      'nestjs-idempotency/testing': [entry('testing/index')],
+      'nestjs-idempotency/typeorm': [entry('typeorm')],
     },
   };
   const host = ts.createCompilerHost(options);

@@ -14,7 +14,7 @@ require('../support/register.js');
 const { pack } = require('./pack.ts');
 const { startPostgres } = require('../../servers/index.ts');
 const { publicTypes } = require('./public-types.ts');
-const { snippetsIn } = require('../docs/snippets.ts');
+const { allSnippets, problemsOf, snippetsIn } = require('../docs/snippets.ts');
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 const project = mkdtempSync(join(tmpdir(), 'nestjs-idempotency-smoke-'));
@@ -135,6 +135,9 @@ IdempotencyModule.forRoot({ postgres: { pool: new Redis() } });
   run('node', ['app.cjs'], project);
   run('node', ['app.mjs'], project);
   run('npx', ['tsc', '-p', '.'], project);
+  // All snippets of the documentation, by the declarations that are packed.
+  for (const [{ place }, problems] of problemsOf(allSnippets(), 'dist'))
+    if (problems.length > 0) throw new Error(`The snippet ${place} does not compile: ${problems.join('; ')}`);
   // README's quick start as its reader pastes it: in a project of CommonJS, and in one of ES modules.
   for (const type of ['commonjs', 'module']) {
     const folder = join(project, type);
