@@ -33,6 +33,7 @@ export type {
   RecordState,
   RecordSummary,
   SelectedRecord,
+  StatsOptions,
   TableStats,
 } from './core/record-directory';
 export {

@@ -1,7 +1,13 @@
 import type { Change } from '../core/audit';
 import type { Explanation, RequestDescription } from '../core/explanation';
 import type { CompletedRecord, IdempotencyRecord } from '../core/record';
-import type { RecordPage, RecordState, RecordSummary, TableStats } from '../core/record-directory';
+import type {
+  RecordPage,
+  RecordState,
+  RecordSummary,
+  StatsOptions,
+  TableStats,
+} from '../core/record-directory';
 import type { Duration } from '../options/duration';
 import type { ScopeAnswer } from '../options/idempotency.options';
 import type { Resolution } from '../outcome/resolution';
@@ -125,8 +131,8 @@ export abstract class IdempotencyAdmin {
     signal?: AbortSignal,
   ): Promise<PurgeReport>;
 
-  /** What is in the table, and how this process fares. */
-  abstract stats(): Promise<AdminStats>;
+  /** How many records this application has in the table, and how this process fares. */
+  abstract stats(options?: StatsOptions): Promise<AdminStats>;
 
   /**
    * How a request would be named: key, scope, fingerprint, hash of the record, and where each comes from. A made-up

@@ -3,7 +3,13 @@ import type { Digest } from '../core/digest';
 import { IdempotencySetupError, StoreError } from '../core/errors';
 import type { Explanation, RequestDescription } from '../core/explanation';
 import { recordId, type RecordId } from '../core/record';
-import type { RecordDirectory, RecordPage, RecordSummary, SelectedRecord } from '../core/record-directory';
+import type {
+  RecordDirectory,
+  RecordPage,
+  RecordSummary,
+  SelectedRecord,
+  StatsOptions,
+} from '../core/record-directory';
 import { routeOf } from '../core/scope-parts';
 import { settleOrphan } from '../core/settle-orphan';
 import { assertOpen, invalid } from '../options/service-arguments';
@@ -123,8 +129,8 @@ export class RecordAdmin extends IdempotencyAdmin {
     }));
   }
 
-  async stats(): Promise<AdminStats> {
-    const stats = await this.directory('stats').stats();
+  async stats({ wholeTable = false }: StatsOptions = {}): Promise<AdminStats> {
+    const stats = await this.directory('stats').stats({ wholeTable });
     const { traffic } = this.sources;
     return { ...stats, requests: traffic && { executed: traffic.executed, replayed: traffic.replayed } };
   }

@@ -5,8 +5,7 @@ import type { ExitCode } from './exit';
 import { migrate, type MigrateCommand } from './migrate';
 import * as records from './records';
 import { addCommonOptions } from './settings';
-import { cleanup, stats, type CleanupCommand } from './upkeep';
-import type { CommonOptions } from './settings';
+import { cleanup, stats, type CleanupCommand, type StatsCommand } from './upkeep';
 
 /** @param end told the exit code of the command that was run */
 export function program(version: string, end: (code: ExitCode) => void): Command {
@@ -94,7 +93,9 @@ export function program(version: string, end: (code: ExitCode) => void): Command
     withFilter(verb('purge', 'delete records in both stores, so that no process replays them')),
   ).action(async (options: records.PurgeCommand) => end(await records.purge(options)));
 
-  verb('stats', 'what is in the table').action(async (options: CommonOptions) => end(await stats(options)));
+  verb('stats', 'what this application has in the table')
+    .option('--whole-table', 'count the records of all namespaces that share the table')
+    .action(async (options: StatsCommand) => end(await stats(options)));
 
   verb('cleanup', 'delete expired records now')
     .option('--batch-size <rows>', 'of one statement', '1000')

@@ -6,9 +6,14 @@ import { withSession } from './session';
 import type { CommonOptions } from './settings';
 import { terminal } from './terminal';
 
-export async function stats(options: CommonOptions): Promise<ExitCode> {
+export interface StatsCommand extends CommonOptions {
+  readonly wholeTable?: boolean;
+}
+
+export async function stats(options: StatsCommand): Promise<ExitCode> {
+  const { wholeTable = false } = options;
   return withSession(options, async ({ admin }) => {
-    const { requests, ...found } = await admin.stats();
+    const { requests, ...found } = await admin.stats({ wholeTable });
     if (options.json) {
       terminal.print(JSON.stringify({ ...found, requests }, undefined, 2));
       return EXIT.done;
@@ -17,7 +22,7 @@ export async function stats(options: CommonOptions): Promise<ExitCode> {
     terminal.print(
       lines({
         rows: estimated ? `about ${found.rows}` : found.rows,
-        size: bytes(found.bytes),
+        'size of the table': bytes(found.bytes),
         ...byState,
         'oldest orphan': oldestOrphan === undefined ? 'none' : seconds(oldestOrphan),
         'last cleanup': lastCleanup === undefined ? 'never' : `${seconds(lastCleanup)} ago`,

@@ -75,7 +75,7 @@ export interface RequestObserver {
   waiting(requests: number, bytes: number): void;
   /** @param tier where a replay was read; undefined for the response of another request of this process */
   ended(request: ObservedRequest, outcome: RequestOutcome, tier?: Tier): void;
-  /** Told once, by one of the processes that share the table. */
+  /** Told once, by one of the processes of the application. */
   orphaned(orphan: Orphan): void;
 }
 

@@ -63,10 +63,15 @@ export interface RecordBatch {
   readonly progress: number;
 }
 
+export interface StatsOptions {
+  /** Count the records of all namespaces that share the table. @default false */
+  readonly wholeTable?: boolean;
+}
+
 export interface TableStats {
-  /** Of all services that share the table. An estimate of Postgres' where `estimated` is set. */
+  /** Of this application; with `wholeTable` of all namespaces. Projected where `estimated` is set. */
   readonly rows: number;
-  /** Of the table with its indexes, on disk. */
+  /** Of the whole table with its indexes, on disk. */
   readonly bytes: number;
   readonly byState: Readonly<Record<RecordState, number>>;
   /** The most frequent routes, at most 50. */
@@ -75,9 +80,9 @@ export interface TableStats {
   readonly estimated: boolean;
   /** Seconds since the lease of the oldest orphan lapsed. */
   readonly oldestOrphan: number | undefined;
-  /** Seconds since the last pass of the cleanup ended; undefined if there was none. */
+  /** Seconds since the last pass of the cleanup, which is of the whole table, ended; undefined if there was none. */
   readonly lastCleanup: number | undefined;
-  /** Seconds for which the oldest expired row has waited for the cleanup. */
+  /** Seconds for which the oldest expired row of the whole table has waited for the cleanup. */
   readonly oldestExpired: number | undefined;
 }
 
@@ -101,5 +106,5 @@ export interface RecordDirectory {
   walk(selection: RecordSelection): AsyncIterable<RecordBatch>;
 
   /** @throws StoreUnavailableError */
-  stats(): Promise<TableStats>;
+  stats(options?: StatsOptions): Promise<TableStats>;
 }

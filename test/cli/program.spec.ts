@@ -251,6 +251,11 @@ describe('the command line', () => {
     expect(stats).toMatchObject({ rows: 1, byState: { completed: 1 } });
     expect(stats.lastCleanup).toBeLessThan(60);
     expect((await run(['stats'])).stdout).toMatch(/last cleanup +\d+ s ago/);
+    const other = await startApp({ databaseUrl, redisUrl: redis.url, options: { namespace: 'other' } });
+    await other.service.execute('theirs', () => 1);
+    await other.close();
+    expect((await run(['stats', '--json'])).json()).toMatchObject({ rows: 1 });
+    expect((await run(['stats', '--json', '--whole-table'])).json()).toMatchObject({ rows: 2 });
   });
 
   it('ends with a code that says why', async () => {

@@ -71,6 +71,10 @@ const ELSEWHERE: Readonly<Record<string, readonly [spec: string, reason: string]
   'store/memory/memory.store.ts': ['contract/memory.store.spec.ts', 'it is a store, as the contract says'],
   'store/postgres/batch-statements.ts': ['store/postgres/batches.spec.ts', 'batches send them'],
   'store/postgres/schema/directory-statements.ts': ['store/postgres/directory.spec.ts', 'it sends them'],
+  'store/postgres/claims-in-progress.ts': [
+    'store/postgres/orphans.spec.ts',
+    'the watch and the directory read by it',
+  ],
   'store/postgres/postgres-source.ts': ['e2e/own-clients.spec.ts', 'it is what an application brings'],
   'store/postgres/postgres.provider.ts': ['idempotency.module.spec.ts', 'it is wiring'],
   'store/postgres/connection/attempt.ts': [

@@ -8,9 +8,11 @@ import type {
   RecordState,
   RecordSummary,
   SelectedRecord,
+  StatsOptions,
   TableStats,
 } from '../../core/record-directory';
 import { InvalidOptionsError } from '../../options/validate';
+import { claimsInProgress } from './claims-in-progress';
 import type { PostgresConnection, Run } from './connection/postgres.connection';
 import { lastCleanup } from './schema/marks';
 import * as statements from './schema/directory-statements';
@@ -24,6 +26,8 @@ const BLOCKS = 2_048;
 const CLAIMS = 1_000;
 /** Bytes of rows up to which all are counted; of more, a sample of about so many. */
 const COUNTED = 64 * 1024 * 1024;
+/** Of a table that several namespaces share, each row that is counted comes here. */
+const COUNTED_OF_SHARED = 8 * 1024 * 1024;
 const MOST_ROUTES = 50;
 
 interface SummaryRow {
@@ -52,6 +56,21 @@ interface ClaimRow {
   readonly in_progress: boolean;
   readonly in_flight: boolean;
 }
+
+interface InProgressCounts {
+  readonly in_flight: number;
+  readonly orphaned: number;
+  /** Seconds. */
+  readonly oldest: number | null;
+}
+
+interface CompletedCount {
+  readonly route: string;
+  readonly unstorable: boolean;
+  readonly rows: number;
+}
+
+type CompletedId = Pick<SummaryRow, 'hash' | 'scope' | 'key'> & { readonly unstorable: boolean };
 
 /**
  * Looks through the records in Postgres, for operators. Rows of other namespaces are left out: only who knows namespace
@@ -125,30 +144,25 @@ export class PostgresDirectory implements RecordDirectory {
     }
   }
 
-  async stats(): Promise<TableStats> {
+  async stats({ wholeTable = false }: StatsOptions = {}): Promise<TableStats> {
     const { table } = this;
+    const own = !wholeTable && (await this.isShared());
     const [sizes] = await this.run()<{ heap: number; total: number }>(statements.SIZES, [table]);
     const { heap = 0, total = 0 } = sizes ?? {};
-    const estimated = heap > COUNTED;
-    const percentage = estimated ? (100 * COUNTED) / heap : 100;
-    const [progress] = await this.run()<{ in_flight: number; orphaned: number; oldest: number | null }>(
-      statements.inProgressCounts(table),
-      [],
-    );
-    const completed = await this.run()<{ route: string; unstorable: boolean; rows: number }>(
-      statements.completedCounts(table, estimated),
-      estimated ? [percentage] : [],
-    );
+    const read = own ? COUNTED_OF_SHARED : COUNTED;
+    const estimated = heap > read;
+    const share = estimated ? read / heap : 1;
+    const { in_flight, orphaned, oldest } = await (own ? this.ownInProgress() : this.allInProgress());
+    const completed = await this.completed({ own, share });
     const byRoute = new Map<string, number>();
     let [replayable, unstorable] = [0, 0];
     for (const { route, unstorable: lost, rows } of completed) {
       const name = withoutIds(route);
-      const projected = (rows * 100) / percentage;
+      const projected = rows / share;
       byRoute.set(name, (byRoute.get(name) ?? 0) + projected);
       if (lost) unstorable += projected;
       else replayable += projected;
     }
-    const { in_flight = 0, orphaned = 0, oldest } = progress ?? {};
     const byState = {
       in_flight,
       orphaned,
@@ -168,6 +182,44 @@ export class PostgresDirectory implements RecordDirectory {
       lastCleanup: await this.age(lastCleanup(table)),
       oldestExpired: await this.age(statements.oldestExpired(table)),
     };
+  }
+
+  /** Whether there are records of other namespaces, which only their ids tell from ours. */
+  private async isShared(): Promise<boolean> {
+    const [row] = await this.run()<{ shared: boolean }>(statements.sharing(this.table), []);
+    return row?.shared ?? false;
+  }
+
+  private async allInProgress(): Promise<InProgressCounts> {
+    const [counts] = await this.run()<InProgressCounts>(statements.inProgressCounts(this.table), []);
+    return counts ?? { in_flight: 0, orphaned: 0, oldest: null };
+  }
+
+  private async ownInProgress(): Promise<InProgressCounts> {
+    const { table, digest } = this;
+    const ages: number[] = [];
+    let claims = 0;
+    for await (const page of claimsInProgress(() => this.run(), { table, digest })) {
+      claims += page.length;
+      for (const { age } of page) if (age >= 0) ages.push(age);
+    }
+    const oldest = ages.reduce((most, age) => Math.max(most, age), 0);
+    return {
+      in_flight: claims - ages.length,
+      orphaned: ages.length,
+      oldest: ages.length > 0 ? oldest : null,
+    };
+  }
+
+  /** @param share of the table that is read, from 0 to 1 */
+  private async completed({ own, share }: { own: boolean; share: number }): Promise<CompletedCount[]> {
+    const sampled = share < 1;
+    const values = sampled ? [100 * share] : [];
+    if (!own) return this.run()<CompletedCount>(statements.completedCounts(this.table, sampled), values);
+    const rows = await this.run()<CompletedId>(statements.completedIds(this.table, sampled), values);
+    return rows
+      .filter((row) => this.isOurs(row))
+      .map(({ scope, unstorable }) => ({ route: routeOf(scope) ?? '', unstorable, rows: 1 }));
   }
 
   private async age(text: string): Promise<number | undefined> {

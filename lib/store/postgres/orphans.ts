@@ -1,9 +1,11 @@
 import { Logger } from '@nestjs/common';
 import { performance } from 'node:perf_hooks';
+import type { Digest } from '../../core/digest';
 import type { Orphan } from '../../core/ports';
 import { routeOf } from '../../core/scope-parts';
-import type { PostgresConnection } from './connection/postgres.connection';
-import { isMarkedTold, markTold } from './schema/marks';
+import { claimsInProgress, type ClaimInProgress } from './claims-in-progress';
+import type { PostgresConnection, Run } from './connection/postgres.connection';
+import { isMarkedTold, isTold, markTold } from './schema/marks';
 import type { TableNames } from './schema/table-name';
 
 /** What the gauges show. */
@@ -19,18 +21,8 @@ export interface OrphanListener {
   orphansSeen(report: OrphanReport): void;
   /** @param at monotonic time (ms) of the start, and of the end of each such look */
   orphansSought(at: number): void;
-  /** Once for each orphan, in one of the processes that share the table. */
+  /** Once for each orphan, in one of the processes of the application. */
   orphaned(orphan: Orphan): void;
-}
-
-interface OrphanRow {
-  readonly count: number;
-  readonly oldest: number;
-  /** Null, as all of the orphan, where there is none to be told. */
-  readonly hash: string | null;
-  readonly scope: string;
-  readonly attempt: number;
-  readonly age: number;
 }
 
 /** Milliseconds between two looks. */
@@ -42,42 +34,36 @@ const FAILURES_LOGGED = 3;
 /** Of many that appear at once, the others are told at the next looks. */
 const TOLD_PER_LOOK = 100;
 
-/**
- * The count and the age of all orphans, with those that this look is the first to tell: claims whose lease has lapsed. The
- * partial index holds claims in progress alone, and a renewal, which leaves expires_at alone, writes nothing to it.
- *
- * Parameters: how many are told at most.
- */
-const orphans = (table: string): string => `
+/** Whether an orphan of the page was told. */
+const TOLD = (table: string): string => `, ${isTold(table, 'record.id', 'record.fence')} AS told`;
+
+/** Of the orphans with these ids, marks those that no process has told meanwhile, and names them. Parameters: ids. */
+const tell = (table: string): string => `
   WITH orphan AS MATERIALIZED (
-    SELECT id, scope, attempt, fence, expires_at, extract(epoch FROM now() - lease_until)::float8 AS age FROM ${table}
-    WHERE state = 'in_progress' AND lease_until <= now() AND expires_at > now()
-  ), whole AS (
-    SELECT count(*)::integer AS count, coalesce(max(age), 0) AS oldest FROM orphan
-  ), told AS (${markTold(table, '$1::integer')})
-  SELECT count, oldest, encode(id, 'hex') AS hash, scope, attempt, age
-  FROM whole LEFT JOIN (orphan JOIN told ON ${isMarkedTold('orphan.id', 'told.told')}) ON true
-  ORDER BY age`;
+    SELECT id, fence, expires_at FROM ${table}
+    WHERE id = ANY ($1::bytea[]) AND state = 'in_progress' AND lease_until <= now() AND expires_at > now()
+  ), told AS (${markTold(table)})
+  SELECT encode(id, 'hex') AS hash FROM orphan JOIN told ON ${isMarkedTold('orphan.id', 'told.told')}`;
 
 /**
  * Looks for claims whose lease has lapsed and that no request has taken over: their owner was killed, and the handler
  * may have run. Every instance looks, as each has its own gauges; an orphan is told, and logged, by the first that sees it.
+ * Orphans of other namespaces that share the table are left to their applications. The partial index holds claims in
+ * progress alone, and a renewal, which leaves expires_at alone, writes nothing to it.
  */
 export class OrphanWatch {
   private readonly logger = new Logger('Idempotency');
-  private readonly statement: string;
   private timer: NodeJS.Timeout | undefined;
   private stopped = true;
   private failures = 0;
 
   constructor(
     private readonly connection: PostgresConnection,
-    { table }: TableNames,
+    private readonly names: TableNames,
+    private readonly digest: Digest,
     private readonly listener: OrphanListener,
     private readonly interval = INTERVAL,
-  ) {
-    this.statement = orphans(table);
-  }
+  ) {}
 
   /** The timer keeps no process alive. */
   start(): void {
@@ -93,14 +79,40 @@ export class OrphanWatch {
 
   /** @throws StoreUnavailableError, IdempotencySetupError */
   async look(): Promise<void> {
-    // A batch of the cleanup may go first, for longer than Postgres has for this.
-    const run = this.connection.operation('orphans', { deadline: performance.now() + this.interval });
-    const rows = await run<OrphanRow>(this.statement, [TOLD_PER_LOOK]);
-    const [{ count, oldest } = { count: 0, oldest: 0 }] = rows;
+    const { digest } = this;
+    const { table } = this.names;
+    const untold: ClaimInProgress[] = [];
+    let [count, oldest] = [0, 0];
+    const pages = claimsInProgress<{ readonly told: boolean }>(() => this.run(), {
+      table,
+      digest,
+      state: 'orphaned',
+      more: TOLD(table),
+    });
+    for await (const page of pages)
+      for (const orphan of page) {
+        count++;
+        oldest = Math.max(oldest, orphan.age);
+        if (!orphan.told) untold.push(orphan);
+      }
     this.listener.orphansSeen({ count, oldest });
     this.listener.orphansSought(performance.now());
-    for (const { hash, scope, attempt, age } of rows)
-      if (hash !== null) this.tell({ hash, route: routeOf(scope), attempt, age });
+    if (untold.length > 0) await this.tellOnce(untold);
+  }
+
+  /** A batch of the cleanup may go first, for longer than Postgres has for this. */
+  private run(): Run {
+    return this.connection.operation('orphans', { deadline: performance.now() + this.interval });
+  }
+
+  private async tellOnce(untold: readonly ClaimInProgress[]): Promise<void> {
+    const newest = [...untold].sort((one, other) => one.age - other.age).slice(0, TOLD_PER_LOOK);
+    const rows = await this.run()<{ hash: string }>(tell(this.names.table), [
+      newest.map(({ hash }) => `\\x${hash}`),
+    ]);
+    const marked = new Set(rows.map(({ hash }) => hash));
+    for (const { hash, scope, attempt, age } of newest)
+      if (marked.has(hash)) this.tell({ hash, route: routeOf(scope), attempt, age });
   }
 
   private tell(orphan: Orphan): void {

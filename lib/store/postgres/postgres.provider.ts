@@ -81,7 +81,7 @@ export class PostgresProvider {
         unlessUnavailable(error);
         this.silentAtStart = true;
       });
-    this.orphans = new OrphanWatch(this.connection, names, {
+    this.orphans = new OrphanWatch(this.connection, names, this.digest, {
       orphansSeen: (report) => this.metrics.orphansSeen(report),
       orphansSought: (at) => this.metrics.orphansSought(at),
       orphaned: (orphan) => this.observers.orphaned(orphan),

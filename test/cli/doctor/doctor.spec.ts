@@ -12,6 +12,8 @@ import {
   type RunningServer,
 } from '../../../servers';
 import type { IdempotencyModuleOptions } from '../../../lib';
+import { Digest } from '../../../lib/core/digest';
+import { recordId } from '../../../lib/core/record';
 import type { Finding } from '../../../lib/cli/doctor/finding';
 import { program } from '../../../lib/cli/program';
 import { terminal } from '../../../lib/cli/terminal';
@@ -127,6 +129,26 @@ describe('the doctor', () => {
     ]);
     expect(findings.length).toBeGreaterThan(12);
     expect(code).toBe(0);
+  });
+
+  it('leaves the orphans and encryption keys of other namespaces to their applications', async () => {
+    await use();
+    await use({ namespace: 'billing', encryption: { keys: [KEY] } });
+    const { hash } = recordId('execute', 'lost', new Digest({ namespace: 'billing' }));
+    await change(
+      `INSERT INTO idempotency_cache (id, token, fingerprint, state, attempt, lease_until, created_at, expires_at, scope, key)
+       VALUES ('\\x${hash}', gen_random_uuid(), sha256('f'), 'in_progress', 1, now() - interval '1 min', now(),
+         now() + interval '1 d', 'execute', 'lost')`,
+    );
+    const { findings, code } = await run();
+    expect(findings.filter(({ level }) => level !== 'ok').map(({ check }) => check)).toEqual(['alerts']);
+    expect(code).toBe(0);
+    const theirs = await run(['--namespace', 'billing']);
+    expect(theirs.findings.filter(({ level }) => level !== 'ok').map(({ check }) => check)).toEqual([
+      'encryption keys',
+      'orphans',
+      'alerts',
+    ]);
   });
 
   const setUps: SetUp[] = [

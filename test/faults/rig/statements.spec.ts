@@ -29,7 +29,7 @@ const NAMES: readonly (readonly [name: string, text: string])[] = [
   ['forget', statements.forget(TABLE)],
   ['cleanup', statements.cleanUp(TABLE)],
   ['mark-cleanup', markCleanup(TABLE)],
-  ['orphans', markTold(TABLE, '$1')],
+  ['orphans', markTold(TABLE)],
 ];
 
 /** What a transaction sends beside those of the handler. */

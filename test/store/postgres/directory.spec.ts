@@ -3,6 +3,7 @@ import { recordId } from '../../../lib/core/record';
 import type { RecordSelection, SelectedRecord } from '../../../lib/core/record-directory';
 import { ExpiredRecordCleanup } from '../../../lib/store/postgres/cleanup';
 import { PostgresDirectory } from '../../../lib/store/postgres/directory';
+import { TableIdentity } from '../../../lib/store/postgres/schema/table-identity';
 import {
   claimed,
   claimRequest,
@@ -114,6 +115,32 @@ describe.each<MigrationFile>(['015_idempotency_cache.sql', '015_idempotency_cach
       const theirs = directoryOf(new Digest({ namespace: 'billing' }));
       expect((await theirs.list({}, 10)).records.map(({ key }) => key)).toEqual(['theirs']);
       expect(await walked(theirs, {})).toEqual(['theirs']);
+    });
+
+    it('counts the records of its namespace alone, and those of all where that is asked for', async () => {
+      const billing = new Digest({ namespace: 'billing' });
+      for (const digest of [new Digest(), billing])
+        await new TableIdentity(instance.connection, instance.names.table, digest).confirm();
+      await complete('mine');
+      await claim('running');
+      await complete('theirs', 'POST /bills', billing);
+      await claim('lost', 'POST /bills', billing);
+      await sql(
+        databases.url,
+        `UPDATE idempotency_cache SET lease_until = now() - interval '90 s' WHERE key = 'lost'`,
+      );
+      const mine = await directory.stats();
+      expect(mine.byState).toEqual({ in_flight: 1, orphaned: 0, completed: 1, unstorable: 0 });
+      expect(mine).toMatchObject({ rows: 2, oldestOrphan: undefined, estimated: false });
+      expect(mine.byRoute).toEqual([{ route: 'POST /orders', rows: 1 }]);
+      const theirs = await directoryOf(billing).stats();
+      expect(theirs.byState).toEqual({ in_flight: 0, orphaned: 1, completed: 1, unstorable: 0 });
+      expect(theirs.oldestOrphan).toBeGreaterThanOrEqual(90);
+      expect(theirs.byRoute).toEqual([{ route: 'POST /bills', rows: 1 }]);
+      const all = await directory.stats({ wholeTable: true });
+      expect(all.byState).toEqual({ in_flight: 1, orphaned: 1, completed: 2, unstorable: 0 });
+      expect(all.rows).toBe(4);
+      expect(all.byRoute).toHaveLength(2);
     });
 
     it('walks through all that were there, expired ones included, and says which are in flight', async () => {

@@ -2,10 +2,11 @@ import { Logger } from '@nestjs/common';
 import { performance } from 'node:perf_hooks';
 import { Client } from 'pg';
 import type { Orphan } from '../../../lib/core/ports';
-import { plainDigest } from '../../../lib/core/digest';
+import { Digest, plainDigest } from '../../../lib/core/digest';
 import { recordId } from '../../../lib/core/record';
 import { PostgresDirectory } from '../../../lib/store/postgres/directory';
 import { OrphanWatch, type OrphanReport } from '../../../lib/store/postgres/orphans';
+import { TableIdentity } from '../../../lib/store/postgres/schema/table-identity';
 import {
   claimed,
   claimRequest,
@@ -43,10 +44,11 @@ describe('OrphanWatch', () => {
   });
 
   /** As each process has one. */
-  const watching = (interval?: number): OrphanWatch =>
+  const watching = (interval?: number, digest = plainDigest): OrphanWatch =>
     (watch = new OrphanWatch(
       instance.connection,
       instance.names,
+      digest,
       {
         orphansSeen: (report) => reports.push(report),
         orphansSought: () => looks++,
@@ -54,8 +56,8 @@ describe('OrphanWatch', () => {
       },
       interval,
     ));
-  const claim = (key: string, scope = 'POST /orders/7 user.id:s:alice') =>
-    instance.store.claim(claimRequest(key, { id: recordId(scope, key) }));
+  const claim = (key: string, scope = 'POST /orders/7 user.id:s:alice', digest = plainDigest) =>
+    instance.store.claim(claimRequest(key, { id: recordId(scope, key, digest) }));
 
   it('counts claims whose lease has lapsed, and no others, with the age of the oldest', async () => {
     await claim('alive');
@@ -126,6 +128,42 @@ describe('OrphanWatch', () => {
     await watching().look();
     expect(lines).toEqual([expect.stringContaining('attempt 1'), expect.stringContaining('attempt 2')]);
     expect(recordsIn(lines).size).toBe(1);
+  });
+
+  it('counts, logs and tells the orphans of its namespace alone, in a table that others share', async () => {
+    const billing = new Digest({ namespace: 'billing' });
+    for (const digest of [plainDigest, billing])
+      await new TableIdentity(instance.connection, instance.names.table, digest).confirm();
+    await claim('mine');
+    await claim('theirs 1', 'POST /bills', billing);
+    await claim('theirs 2', 'POST /bills', billing);
+    await sql(
+      url,
+      `UPDATE idempotency_cache SET lease_until = now() - interval '1 h' WHERE state = 'in_progress'`,
+    );
+    await sql(url, `UPDATE idempotency_cache SET lease_until = now() - interval '1 min' WHERE key = 'mine'`);
+    await watching().look();
+    expect(reports).toMatchObject([{ count: 1 }]);
+    expect(reports[0]?.oldest).toBeLessThan(3_000);
+    expect(told.map(({ route }) => route)).toEqual(['POST /orders/7']);
+    await watching(undefined, billing).look();
+    expect(reports[1]?.count).toBe(2);
+    expect(told.map(({ route }) => route)).toEqual(['POST /orders/7', 'POST /bills', 'POST /bills']);
+    expect(lines).toHaveLength(3);
+  });
+
+  it('reads more orphans than one statement does, each once', async () => {
+    // All expire at the same moment, so ids alone order them.
+    await sql(
+      url,
+      `INSERT INTO idempotency_cache (id, token, fingerprint, state, attempt, lease_until, created_at, expires_at, scope, key)
+       SELECT sha256(n::text::bytea), gen_random_uuid(), sha256('f'), 'in_progress', 1, now() - n * interval '1 s',
+         now(), now() + interval '1 d', 'scope', n::text FROM generate_series(1, 4500) AS n`,
+    );
+    await watching().look();
+    expect(reports).toMatchObject([{ count: 4_500 }]);
+    expect(reports[0]?.oldest).toBeGreaterThanOrEqual(4_500);
+    expect(told.at(-1)!.age - told[0]!.age).toBeCloseTo(99);
   });
 
   it('leaves a mark that is no record, and that expires with the record', async () => {

@@ -1,8 +1,8 @@
 import { CALLER_PATTERN, ROUTE_PATTERN } from '../../../core/scope-parts';
 import type { RecordSelection, RecordState } from '../../../core/record-directory';
-import { IS_RECORD } from './marks';
-import { byteaOf } from './values';
+import { IS_RECORD, isShared } from './marks';
 import { literal } from './sql';
+import { byteaOf } from './values';
 
 /** The caller within a scope. An optional index is on this very expression. */
 export const CALLER = `substring(scope FROM ${literal(CALLER_PATTERN)})`;
@@ -139,6 +139,37 @@ export function claimsQuery(
   return { text, values };
 }
 
+/** Whether records of other namespaces are in the table. Parameters: none. */
+export const sharing = (table: string): string => `SELECT ${isShared(table)} AS shared`;
+
+/**
+ * A page of the claims in progress, by their partial index, for a table where only ids say whose they are.
+ * @param more further columns
+ */
+export function inProgressPage(
+  table: string,
+  { state, more = '' }: { readonly state?: RecordState; readonly more?: string },
+  limit: number,
+  after?: Position,
+): Query {
+  const values: unknown[] = [limit];
+  let where = `state = 'in_progress' AND expires_at > now()`;
+  if (state) where += ` AND ${STATES[state]}`;
+  if (after) where += ` AND ${comesAfter(after, values)}`;
+  const text = `SELECT encode(id, 'hex') AS hash, scope, key, attempt,
+      extract(epoch FROM now() - lease_until)::float8 AS age, ${microseconds('expires_at')} AS expires_at,
+      ${isShared(table)} AS shared${more}
+    FROM ${table} AS record WHERE ${where} ORDER BY record.expires_at, record.id LIMIT $1::integer`;
+  return { text, values };
+}
+
+/** By the index first, as a comparison of pairs would read all that expires before. */
+function comesAfter({ expiresAt, hash }: Position, values: unknown[]): string {
+  const at = timeOf(`$${values.push(expiresAt)}`);
+  const id = `$${values.push(`\\x${hash}`)}`;
+  return `expires_at >= ${at} AND (expires_at > ${at} OR id > ${id}::bytea)`;
+}
+
 /** Of claims in progress, by the partial index. */
 export const inProgressCounts = (table: string): string => `
   SELECT count(*) FILTER (WHERE lease_until > now())::integer AS in_flight,
@@ -158,6 +189,12 @@ export const completedCounts = (table: string, sampled: boolean): string => `
   FROM ${table} ${sampled ? 'TABLESAMPLE SYSTEM ($1::real)' : ''}
   WHERE state = 'completed' AND expires_at > now() AND ${IS_RECORD}
   GROUP BY 1, 2`;
+
+/** As {@link completedCounts}, row by row, for a table where only ids say whose they are. */
+export const completedIds = (table: string, sampled: boolean): string => `
+  SELECT encode(id, 'hex') AS hash, scope, key, tombstone IS NOT NULL AS unstorable
+  FROM ${table} ${sampled ? 'TABLESAMPLE SYSTEM ($1::real)' : ''}
+  WHERE state = 'completed' AND expires_at > now() AND ${IS_RECORD}`;
 
 /** Seconds for which the oldest expired row has waited; no row if there is none. */
 export const oldestExpired = (table: string): string => `

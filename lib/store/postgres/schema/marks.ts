@@ -6,6 +6,15 @@ const PREFIX = 'nestjs-idempotency: ';
 /** Which secret the records of a namespace are made with. */
 export const NAMESPACE_MARK = `${PREFIX}mark of a namespace, no record`;
 
+/** When marks expire that never do. Rows are found by it fast, as the table has an index on it. */
+const NEVER = `timestamptz '9999-12-31 00:00:00Z'`;
+
+/** Whether more than one namespace has its records in the table. */
+export const isShared = (table: string): string => `
+  (SELECT count(*) > 1 FROM (
+    SELECT FROM ${table} WHERE expires_at = ${NEVER} AND scope = ${literal(NAMESPACE_MARK)} LIMIT 2
+  ) AS namespace)`;
+
 const CLEANUP_MARK = `${PREFIX}mark of the last cleanup, no record`;
 
 /** Holds for rows that are records. */
@@ -18,7 +27,7 @@ export const markCleanup = (table: string): string => `
   INSERT INTO ${table} AS mark (id, fingerprint, token, fence, attempt, state, status, tombstone, created_at,
     completed_at, expires_at, scope, key)
   SELECT ${CLEANUP_ID}, ${CLEANUP_ID}, gen_random_uuid(), 1, 1, 'completed', 200, 'unstorable', now(), now(),
-    timestamptz '9999-12-31 00:00:00Z', ${literal(CLEANUP_MARK)}, ''
+    ${NEVER}, ${literal(CLEANUP_MARK)}, ''
   ON CONFLICT (id) DO UPDATE SET completed_at = now()`;
 
 /** Seconds since the last pass of the cleanup; no row if there was none. */
@@ -35,20 +44,21 @@ export const isForgotten = (table: string, id: string, fence: string): string =>
 /** Where it is marked that an orphan was told. */
 const toldId = (id: string): string => `sha256('nestjs-idempotency orphan'::bytea || ${id})`;
 
+/** Holds if a process has told the orphan that this claim has left. */
+export const isTold = (table: string, id: string, fence: string): string =>
+  `EXISTS (SELECT FROM ${table} AS told WHERE told.id = ${toldId(id)} AND told.fence >= ${fence})`;
+
 /**
- * Of the claims that `orphan` names, marks those that no process has told yet, the newest first, and returns their ids as
- * `told`. A mark is of one claim: one that is taken over and lost as well is told again. It expires with its record.
- *
- * @param limit how many at most
+ * Of the claims that `orphan` names, marks those that no process has told yet, and returns the ids of their marks as `told`.
+ * A mark is of one claim: one that is taken over and lost as well is told again. It expires with its record.
  */
-export const markTold = (table: string, limit: string): string => `
+export const markTold = (table: string): string => `
     INSERT INTO ${table} AS mark (id, fingerprint, token, fence, attempt, state, status, tombstone, created_at,
       completed_at, expires_at, scope, key)
     SELECT ${toldId('id')}, ${toldId('id')}, gen_random_uuid(), fence, 1, 'completed', 200, 'unstorable', now(), now(),
       expires_at, '${PREFIX}mark of an orphan that was told, no record', ''
     FROM orphan
-    WHERE NOT EXISTS (SELECT FROM ${table} AS told WHERE told.id = ${toldId('orphan.id')} AND told.fence >= orphan.fence)
-    ORDER BY age, id LIMIT ${limit}
+    WHERE NOT ${isTold(table, 'orphan.id', 'orphan.fence')}
     ON CONFLICT (id) DO UPDATE SET fence = excluded.fence, expires_at = excluded.expires_at
       WHERE mark.fence < excluded.fence
     RETURNING id AS told
