@@ -8,7 +8,7 @@ export const EXIT = {
   nothing: 1,
   /** Wrong arguments, or no confirmation. */
   usage: 2,
-  /** The table is missing, records are made with another secret, or the Redis is not the application's. */
+  /** The table, its schema or a right is missing, records are made with another secret, or the Redis is not the application's. */
   setup: 3,
   /** Nothing was done, or part of it: a store was not reached, a signal came, or a purge left what is in flight. Repeat the command. */
   unfinished: 4,

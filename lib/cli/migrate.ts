@@ -1,5 +1,8 @@
+import type { Client } from 'pg';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { IdempotencySetupError, StoreUnavailableError } from '../core/errors';
+import { failureOf, sqlState, type Failure } from '../store/postgres/connection/failures';
 import { CALLER } from '../store/postgres/schema/directory-statements';
 import { identifier } from '../store/postgres/schema/table-name';
 import { EXIT, type ExitCode } from './exit';
@@ -20,23 +23,22 @@ export interface MigrateCommand extends CommonOptions {
 export async function migrate(options: MigrateCommand): Promise<ExitCode> {
   // It asks Postgres alone.
   const place = placeOf({ ...options, redis: false }, process.env);
-  const creating = await creation(place, options.partitioned ?? false);
+  const { partitioned = false, indexes: indexed = false } = options;
+  const creating = await creation(place, partitioned);
   if (options.dryRun) {
-    terminal.print([creating, ...(options.indexes ? indexes(place) : [])].join('\n'));
+    const partitions = partitioned ? newPartitions(place) : [];
+    terminal.print([creating, ...(indexed ? indexes(place, partitions) : [])].join('\n'));
     return EXIT.done;
   }
   await connected(place, async (client) => {
-    await client.query(creating);
-    if (!options.indexes) return;
-    const partitions = await client.query<{ name: string }>(PARTITIONS, [namesOf(place).table]);
-    for (const statement of indexes(
-      place,
-      partitions.rows.map(({ name }) => name),
-    )) {
-      terminal.progress(statement);
-      await client.query(statement);
+    try {
+      await client.query(creating);
+      if (indexed) await index(place, client);
+    } catch (error) {
+      throw migrationError(error, place);
+    } finally {
+      terminal.progress('');
     }
-    terminal.progress('');
   });
   terminal.print(
     options.json ? JSON.stringify({ migrated: place.table }) : `The table ${place.table} is there.`,
@@ -44,17 +46,77 @@ export async function migrate(options: MigrateCommand): Promise<ExitCode> {
   return EXIT.done;
 }
 
+/** One after another: what is built concurrently cannot be part of a transaction. */
+async function index(place: Place, client: Client): Promise<void> {
+  const { table } = namesOf(place);
+  const left = await client.query<{ name: string }>(UNFINISHED, [table, INDEX_NAME]);
+  const partitions = await client.query<{ name: string }>(PARTITIONS, [table]);
+  const statements = [
+    ...left.rows.map(({ name }) => `DROP INDEX CONCURRENTLY IF EXISTS ${name};`),
+    ...indexes(
+      place,
+      partitions.rows.map(({ name }) => name),
+    ),
+  ];
+  for (const statement of statements) {
+    terminal.progress(statement);
+    await client.query(statement);
+  }
+}
+
+/** What keeps the role, or the schema, from having the table. Other errors stay as they are. */
+function migrationError(error: unknown, { schema }: Place): unknown {
+  if (error instanceof Error && sqlState(error) === '3F000') {
+    const problem =
+      schema === undefined
+        ? 'the search_path names no schema that is there and that this role may use'
+        : `the schema ${identifier(schema)} is missing, or this role may not use it`;
+    const fix =
+      schema === undefined
+        ? 'Name one with --schema.'
+        : `Run CREATE SCHEMA, or GRANT USAGE, CREATE ON SCHEMA.`;
+    return new IdempotencySetupError(`${problem}. ${fix}`, { cause: error });
+  }
+  if (error instanceof Error && sqlState(error) === '42501')
+    return new IdempotencySetupError(
+      `Postgres says "${error.message}". Run the command as the owner of the schema and the table, or GRANT USAGE, ` +
+        'CREATE ON SCHEMA to this role.',
+      { cause: error },
+    );
+  return DOWN.has(failureOf(error)) ? new StoreUnavailableError('postgres', 'migrate', error, true) : error;
+}
+
+const DOWN: ReadonlySet<Failure> = new Set(['connection', 'transient', 'unavailable']);
+
 /** Of a partitioned table. */
 const PARTITIONS = `
   SELECT relname AS name FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
   WHERE inhparent = $1::text::regclass AND relkind = 'r' ORDER BY relname`;
+
+/**
+ * Indexes of the table or its partitions that an interrupted command has left. They would be taken for finished, and one
+ * that belongs to an index of a partitioned table cannot be made valid any more.
+ */
+const UNFINISHED = `
+  SELECT indexrelid::regclass::text AS name
+  FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+  WHERE indrelid IN (
+      SELECT $1::text::regclass UNION SELECT relid FROM pg_partition_tree($1::text::regclass)
+    ) AND NOT indisvalid AND relkind = 'i' AND NOT relispartition AND relname ~ $2`;
 
 /** As the file has it, under another name and in another schema where these are asked for. */
 async function creation({ schema, table }: Place, partitioned: boolean): Promise<string> {
   const name = `015_idempotency_cache${partitioned ? '_partitioned' : ''}.sql`;
   const file = await readFile(join(MIGRATIONS, name), 'utf8');
   const named = table === TABLE ? file : file.replaceAll(TABLE, identifier(table));
-  return schema === undefined ? named : `SET search_path = ${identifier(schema)};\n${named}`;
+  if (schema === undefined) return named;
+  // Of the transaction alone: behind a pooler, another client has the session next.
+  return named.replace(/^BEGIN;$/m, (begin) => `${begin}\n\nSET LOCAL search_path = ${identifier(schema)};`);
+}
+
+/** As the file makes them. */
+function newPartitions({ table }: Place): string[] {
+  return Array.from({ length: 16 }, (_, part) => `${table}_${part}`);
 }
 
 /** For large tables: what `list` looks for by caller, key and route. */
@@ -63,6 +125,9 @@ const INDEXES = [
   ['key', '(key)'],
   ['scope', '(scope text_pattern_ops)'],
 ] as const;
+
+/** A regular expression for the names of these, on any table. */
+const INDEX_NAME = `_(?:${INDEXES.map(([suffix]) => suffix).join('|')})_idx$`;
 
 /** Without CONCURRENTLY, claims would wait. A partitioned table cannot be indexed so as a whole, but each partition can. */
 export function indexes(

@@ -3,7 +3,13 @@ import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { RecordPage } from '../../lib';
-import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
+import {
+  startPgBouncer,
+  startPostgres,
+  startRedis,
+  type RunningPostgres,
+  type RunningRedis,
+} from '../../servers';
 import { startApp, type TestApp } from '../support/app';
 import { directoryPlans } from '../support/plans';
 import { cli, type CliOptions, type CliResult } from '../support/cli';
@@ -42,6 +48,16 @@ describe('the command line', () => {
   };
 
   describe('migrate', () => {
+    /** Of the three that `--indexes` makes, on the whole table. */
+    const validIndexes = async (): Promise<boolean[]> => {
+      const rows = await sql<{ valid: boolean }>(
+        databaseUrl,
+        `SELECT indisvalid AS valid FROM pg_index
+         WHERE indexrelid::regclass::text ~ '^idempotency_cache_(caller|key|scope)_idx$'`,
+      );
+      return rows.map(({ valid }) => valid);
+    };
+
     it('makes the table, again without harm, and prints the SQL alone with --dry-run', async () => {
       const dry = await run(['migrate', '--dry-run']);
       expect(dry.code).toBe(0);
@@ -70,6 +86,64 @@ describe('the command line', () => {
         `SELECT count(*) FROM pg_inherits WHERE inhparent IN ('"Other".keys_caller_idx'::regclass, '"Other".keys_key_idx'::regclass, '"Other".keys_scope_idx'::regclass)`,
       );
       expect(indexes).toEqual([{ count: '48' }]);
+    });
+
+    it('prints SQL that makes a partitioned table with its indexes', async () => {
+      const { stdout } = await run(['migrate', '--partitioned', '--indexes', '--dry-run']);
+      const [creating = '', concurrent = ''] = stdout.split(/^COMMIT;$/m);
+      await sql(databaseUrl, `${creating}COMMIT;`);
+      for (const statement of concurrent.split('\n').filter((line) => line !== ''))
+        await sql(databaseUrl, statement);
+      expect(await validIndexes()).toEqual([true, true, true]);
+    });
+
+    it('builds indexes again whose creation was interrupted, also of partitions', async () => {
+      await run(['migrate', '--partitioned']);
+      // What is left where CREATE INDEX CONCURRENTLY fails.
+      await sql(databaseUrl, 'CREATE INDEX idempotency_cache_3_key_idx ON idempotency_cache_3 (key)');
+      await sql(
+        databaseUrl,
+        `UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'idempotency_cache_3_key_idx'::regclass`,
+      );
+      expect(await run(['migrate', '--indexes'])).toMatchObject({ code: 0 });
+      expect(await validIndexes()).toEqual([true, true, true]);
+    });
+
+    it('leaves a session of a pooler as it was', async () => {
+      await sql(databaseUrl, 'CREATE SCHEMA other');
+      const pooler = await startPgBouncer(postgres.port);
+      try {
+        const { pathname } = new URL(databaseUrl);
+        const url = Object.assign(new URL(pooler.url), { pathname }).href;
+        const sessions = (): Promise<unknown[]> =>
+          Promise.all([1, 2, 3].map(() => sql(url, 'SHOW search_path')));
+        const before = await sessions();
+        expect(await run(['migrate', '--schema', 'other'], { env: { DATABASE_URL: url } })).toMatchObject({
+          code: 0,
+        });
+        expect(await sessions()).toEqual(before);
+        expect(await tables()).toEqual(['other.idempotency_cache']);
+      } finally {
+        await pooler.stop();
+      }
+    });
+
+    it('says what is missing where the schema is, or the right to use it', async () => {
+      expect(await run(['migrate', '--schema', 'absent'])).toMatchObject({
+        code: 3,
+        stderr: expect.stringMatching(/the schema "absent" is missing.*CREATE SCHEMA/),
+      });
+      await sql(
+        databaseUrl,
+        `CREATE ROLE visitor LOGIN PASSWORD 'pw'; CREATE SCHEMA closed; CREATE SCHEMA seen`,
+      );
+      await sql(databaseUrl, 'GRANT USAGE ON SCHEMA seen TO visitor');
+      const url = Object.assign(new URL(databaseUrl), { username: 'visitor', password: 'pw' }).href;
+      for (const schema of ['closed', 'seen'])
+        expect(await run(['migrate', '--schema', schema], { env: { DATABASE_URL: url } })).toMatchObject({
+          code: 3,
+          stderr: expect.stringContaining('CREATE ON SCHEMA'),
+        });
     });
 
     it('makes the indexes that callers, keys and routes are found by', async () => {

@@ -125,17 +125,23 @@ async function losesStatements(place: Place, client: Client): Promise<boolean> {
 interface IndexRow {
   readonly expiry: boolean;
   readonly progress: boolean;
-  readonly invalid: string | null;
   readonly cleanup: boolean;
 }
 
 const INDEXES = `
   SELECT coalesce(bool_or(attname = 'expires_at' AND indpred IS NULL AND indisvalid), false) AS expiry,
     coalesce(bool_or(attname = 'expires_at' AND indpred IS NOT NULL AND indisvalid), false) AS progress,
-    string_agg(indexrelid::regclass::text, ', ') FILTER (WHERE NOT indisvalid) AS invalid,
     to_regprocedure($2) IS NOT NULL AS cleanup
   FROM pg_index LEFT JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
   WHERE indrelid = to_regclass($1)`;
+
+/** Of the table and its partitions. */
+const INVALID = `
+  SELECT string_agg(indexrelid::regclass::text, ', ' ORDER BY indexrelid::regclass::text) AS names,
+    bool_or(relkind = 'I' OR relispartition) AS partitioned
+  FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+  WHERE NOT indisvalid
+    AND indrelid IN (SELECT to_regclass($1) UNION SELECT relid FROM pg_partition_tree(to_regclass($1)))`;
 
 /** The table, its records' secret and keys, and whether it is looked after. Ends where the table cannot be used. */
 export async function checkTable(place: Place): Promise<Finding[]> {
@@ -175,6 +181,8 @@ async function checkIndexes(place: Place, client: Client): Promise<Finding[]> {
   const { rows } = await client.query<IndexRow>(INDEXES, [table, cleanup]);
   const [found] = rows;
   if (!found) return [];
+  const invalid = await client.query<{ names: string | null; partitioned: boolean }>(INVALID, [table]);
+  const [{ names, partitioned } = { names: null, partitioned: false }] = invalid.rows;
   const again = 'Run `nestjs-idempotency migrate` again.';
   return findings(
     'version of the table',
@@ -189,10 +197,13 @@ async function checkIndexes(place: Place, client: Client): Promise<Finding[]> {
       again,
     ],
     !found.cleanup && ['warning', 'the function that cleans up for schedulers is missing', again],
-    found.invalid !== null && [
+    names !== null && [
       'warning',
-      `indexes are invalid, as their creation was interrupted: ${found.invalid}`,
-      'DROP INDEX CONCURRENTLY each, then run `nestjs-idempotency migrate --indexes`.',
+      `indexes are invalid, as their creation was interrupted: ${names}`,
+      partitioned
+        ? 'Run `nestjs-idempotency migrate --indexes`. If the index of the whole table stays invalid, run DROP INDEX on it ' +
+          '(an index of a partitioned table cannot be dropped concurrently), then migrate again.'
+        : 'Run `nestjs-idempotency migrate --indexes`. Run DROP INDEX CONCURRENTLY on those that stay invalid.',
     ],
   );
 }

@@ -19,7 +19,7 @@ import { program } from '../../../lib/cli/program';
 import { terminal } from '../../../lib/cli/terminal';
 import { startApp } from '../../support/app';
 import { cli, type CliOptions } from '../../support/cli';
-import { sql } from '../../support/postgres-store';
+import { migrate, sql } from '../../support/postgres-store';
 
 /** What is broken, and how the doctor is called then. */
 interface Broken extends CliOptions {
@@ -188,6 +188,33 @@ describe('the doctor', () => {
       break: async () => {
         await use();
         await change('DROP INDEX idempotency_cache_in_progress_idx');
+        return {};
+      },
+    },
+    ...(['idempotency_cache', 'idempotency_cache_3'] as const).map((on): SetUp => ({
+      what: `an index of ${on} was not built to its end`,
+      check: 'version of the table',
+      level: 'warning',
+      says: new RegExp(`indexes are invalid, .*: ${on}_key_idx$`),
+      fix: on === 'idempotency_cache' ? /DROP INDEX CONCURRENTLY/ : /migrate --indexes/,
+      break: async () => {
+        if (on !== 'idempotency_cache') await migrate(databaseUrl, '015_idempotency_cache_partitioned.sql');
+        await use();
+        await change(`CREATE INDEX ${on}_key_idx ON ${on} (key)`);
+        await change(`UPDATE pg_index SET indisvalid = false WHERE indexrelid = '${on}_key_idx'::regclass`);
+        return {};
+      },
+    })),
+    {
+      what: 'the index of a whole partitioned table was not built to its end',
+      check: 'version of the table',
+      level: 'warning',
+      says: /indexes are invalid, .*: idempotency_cache_key_idx$/,
+      fix: /cannot be dropped concurrently/,
+      break: async () => {
+        await migrate(databaseUrl, '015_idempotency_cache_partitioned.sql');
+        await use();
+        await change('CREATE INDEX idempotency_cache_key_idx ON ONLY idempotency_cache (key)');
         return {};
       },
     },
