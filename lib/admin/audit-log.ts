@@ -1,4 +1,5 @@
 import type { AuditEvent, AuditHook, Change } from '../core/audit';
+import { visible } from '../core/visible';
 import { SafeLogger } from '../observability/safe-logger';
 
 type Deed = Omit<AuditEvent, 'at' | 'by' | 'reason' | 'result'> & Partial<Pick<AuditEvent, 'result'>>;
@@ -44,7 +45,7 @@ export class AuditLog {
         ? 'records'
         : `${purged} records`;
     this.logger.warn(
-      `Audit: ${action} (${result}) of ${what}, by ${JSON.stringify(by)}: ${JSON.stringify(reason)}`,
+      visible(`Audit: ${action} (${result}) of ${what}, by ${JSON.stringify(by)}: ${JSON.stringify(reason)}`),
     );
     try {
       await this.hook?.(event);

@@ -24,14 +24,3 @@ export function bytes(value: number): string {
     value >= 1e9 ? [1e9, 'GB'] : value >= 1e6 ? [1e6, 'MB'] : value >= 1e4 ? [1e3, 'kB'] : [1, 'B'];
   return `${Math.round((10 * value) / size) / 10} ${unit}`;
 }
-
-/**
- * Keys and scopes come from clients: what would move the cursor of a terminal, colour it, or turn the text around is
- * escaped.
- */
-export function visible(text: string): string {
-  return text.replace(/[\p{C}\u2028\u2029]/gu, (character) => {
-    const hex = (character.codePointAt(0) ?? 0).toString(16);
-    return `\\u{${hex}}`;
-  });
-}

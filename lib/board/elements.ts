@@ -1,4 +1,4 @@
-import { visible } from '../admin/readable';
+import { visible } from '../core/visible';
 import { markup, type Markup, type Part } from './markup';
 
 /**

@@ -1,4 +1,4 @@
-import { visible } from '../admin/readable';
+import { visible } from '../core/visible';
 import { isIdempotencySetupError, StoreError } from '../core/errors';
 import { isInvalidOptionsError } from '../options/validate';
 

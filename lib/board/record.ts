@@ -1,6 +1,7 @@
 import type { RecordDetails } from '../admin/idempotency-admin';
-import { age, bytes, visible, WITHOUT_RESPONSE } from '../admin/readable';
+import { age, bytes, WITHOUT_RESPONSE } from '../admin/readable';
 import type { RecordState } from '../core/record-directory';
+import { visible } from '../core/visible';
 import { definitions, notice, table, time } from './elements';
 import { markup, type Markup, type Part } from './markup';
 import type { View } from './page';

@@ -4,7 +4,6 @@ import { CommanderError } from 'commander';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { EXIT, exitCodeOf } from './exit';
-import { visible } from '../admin/readable';
 import { withoutPassword } from './output';
 import { program } from './program';
 import { terminal } from './terminal';
@@ -41,14 +40,10 @@ async function main(): Promise<void> {
             ? (error.stack ?? error.message)
             : error.message
           : String(error);
-      terminal.note(withoutPassword(code === EXIT.failed ? text : visibleLines(text)));
+      terminal.note(withoutPassword(text));
       process.exitCode = code;
     }
   }
-}
-
-function visibleLines(text: string): string {
-  return text.split('\n').map(visible).join('\n');
 }
 
 void main();

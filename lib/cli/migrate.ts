@@ -40,9 +40,8 @@ export async function migrate(options: MigrateCommand): Promise<ExitCode> {
       terminal.progress('');
     }
   });
-  terminal.print(
-    options.json ? JSON.stringify({ migrated: place.table }) : `The table ${place.table} is there.`,
-  );
+  if (options.json) terminal.printJson({ migrated: place.table });
+  else terminal.print(`The table ${place.table} is there.`);
   return EXIT.done;
 }
 

@@ -1,7 +1,8 @@
-import { visible } from '../admin/readable';
+import { visible } from '../core/visible';
 
 /** For people: columns as wide as their contents. */
-export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+export function table(head: readonly string[], contents: readonly (readonly string[])[]): string {
+  const rows = contents.map((row) => row.map(visible));
   const widths = head.map((title, column) =>
     Math.max(title.length, ...rows.map((row) => (row[column] ?? '').length)),
   );
@@ -10,7 +11,7 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
       .map((cell, column) => cell.padEnd(widths[column] ?? 0))
       .join('  ')
       .trimEnd();
-  return [line(head), ...rows.map((row) => line(row.map(visible)))].join('\n');
+  return [line(head), ...rows.map(line)].join('\n');
 }
 
 /** For people: one value a line. */

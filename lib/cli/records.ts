@@ -55,7 +55,7 @@ export async function list(options: ListCommand): Promise<ExitCode> {
       ...(cursor === undefined ? {} : { cursor }),
       limit: Number(limit),
     });
-    if (json) terminal.print(JSON.stringify(page, undefined, 2));
+    if (json) terminal.printJson(page);
     else {
       terminal.print(table(HEAD, page.records.map(cellsOf)));
       if (page.cursor) terminal.note(`There are more: --cursor ${page.cursor}`);
@@ -80,14 +80,14 @@ export async function show(reference: string, options: ShowCommand): Promise<Exi
     const headers = options.headers && response ? { headers: response.headers } : {};
     if (options.json) {
       const body = options.body && response ? { body: response.body.toString('base64') } : {};
-      terminal.print(JSON.stringify({ ...rest, withoutResponse, ...headers, ...body }, undefined, 2));
+      terminal.printJson({ ...rest, withoutResponse, ...headers, ...body });
       return EXIT.done;
     }
     terminal.print(
       lines({ ...rest, response: withoutResponse && WITHOUT_RESPONSE[withoutResponse], ...headers }),
     );
     if (options.body && response)
-      process.stdout.write(Buffer.concat([Buffer.from('\n'), response.body, Buffer.from('\n')]));
+      terminal.printBytes(Buffer.concat([Buffer.from('\n'), response.body, Buffer.from('\n')]));
     return EXIT.done;
   });
 }
@@ -128,7 +128,7 @@ export async function purge(options: PurgeCommand): Promise<ExitCode> {
       terminal.progress(`${Math.round(100 * read)} % read, ${purged} records purged`);
     const report = await untilStopped((signal) => admin.purge(filter, changeOf(options), progress, signal));
     terminal.progress('');
-    if (options.json) terminal.print(JSON.stringify(report, undefined, 2));
+    if (options.json) terminal.printJson(report);
     else {
       const { unreachable, ...rest } = report;
       terminal.print(
@@ -179,7 +179,7 @@ async function change(
       options.yes,
     );
     const changed = await make(session.admin, hash);
-    if (options.json) terminal.print(JSON.stringify({ changed, hash }));
+    if (options.json) terminal.printJson({ changed, hash });
     else
       terminal.print(
         changed ? `Done: ${hash}` : `Nothing was changed: the record is ${state}, or has changed meanwhile.`,
@@ -188,14 +188,15 @@ async function change(
   });
 }
 
-/** A hash, a key with `--scope`, or a key that one record has. */
+/** A hash, a key with `--scope`, or a key that one record has: a key may look like a hash. */
 async function find(
   { directory, admin, digest }: Session,
   reference: string,
   { scope }: ReferenceOptions,
 ): Promise<RecordSummary | undefined> {
   if (scope !== undefined) return directory.find(recordId(scope, reference, digest).hash);
-  if (/^[0-9a-f]{64}$/i.test(reference)) return directory.find(reference.toLowerCase());
+  const named = /^[0-9a-f]{64}$/i.test(reference) ? await directory.find(reference.toLowerCase()) : undefined;
+  if (named) return named;
   const { records } = await admin.list({ key: reference, limit: 20 });
   if (records.length < 2) return records[0];
   throw new UsageError(

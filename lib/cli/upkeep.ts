@@ -15,7 +15,7 @@ export async function stats(options: StatsCommand): Promise<ExitCode> {
   return withSession(options, async ({ admin }) => {
     const { requests, ...found } = await admin.stats({ wholeTable });
     if (options.json) {
-      terminal.print(JSON.stringify({ ...found, requests }, undefined, 2));
+      terminal.printJson({ ...found, requests });
       return EXIT.done;
     }
     const { byState, byRoute, estimated, oldestOrphan, lastCleanup, oldestExpired } = found;
@@ -52,7 +52,8 @@ export async function cleanup(options: CleanupCommand): Promise<ExitCode> {
     const expired = new ExpiredRecordCleanup(connection, names, { interval: 0, batchSize });
     const deleted = await expired.runOnce((total) => terminal.progress(`${total} expired records deleted`));
     terminal.progress('');
-    terminal.print(options.json ? JSON.stringify({ deleted }) : `${deleted} expired records deleted`);
+    if (options.json) terminal.printJson({ deleted });
+    else terminal.print(`${deleted} expired records deleted`);
     return EXIT.done;
   });
 }

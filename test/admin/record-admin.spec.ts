@@ -280,8 +280,13 @@ describe('IdempotencyAdmin', () => {
     await expect(admin.forget(record, { by: '', reason: 'x' })).rejects.toThrow('who does it');
     await expect(admin.purge({ key }, undefined as never)).rejects.toThrow('who does it');
     expect(await admin.forget(record, CHANGE)).toBe(true);
+    const scope = 'POST /\u001b[2J\u202e';
+    await servers.app.service.execute(key, () => 1, { scope });
+    expect(await admin.forget({ key, scope }, { by: 'ann\u009b31m', reason: 'x' })).toBe(true);
     jest.restoreAllMocks();
-    const [line = ''] = lines.filter((each) => each.startsWith('Audit'));
+    const [line = '', hostile = ''] = lines.filter((each) => each.startsWith('Audit'));
+    expect(hostile).toContain('of POST /\\u{1b}[2J\\u{202e}, record');
+    expect(hostile).not.toMatch(/\p{C}/u);
     expect(line).toMatch(
       /^Audit: forget \(done\) of POST \/orders, record [0-9a-f]{64}, by "ann": "ticket 42"$/,
     );

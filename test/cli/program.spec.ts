@@ -181,6 +181,9 @@ describe('the command line', () => {
       expect(shown.stdout).not.toContain('secret value');
     }
     expect((await run(['show', key, '--body'])).stdout).toContain('secret value');
+    const likeAHash = 'AB'.repeat(32);
+    await service.execute(likeAHash, () => 1, { scope: 'jobs' });
+    expect((await run(['show', likeAHash])).stdout).toContain(likeAHash);
     expect(await run(['show', 'no such key'])).toMatchObject({ code: 1, stdout: '' });
   });
 

@@ -27,7 +27,7 @@ export async function doctor(options: DoctorCommand): Promise<ExitCode> {
     ...redis,
     ...alerts,
   ];
-  if (options.json) terminal.print(JSON.stringify({ findings: found }, undefined, 2));
+  if (options.json) terminal.printJson({ findings: found });
   else print(found);
   return found.some(({ level }) => level === 'error') ? EXIT.nothing : EXIT.done;
 }

@@ -3,6 +3,7 @@ import { performance } from 'node:perf_hooks';
 import type { Digest } from '../../core/digest';
 import type { Orphan } from '../../core/ports';
 import { routeOf } from '../../core/scope-parts';
+import { visible } from '../../core/visible';
 import { claimsInProgress, type ClaimInProgress } from './claims-in-progress';
 import type { PostgresConnection, Run } from './connection/postgres.connection';
 import { isMarkedTold, isTold, markTold } from './schema/marks';
@@ -118,7 +119,7 @@ export class OrphanWatch {
   private tell(orphan: Orphan): void {
     const { hash, route = 'no HTTP route', attempt, age } = orphan;
     this.logger.warn(
-      `The owner of a claim is lost, and its outcome unknown: ${route}, attempt ${attempt}, ` +
+      `The owner of a claim is lost, and its outcome unknown: ${visible(route)}, attempt ${attempt}, ` +
         `lease lapsed ${Math.round(age)} s ago, record ${hash}`,
     );
     this.listener.orphaned(orphan);

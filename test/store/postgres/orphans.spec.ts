@@ -106,6 +106,13 @@ describe('OrphanWatch', () => {
     expect(JSON.stringify(told)).not.toMatch(/secret-key|alice/);
   });
 
+  it('logs a route that a terminal would obey as text', async () => {
+    await claim('job', 'POST /\u001b[2J\u009b31m\u202e user.id:s:alice');
+    await lapse(url, 'job');
+    await watching().look();
+    expect(lines).toEqual([expect.stringContaining('POST /\\u{1b}[2J\\u{9b}31m\\u{202e}, attempt 1')]);
+  });
+
   it('logs each once over all processes, also those that look at the same time, or start later', async () => {
     for (let n = 0; n < 25; n++) await claim(`key ${n}`);
     await sql(url, `UPDATE idempotency_cache SET lease_until = now() - interval '1 s'`);
