@@ -81,7 +81,7 @@ describe('the doctor', () => {
       return { code, findings: findingsOf(stdout), output: stdout + stderr };
     }
     const [print, note] = [
-      jest.spyOn(terminal, 'print').mockImplementation(),
+      jest.spyOn(terminal, 'printJson').mockImplementation(),
       jest.spyOn(terminal, 'note').mockImplementation(),
     ];
     const before = { ...process.env };
@@ -89,7 +89,7 @@ describe('the doctor', () => {
     try {
       let code: number | undefined;
       await program('0.0.0', (ended) => (code = ended)).parseAsync(command, { from: 'user' });
-      const stdout = print.mock.calls.join('\n');
+      const stdout = print.mock.calls.map(([value]) => JSON.stringify(value)).join('\n');
       return { code, findings: findingsOf(stdout), output: stdout + note.mock.calls.join('\n') };
     } finally {
       process.env = before;

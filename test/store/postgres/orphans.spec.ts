@@ -170,7 +170,8 @@ describe('OrphanWatch', () => {
     await watching().look();
     expect(reports).toMatchObject([{ count: 4_500 }]);
     expect(reports[0]?.oldest).toBeGreaterThanOrEqual(4_500);
-    expect(told.at(-1)!.age - told[0]!.age).toBeCloseTo(99);
+    // The newest hundred, by the clock of their page.
+    expect(told.at(-1)!.age - told[0]!.age).toBeLessThan(1_000);
   });
 
   it('leaves a mark that is no record, and that expires with the record', async () => {
