@@ -64,25 +64,25 @@ async function index(place: Place, client: Client): Promise<void> {
 }
 
 /** What keeps the role, or the schema, from having the table. Other errors stay as they are. */
-function migrationError(error: unknown, { schema }: Place): unknown {
-  if (error instanceof Error && sqlState(error) === '3F000') {
-    const problem =
-      schema === undefined
-        ? 'the search_path names no schema that is there and that this role may use'
-        : `the schema ${identifier(schema)} is missing, or this role may not use it`;
-    const fix =
-      schema === undefined
-        ? 'Name one with --schema.'
-        : `Run CREATE SCHEMA, or GRANT USAGE, CREATE ON SCHEMA.`;
-    return new IdempotencySetupError(`${problem}. ${fix}`, { cause: error });
-  }
-  if (error instanceof Error && sqlState(error) === '42501')
+function migrationError(cause: unknown, { schema }: Place): unknown {
+  if (sqlState(cause) === '3F000' && schema === undefined)
     return new IdempotencySetupError(
-      `Postgres says "${error.message}". Run the command as the owner of the schema and the table, or GRANT USAGE, ` +
-        'CREATE ON SCHEMA to this role.',
-      { cause: error },
+      'the search_path names no schema that is there and that this role may use. Name one with --schema.',
+      { cause },
     );
-  return DOWN.has(failureOf(error)) ? new StoreUnavailableError('postgres', 'migrate', error, true) : error;
+  if (sqlState(cause) === '3F000')
+    return new IdempotencySetupError(
+      `the schema ${JSON.stringify(schema)} is missing, or this role may not use it. Run CREATE SCHEMA, or GRANT ` +
+        'USAGE, CREATE ON SCHEMA.',
+      { cause },
+    );
+  if (cause instanceof Error && sqlState(cause) === '42501')
+    return new IdempotencySetupError(
+      `Postgres says "${cause.message}". Run the command as the owner of the schema and the table, or GRANT USAGE, ` +
+        'CREATE ON SCHEMA to this role.',
+      { cause },
+    );
+  return DOWN.has(failureOf(cause)) ? new StoreUnavailableError('postgres', 'migrate', cause, true) : cause;
 }
 
 const DOWN: ReadonlySet<Failure> = new Set(['connection', 'transient', 'unavailable']);
