@@ -132,7 +132,7 @@ export function claimsQuery(
   selection: RecordSelection,
   { hashes, until }: { readonly hashes: readonly string[]; readonly until: number },
 ): Query {
-  const values: unknown[] = [hashes.map((hash) => `\\x${hash}`), until];
+  const values: unknown[] = [hashes.map(byteaOf), until];
   const where = conditions(selection, values);
   const text = `SELECT ${CLAIM} FROM ${table}
     WHERE id = ANY ($1::bytea[]) AND created_at <= ${timeOf('$2')} AND ${where}`;
