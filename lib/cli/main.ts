@@ -18,7 +18,7 @@ const toStderr: LoggerService = {
 /** With the cause, where there is one. Nest adds where a line comes from, which is always the same here. */
 function noteLine(message: unknown, ...rest: readonly unknown[]): void {
   const causes = rest.filter((each) => each instanceof Error).map((error) => error.message || error.name);
-  terminal.note(withoutPassword(visibleLines([String(message), ...causes].join(': '))));
+  terminal.note(withoutPassword([String(message), ...causes].join(': ')));
 }
 
 async function main(): Promise<void> {

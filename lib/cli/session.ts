@@ -4,8 +4,8 @@ import { AuditLog } from '../admin/audit-log';
 import type { IdempotencyAdmin } from '../admin/idempotency-admin';
 import { RecordAdmin } from '../admin/record-admin';
 import type { AuditEvent, Change } from '../core/audit';
+import { visible, visibleJson } from '../core/visible';
 import { IdempotencySetupError, isStoreUnavailableError } from '../core/errors';
-import { visible } from '../admin/readable';
 import { UsageError } from './exit';
 import { placeOf, type CommonOptions } from './settings';
 import { openStores, type OpenStores } from './stores';
@@ -35,7 +35,7 @@ export async function withSession<T>(
     const hook =
       audit === undefined
         ? undefined
-        : (event: AuditEvent) => appendFile(audit, `${JSON.stringify(event)}\n`);
+        : (event: AuditEvent) => appendFile(audit, `${visibleJson(event)}\n`);
     const admin = new RecordAdmin({ store, digest, audit: new AuditLog(hook) });
     return await work({ ...stores, admin });
   } finally {
