@@ -17,7 +17,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   'store/redis/connection': ['core', 'observability', 'store/batching'],
   'store/redis': ['core', 'outcome', 'options', 'observability', 'store/batching'],
   'store/postgres/connection': ['core', 'options', 'store/batching'],
-  'store/postgres/schema': ['core', 'options', 'store/postgres/connection', 'store/postgres/values.ts'],
+  'store/postgres/schema': ['core', 'options', 'store/postgres/connection'],
   'store/postgres': ['core', 'outcome', 'options', 'observability', 'store/batching'],
   transaction: ['core', 'outcome', 'options', 'observability', 'store'],
   store: ['core', 'outcome', 'options', 'observability'],
