@@ -63,7 +63,7 @@ export class ProtocolService extends IdempotencyService {
               outcomeOf: legacyValue,
             })),
       },
-      async (context, transaction) => {
+      async ({ context }, transaction) => {
         const value = await (transaction
           ? unlessAborted(transaction, () => fn(context as TransactionContext))
           : fn(context as TransactionContext));

@@ -1,9 +1,17 @@
 import type { RequestObserver } from './ports';
 import type { Policy } from './policy';
-import { contextOf, runAsItIs, type IdempotencyContext } from './context';
+import { ClaimContext, runAsItIs, type ContextSource } from './context';
 import { StoreError } from './errors';
 import type { Lease } from './lease';
-import type { Claim, CompletedRecord, InProgressRecord, Outcome, RecordId, Tier } from './record';
+import type {
+  Claim,
+  CompletedRecord,
+  IdempotencyRecord,
+  InProgressRecord,
+  Outcome,
+  RecordId,
+  Tier,
+} from './record';
 import { inFlight, mismatch, notRecorded } from './refusals';
 import type { CompleteResult, IdempotencyStore } from './store';
 import type { WorkInTransaction } from './transaction';
@@ -26,10 +34,7 @@ export interface ProtectedRequest extends WaitingRequest {
  * Runs the handler. Its outcome is recorded; without one, the key is released.
  * @param transaction the one that it runs in
  */
-export type Work = (
-  context: IdempotencyContext,
-  transaction?: WorkInTransaction,
-) => Promise<Outcome | undefined>;
+export type Work = (claim: ContextSource, transaction?: WorkInTransaction) => Promise<Outcome | undefined>;
 
 export type RunResult =
   | { readonly kind: 'executed'; readonly outcome: Outcome | undefined; readonly recorded: boolean }
@@ -67,44 +72,36 @@ export class ClaimedExecutions {
   async run(request: ProtectedRequest, { claim, lease }: Claimed, work: Work): Promise<RunResult> {
     this.observer.claimed(request, claim);
     if (!request.legacy) this.observer.firstRequest(); // else its handler may not run
+    let outcome: Outcome | undefined;
+    let completion: CompleteResult;
     this.observer.inFlight(1);
     try {
-      const outcome = await this.runWork(claim, work, lease);
-      if (outcome) return await this.completeClaim(request, claim, outcome, lease);
-      await releaseClaim(this.store, claim);
-      return { kind: 'executed', outcome, recorded: false };
+      try {
+        outcome = await work(new ClaimContext(claim, lease));
+      } catch (error) {
+        await releaseClaim(this.store, releasable(claim, error));
+        throw error;
+      }
+      if (!outcome) {
+        await releaseClaim(this.store, claim);
+        return { kind: 'executed', outcome, recorded: false };
+      }
+      try {
+        completion = await this.store.complete(claim, outcome, () => lease.heldUntil);
+      } catch (error) {
+        throw error instanceof StoreError ? notRecorded(error) : error;
+      }
+      if (completion.recorded) return { kind: 'executed', outcome, recorded: true };
+      return await this.replayWinner(completion.record, request);
     } finally {
       this.observer.inFlight(-1);
       lease.stop();
     }
   }
 
-  private async runWork(claim: Claim, work: Work, lease: Lease): Promise<Outcome | undefined> {
-    try {
-      return await work(contextOf(claim, lease));
-    } catch (error) {
-      await releaseClaim(this.store, releasable(claim, error));
-      throw error;
-    }
-  }
-
-  private async completeClaim(
-    request: ProtectedRequest,
-    claim: Claim,
-    outcome: Outcome,
-    lease: Lease,
-  ): Promise<RunResult> {
-    let completion: CompleteResult;
-    try {
-      completion = await this.store.complete(claim, outcome, () => lease.heldUntil);
-    } catch (error) {
-      throw error instanceof StoreError ? notRecorded(error) : error;
-    }
-    if (completion.recorded) return { kind: 'executed', outcome, recorded: true };
-
-    // The lease lapsed and another request took over: what that one records is what every retry gets.
+  /** The lease lapsed and another request took over: what that one records is what every retry gets. */
+  private async replayWinner(record: IdempotencyRecord, request: ProtectedRequest): Promise<RunResult> {
     this.observer.leaseLost();
-    const { record } = completion;
     const winner = record.state === 'completed' ? record : await this.waitForWinner(record, request);
     if (!winner) throw inFlight(request.policy.lease);
     if (winner.fingerprint !== request.fingerprint) throw mismatch();
@@ -115,7 +112,8 @@ export class ClaimedExecutions {
 /** Without a claim, as no store could be asked for one. */
 export async function executeUnprotected({ id }: ProtectedRequest, work: Work): Promise<RunResult> {
   const signal = new AbortController().signal;
-  const outcome = await work({ key: id.key, attempt: 1, fence: 0, outside: runAsItIs, signal });
+  const context = { key: id.key, attempt: 1, fence: 0, outside: runAsItIs, signal };
+  const outcome = await work({ context });
   return { kind: 'executed', outcome, recorded: false };
 }
 

@@ -77,8 +77,8 @@ export class Executions {
   ): Promise<RunResult> {
     let known: Outcome | undefined;
     try {
-      const result = await this.runWork(request, right, async (context, transaction) => {
-        known = await context.outside(legacy).catch((error: unknown) => {
+      const result = await this.runWork(request, right, async (claim, transaction) => {
+        known = await claim.context.outside(legacy).catch((error: unknown) => {
           throw new NotBegunError(error);
         });
         if (known) {
@@ -91,7 +91,7 @@ export class Executions {
             legacyUnavailable(new Error('The lease lapsed before there was an answer')),
           );
         if (right) this.observer.firstRequest();
-        return work(context, transaction);
+        return work(claim, transaction);
       });
       return known && result.kind === 'executed'
         ? { kind: 'replayed', outcome: known, legacy: true }
@@ -111,7 +111,7 @@ export class Executions {
   /** A claim is committed alone, so what its handler does must not be rolled back with a transaction around it. */
   private apart(work: Work): Work {
     const { transactions } = this;
-    return transactions ? (context) => transactions.outside(() => work(context)) : work;
+    return transactions ? (claim) => transactions.outside(() => work(claim)) : work;
   }
 
   private async claimOrRead(

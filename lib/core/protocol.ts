@@ -27,7 +27,9 @@ export class Protocol {
   private readonly executions: Executions;
   private readonly polls: Polls;
   private readonly room: WaitingRoom;
-  private readonly active = new Set<Promise<unknown>>();
+  /** Requests that are not answered yet. */
+  private active = 0;
+  private onIdle: (() => void) | undefined;
   private readonly closing = new AbortController();
 
   constructor(
@@ -54,10 +56,16 @@ export class Protocol {
    * ClientLeftError if its client left while it waited
    */
   async run(request: ProtectedRequest, work: Work): Promise<RunResult> {
-    const running = this.joinOrExecute(request, work);
-    this.active.add(running);
+    const { policy } = request;
+    const deadline = performance.now() + policy.waitTimeout;
+    this.active += 1;
     try {
-      const result = await running;
+      let result: RunResult | undefined;
+      // A hint in Redis may outlive its claim, so it is not a ground to refuse a request, nor to wait twice.
+      for (let fresh = policy.inFlight === 'reject'; !result; fresh = true) {
+        const found = await this.joinOrLead(request, work, fresh, deadline);
+        result = isAnswer(found) ? found : await this.answerFrom(found, request, deadline);
+      }
       this.traffic[result.kind] += 1;
       this.observer.ended(request, outcomeOf(result), result.kind === 'replayed' ? result.tier : undefined);
       return result;
@@ -66,7 +74,8 @@ export class Protocol {
       else this.observer.ended(request, isIdempotencyError(error) ? error.code : 'failed');
       throw error;
     } finally {
-      this.active.delete(running);
+      this.active -= 1;
+      if (this.active === 0) this.onIdle?.();
     }
   }
 
@@ -82,24 +91,22 @@ export class Protocol {
 
   /** Waits until the requests under way are answered, or `timeout` ms have passed, then ends the heartbeats. */
   async drain(timeout: number): Promise<void> {
-    await settledWithin(Promise.allSettled(this.active), timeout);
+    if (this.active > 0)
+      await settledWithin(new Promise<void>((resolve) => (this.onIdle = resolve)), timeout);
     this.leases.stop();
   }
 
   /** Follows the request of its key that is under way in this process, or leads: one conversation with the store. */
-  private async joinOrExecute(request: ProtectedRequest, work: Work): Promise<RunResult> {
-    const { id, policy } = request;
-    const deadline = performance.now() + policy.waitTimeout;
-    // A hint in Redis may outlive its claim, so it is not a ground to refuse a request, nor to wait twice.
-    for (let fresh = policy.inFlight === 'reject'; ; fresh = true) {
-      const other = this.inFlight.get(id.hash);
-      const result = other
-        ? await this.follow(other, request, deadline)
-        : (this.knownElsewhere(request) ?? (await this.lead(request, work, fresh)));
-      if (result.kind === 'executed' || result.kind === 'replayed') return result;
-      const answer = await this.answerFrom(result, request, deadline);
-      if (answer) return answer;
-    }
+  private joinOrLead(
+    request: ProtectedRequest,
+    work: Work,
+    fresh: boolean,
+    deadline: number,
+  ): Promise<RunResult | InFlightResult> {
+    const other = this.inFlight.get(request.id.hash);
+    if (other) return this.follow(other, request, deadline);
+    const known = this.knownElsewhere(request);
+    return known ? Promise.resolve(known) : this.lead(request, work, fresh);
   }
 
   /** Waits for what the request that leads finds out; under `inFlight: 'wait'` also for its handler. */
@@ -237,6 +244,10 @@ export class Protocol {
   private mayNotWait(deadline: number): boolean {
     return performance.now() >= deadline || this.closing.signal.aborted;
   }
+}
+
+function isAnswer(found: RunResult | InFlightResult): found is RunResult {
+  return found.kind === 'executed' || found.kind === 'replayed';
 }
 
 function outcomeOf(result: RunResult): RequestOutcome {

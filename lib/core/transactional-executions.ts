@@ -98,7 +98,7 @@ export class TransactionalExecutions {
     this.observer.inFlight(1);
     try {
       try {
-        outcome = await transaction.run(() => work(transaction.context, told));
+        outcome = await transaction.run(() => work(transaction, told));
       } catch (error) {
         await this.giveUp(begun, error);
         throw transaction.aborted ?? transaction.explain(error);

@@ -175,7 +175,7 @@ async function play(
   const ask = async ({ process, fingerprint, handler }: (typeof asked)[number]): Promise<string> => {
     const request = { id, fingerprint: fingerprint.repeat(64), policy };
     try {
-      const result = await protocols[process]!.run(request, async ({ attempt, fence }) => {
+      const result = await protocols[process]!.run(request, async ({ context: { attempt, fence } }) => {
         const execution = ++executions;
         const row = data.rows.get(id.hash);
         promise(

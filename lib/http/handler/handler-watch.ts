@@ -1,4 +1,4 @@
-import type { IdempotencyContext } from '../../core/context';
+import type { ContextSource, IdempotencyContext } from '../../core/context';
 
 /** How often a handler was called for a request that is not known here. */
 export interface Starts {
@@ -38,13 +38,17 @@ export class HandlerWatch {
   private anySucceeded = false;
   private whenIdle: (() => void) | undefined;
 
-  /** @param context what the handler can know of its claim */
+  /** @param claim has what the handler can know of it */
   constructor(
     request: object,
-    readonly context: IdempotencyContext,
+    private readonly claim: ContextSource,
   ) {
     // One map for all that is known of a request: what is in a WeakMap outlives the request's other objects.
     watches.set(request, this);
+  }
+
+  get context(): IdempotencyContext {
+    return this.claim.context;
   }
 
   get running(): boolean {
