@@ -133,7 +133,7 @@ export class Batches {
   }
 
   /** @param resolve told what stands, also if it has expired */
-  read(id: Bytea, resolve: (row: RecordRow | undefined) => void, reject: Failed): void {
+  read(id: string, resolve: (row: RecordRow | undefined) => void, reject: Failed): void {
     const decided = (row: ReadRow): void => {
       if (row !== 'alone') return resolve(row);
       this.sendAlone<ReadRow>('find', readStatement(this.texts, [{ id }]), decided, reject);

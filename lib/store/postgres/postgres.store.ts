@@ -10,12 +10,12 @@ import {
 import type { RecordDirectory } from '../../core/record-directory';
 import { noEncryption, type OutcomeCipher } from '../../outcome/outcome-cipher';
 import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from '../../core/store';
-import type { ClaimRow } from './batch-statements';
+import { completeValues, type ClaimRow } from './batch-statements';
 import { Batches, type BatchesOptions } from './batches';
 import type { PostgresConnection, Run } from './connection/postgres.connection';
 import { forgetAll } from './forget';
 import { claimOf, outcomeValues, recordOf, type RecordRow } from './row';
-import { byteaOf, printable } from './schema/values';
+import { byteaOf, hashOf, printable } from './schema/values';
 import * as statements from './schema/statements';
 import type { TableIdentity } from './schema/table-identity';
 import type { TableNames } from './schema/table-name';
@@ -64,9 +64,9 @@ export class PostgresStore implements IdempotencyStore {
     return new Promise((resolve, reject) => {
       const { id, token, fingerprint, lease, durability } = request;
       const item = {
-        id: byteaOf(id.hash),
+        id: hashOf(id.hash),
         token,
-        fingerprint: byteaOf(fingerprint),
+        fingerprint: hashOf(fingerprint),
         lease,
         scope: printable(id.scope),
         key: printable(id.key),
@@ -123,12 +123,12 @@ export class PostgresStore implements IdempotencyStore {
   complete(claim: Claim, outcome: Outcome): Promise<CompleteResult> {
     return new Promise((resolve, reject) => {
       const { token, fence } = claim;
-      const id = byteaOf(claim.id.hash);
+      const id = hashOf(claim.id.hash);
       const [status, tombstone, headers, body] = outcomeValues(this.cipher.encrypt(claim, outcome));
-      const values = [id, token, fence, this.retention, status, tombstone, headers, body];
+      const item = { id, token, fence, status, tombstone, headers, body };
       const decided = (recorded: boolean): void =>
-        resolve(recorded ? { recorded } : this.completeStanding(claim, values));
-      this.batches.complete({ id, token, fence, status, tombstone, headers, body }, decided, reject);
+        resolve(recorded ? { recorded } : this.completeStanding(claim, completeValues(item, this.retention)));
+      this.batches.complete(item, decided, reject);
     });
   }
 
@@ -161,7 +161,7 @@ export class PostgresStore implements IdempotencyStore {
         const waiting = statements.release(this.table, { waits: true });
         resolve(released || this.changes('release', waiting, [id, token, fence]));
       };
-      this.batches.release({ id, token, fence }, decided, reject);
+      this.batches.release({ id: claim.id.hash, token, fence }, decided, reject);
     });
   }
 
@@ -177,7 +177,7 @@ export class PostgresStore implements IdempotencyStore {
   async find(id: RecordId): Promise<IdempotencyRecord | undefined> {
     if (this.identity && !this.identity.tag) await this.identity.confirmForRequest();
     const row = await new Promise<RecordRow | undefined>((resolve, reject) =>
-      this.batches.read(byteaOf(id.hash), resolve, reject),
+      this.batches.read(hashOf(id.hash), resolve, reject),
     );
     if (!row || row.expired) return undefined;
     return this.confirmed(this.connection.operation('find'), row, this.record(id, row));
