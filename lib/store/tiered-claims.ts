@@ -21,9 +21,10 @@ export class TieredClaims {
   claim(request: ClaimRequest): Promise<ClaimResult> {
     const { cache } = this.tiers;
     if (!cache) return this.claimInArbiter(request);
+    // A first request is likely, of which Redis knows nothing: it is asked where the key turns out to be known.
     return this.readsFirst(request.id, cache)
       ? this.readThenClaim(request, cache)
-      : this.claimThenRead(request, cache);
+      : this.claimInArbiter(request, undefined, cache);
   }
 
   /** As {@link claim}, where a transaction is to have the key. Redis holds no hint of one, so only outcomes count. */
@@ -70,34 +71,41 @@ export class TieredClaims {
   }
 
   /**
-   * A first request is likely, of which Redis knows nothing. Where the key turns out to be known, Redis is asked after
-   * all: it may have the outcome of a row that is in progress, and most often has a copy of one that is completed.
+   * The key is known after all. Redis may have the outcome of a row that is in progress, and most often has a copy of
+   * one that is completed.
    */
-  private async claimThenRead(request: ClaimRequest, cache: RecordCache): Promise<ClaimResult> {
-    const askedAt = performance.now();
-    const result = await this.claimInArbiter(request);
-    if (result.claimed) return result;
-    const cached = result.record.tier === 'redis' ? undefined : cache.read(request.id);
+  private async readAfterClaim(
+    request: ClaimRequest,
+    standing: ClaimResult & { claimed: false },
+    askedAt: number,
+    cache: RecordCache,
+  ): Promise<ClaimResult> {
+    const cached = cache.read(request.id);
     const late = cached && (await this.cacheDeadline.hedged(cached));
     if (late?.state === 'completed') {
       if (late.pending) return this.claimInArbiter(request, cached);
       // A copy of a claim before the one that stands is out of date: Redis has failed over to an old state.
-      if (late.fence >= result.record.fence) return fromCache(late);
+      if (late.fence >= standing.record.fence) return fromCache(late);
     }
-    cache.fill(result.record, askedAt);
-    return result;
+    cache.fill(standing.record, askedAt);
+    return standing;
   }
 
-  /** @param cached what Redis answers, if it was asked already */
+  /**
+   * @param cached what Redis answers, if it was asked already
+   * @param readAfter where to look if the key turns out to be known
+   */
   private async claimInArbiter(
     request: ClaimRequest,
     cached?: Promise<IdempotencyRecord | undefined>,
+    readAfter?: RecordCache,
   ): Promise<ClaimResult> {
     const { monitor, arbiter, pending, cache } = this.tiers;
+    let askedAt: number;
     let result: ClaimResult;
     try {
       if (pending.holds(request.id)) await this.settlePending(request.id);
-      const askedAt = performance.now();
+      askedAt = performance.now();
       this.order.claimSent();
       try {
         result = await arbiter.claim(request);
@@ -109,24 +117,40 @@ export class TieredClaims {
       }
     } catch (error) {
       if (!(error instanceof StoreUnavailableError)) throw error;
-      // The claim may have landed although its reply was lost: no handler will run under it, so it is released.
-      if (error.operation === 'claim' && error.sent) {
-        pending.release({ ...request, fence: 0, attempt: 0 }, this.tiers.retention);
-      }
-      const late = await (cached ?? cache?.read(request.id));
-      if (late && canAnswerFromCache(late, request)) return fromCache(late);
-      throw error;
+      return this.answerWithoutArbiter(request, error, cached);
     }
     if (!result.claimed) {
       this.order.found(request.id);
-      return result;
+      return readAfter ? this.readAfterClaim(request, result, askedAt, readAfter) : result;
     }
-    const { claim } = result;
     this.order.foundNone(request.id);
-    const adopted = claim.attempt > 1 ? await this.adoptPendingOutcome(claim) : undefined;
-    if (adopted) return { claimed: false, record: adopted };
-    cache?.markInFlight(claim, request.lease);
+    if (result.claim.attempt > 1) return this.adoptOrKeep(result, request);
+    cache?.markInFlight(result.claim, request.lease);
     return result;
+  }
+
+  private async answerWithoutArbiter(
+    request: ClaimRequest,
+    error: StoreUnavailableError,
+    cached: Promise<IdempotencyRecord | undefined> | undefined,
+  ): Promise<ClaimResult> {
+    const { pending, cache, retention } = this.tiers;
+    // The claim may have landed although its reply was lost: no handler will run under it, so it is released.
+    if (error.operation === 'claim' && error.sent)
+      pending.release({ ...request, fence: 0, attempt: 0 }, retention);
+    const late = await (cached ?? cache?.read(request.id));
+    if (late && canAnswerFromCache(late, request)) return fromCache(late);
+    throw error;
+  }
+
+  private async adoptOrKeep(
+    taken: ClaimResult & { claimed: true },
+    request: ClaimRequest,
+  ): Promise<ClaimResult> {
+    const adopted = await this.adoptPendingOutcome(taken.claim);
+    if (adopted) return { claimed: false, record: adopted };
+    this.tiers.cache?.markInFlight(taken.claim, request.lease);
+    return taken;
   }
 
   /**

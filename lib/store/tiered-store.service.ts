@@ -91,7 +91,7 @@ export class TieredStoreService implements IdempotencyStore {
     heldUntil = (): number => Infinity,
   ): Promise<CompleteResult> {
     const completion = { claim, outcome };
-    const { monitor, arbiter, cache, pending } = this.tiers;
+    const { monitor, arbiter, cache } = this.tiers;
     cache?.unmark(claim);
     const askedAt = performance.now();
     try {
@@ -100,17 +100,25 @@ export class TieredStoreService implements IdempotencyStore {
       this.copy(completion, result, askedAt);
       return result;
     } catch (reason) {
-      const error = monitor.failed('complete', askedAt, reason);
-      if (error instanceof ForgottenRecordError)
-        throw new StoreUnavailableError(this.tiers.name, 'complete', error);
-      pending.complete(completion, this.tiers.retention);
-      const held = heldUntil();
-      const heldByCache =
-        performance.now() < held && (await cache?.putPendingOutcome(claim, outcome, held)) === true;
-      if (heldByCache && performance.now() < held) return { recorded: true };
-      if (error instanceof StoreUnavailableError) throw error;
-      throw new StoreUnavailableError(this.tiers.name, 'complete', error);
+      return this.completeInCache(completion, monitor.failed('complete', askedAt, reason), heldUntil());
     }
+  }
+
+  /** @param held monotonic time (ms) until which no other request may own the key */
+  private async completeInCache(
+    completion: Completion,
+    error: unknown,
+    held: number,
+  ): Promise<CompleteResult> {
+    const { name, cache, pending, retention } = this.tiers;
+    if (error instanceof ForgottenRecordError) throw new StoreUnavailableError(name, 'complete', error);
+    pending.complete(completion, retention);
+    const { claim, outcome } = completion;
+    const heldByCache =
+      performance.now() < held && (await cache?.putPendingOutcome(claim, outcome, held)) === true;
+    if (heldByCache && performance.now() < held) return { recorded: true };
+    if (error instanceof StoreUnavailableError) throw error;
+    throw new StoreUnavailableError(name, 'complete', error);
   }
 
   async release(claim: Claim): Promise<boolean> {
