@@ -208,7 +208,7 @@ export class TieredStoreService implements IdempotencyStore {
     if (standing?.state === 'in_progress' && standing.leaseRemaining > 0) return false;
     await cache?.ask('put', (store) => store.put({ claim, state: 'removed' }));
     const forgotten = await this.askArbiter('forget', () => this.tiers.arbiter.forget(claim));
-    return forgotten || cached?.token === claim.token;
+    return forgotten || (cached?.token === claim.token && cached.fence === claim.fence);
   }
 
   /**

@@ -199,6 +199,17 @@ describe('a claim over both tiers', () => {
     );
   });
 
+  it('is not forgotten by another fence than its own, also where Redis has a copy of it', async () => {
+    const [one, other] = processes;
+    const [id] = await recorded(one!, 1);
+    const copied = (): Promise<unknown> => other!.store.find(id!);
+    await eventually(async () => expect(await copied()).toMatchObject({ tier: 'redis' }));
+    const standing = (await other!.store.find(id!))!;
+    expect(await other!.store.forget({ ...standing, fence: standing.fence + 1 })).toBe(false);
+    expect(await one!.store.find(id!)).toMatchObject({ fence: standing.fence, outcome: OUTCOME });
+    expect(await one!.store.forget(standing)).toBe(true);
+  });
+
   it.each(['pending', 'completed'])(
     'is answered with an outcome that Redis has as %s where a crash of Postgres has lost the row',
     async (state) => {
