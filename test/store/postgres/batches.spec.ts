@@ -190,8 +190,7 @@ describe('batches of claims, completions and releases', () => {
     const batches = new Batches(opened.connection, opened.names.table, { retention: 86_400_000 });
     const answers = ['first', 'small', 'large'].map((key) => {
       const { id, token, lease } = claimRequest(key);
-      const hash = `\\x${id.hash}` as const;
-      const item = { id: hash, token, fingerprint: hash, lease, scope: '', key };
+      const item = { id: id.hash, token, fingerprint: id.hash, lease, scope: '', key };
       return new Promise((resolve, reject) => batches.claim(item, 'durable', resolve, reject));
     });
     const [, ofSmall, ofLarge] = await Promise.all(answers);
