@@ -40,7 +40,11 @@ export class Deadlines<T extends Deadline> {
   }
 
   private lookAt(time: number): void {
-    if (time >= this.timerAt) return;
+    if (time < this.timerAt) this.setTimer(time);
+  }
+
+  /** Apart from the look, as V8 makes an object for what a closure holds also where none is made. */
+  private setTimer(time: number): void {
     clearTimeout(this.timer);
     this.timerAt = time;
     const pause = Math.max(0, time - performance.now());

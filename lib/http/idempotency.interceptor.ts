@@ -14,7 +14,7 @@ import type { RouteOptions } from '../options/resolve';
 import { fingerprintOf, requestFingerprint } from './request/fingerprint/fingerprint';
 import { isDirect } from './handler/direct-handler';
 import { answersItself } from './handler/handler-parameters';
-import { runHandler } from './handler/handler-run';
+import { runHandler, type HandlerAnswers } from './handler/handler-run';
 import { watched } from './handler/handler-interceptors';
 import { startsOf } from './handler/handler-start';
 import { HandlerWatch, leaveUnwatched } from './handler/handler-watch';
@@ -23,7 +23,7 @@ import { letPass } from './handler/unprotected';
 import { Explainer } from './explainer';
 import { HttpRequest } from './request/http-request';
 import { headerKeyOf, keyOf } from './request/key';
-import { routePattern } from './request/target';
+import { routePattern, target } from './request/target';
 import { sendOrFail } from './response/last-resort';
 import { IdempotencyException, problemResponse } from './response/problems';
 import { asProblem, notStored, refusalOf } from './response/refusal';
@@ -103,8 +103,9 @@ export class IdempotencyInterceptor implements NestInterceptor {
     try {
       const key = this.demanded(headerKeyOf(context, route), context, route);
       if (key === undefined) return undefined;
-      const fingerprint = requestFingerprint(context, this.digest);
-      const id = recordId(this.scopes.requestScope(context, route), key, this.digest);
+      const routed = target(requestOf(context));
+      const fingerprint = requestFingerprint(context, this.digest, routed);
+      const id = recordId(this.scopes.requestScope(context, route, routed), key, this.digest);
       return new HttpRequest(id, fingerprint, route, context);
     } catch (error) {
       throw this.counted(error, context);
@@ -165,11 +166,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
         const watch = new HandlerWatch(requestOf(context), claim);
         before = response.getHeaders();
         capture = new ResponseCapture(rawResponse(response), route.policy.maxBodySize, route.keepsHeader);
-        const handling = isDirect(context) ? watched(context, next, watch) : next.handle();
-        const within = transaction ? untilAborted(handling, transaction, capture) : handling;
-        // A transaction has its own timeout, after which nothing is left of it.
-        const patience = transaction ? undefined : route.policy.lease;
-        runHandler(within, subscriber, capture, patience, {
+        const answers: HandlerAnswers = {
           reply: (value): unknown => this.adapterHost.httpAdapter.reply(response, value),
           errorFor: (thrown) => {
             threw = true;
@@ -177,7 +174,17 @@ export class IdempotencyInterceptor implements NestInterceptor {
             refused = error instanceof IdempotencyException;
             return problemOf(error, response, route.documentation);
           },
-        });
+        };
+        const direct = isDirect(context);
+        if (transaction) {
+          const handling = direct ? watched(context, next, watch) : next.handle();
+          // A transaction has its own timeout, after which nothing is left of it.
+          runHandler(untilAborted(handling, transaction, capture), subscriber, capture, undefined, answers);
+        } else {
+          if (direct) watch.begin(startsOf(context.getHandler()));
+          const watching = direct ? watch : undefined;
+          runHandler(next.handle(), subscriber, capture, route.policy.lease, answers, watching);
+        }
         const outcome = await capture.ended;
         // A refusal tells the caller to come back, so it is not an outcome of the request.
         const counts = outcome !== undefined && !refused && this.records(route, outcome);

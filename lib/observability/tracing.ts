@@ -90,7 +90,7 @@ export class Tracing implements Partial<RequestObserver>, BatchTracing {
   /** The span that the caller is in; undefined if none is recorded. */
   private current(): Span | undefined {
     const span = this.api.trace.getActiveSpan();
-    return span && safely(() => span.isRecording()) ? span : undefined;
+    return span && isRecorded(span) ? span : undefined;
   }
 
   private start(
@@ -111,6 +111,10 @@ export class Tracing implements Partial<RequestObserver>, BatchTracing {
       span.end();
     });
   }
+}
+
+function isRecorded(span: Span): boolean {
+  return safely(() => span.isRecording()) === true;
 }
 
 /** Spans of `@opentelemetry/api` before 1.9 cannot be linked once they have begun. */

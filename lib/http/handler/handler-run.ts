@@ -3,6 +3,7 @@ import type { Observable, Subscriber } from 'rxjs';
 import { tombstoneFor } from '../../outcome/stored-outcome';
 import { SafeLogger } from '../../observability/safe-logger';
 import type { ResponseCapture } from '../response/response-capture';
+import type { HandlerWatch } from './handler-watch';
 
 const logger = new SafeLogger('Idempotency');
 
@@ -17,6 +18,7 @@ export interface HandlerAnswers {
  * Runs a handler for Nest, and on after its client has left: Nest 12 drops the chain of a handler that returns an
  * Observable then. What the handler answers after that is written here in Nest's place, so that the retry gets it.
  * @param patience milliseconds for which a response that its client has left may take to end. @default any time
+ * @param watch told of the handler's end, where no interceptor stands between
  */
 export function runHandler(
   handling: Observable<unknown>,
@@ -24,8 +26,10 @@ export function runHandler(
   capture: ResponseCapture,
   patience: number | undefined,
   { reply, errorFor }: HandlerAnswers,
+  watch?: HandlerWatch,
 ): void {
-  const values: unknown[] = [];
+  let answered = false;
+  let answer: unknown;
   /** Nest failed at a value, so its exception filters answer. */
   let failed = false;
   const settled = (): void => {
@@ -33,12 +37,14 @@ export function runHandler(
   };
   handling.subscribe({
     next: (value) => {
-      values[0] = value;
+      answered = true;
+      answer = value;
       const open = !subscriber.closed;
       subscriber.next(value);
       failed ||= open && subscriber.closed;
     },
     error: (thrown: unknown) => {
+      watch?.end(false);
       const error = errorFor(thrown);
       if (subscriber.closed) {
         capture.abandon(tombstoneFor(statusOf(error), 'unstorable'));
@@ -46,9 +52,10 @@ export function runHandler(
       settled();
     },
     complete: () => {
+      watch?.end(true);
       if (!subscriber.closed) subscriber.complete();
-      else if (values.length === 0) capture.abandon(undefined);
-      else if (!failed && !capture.headersSent) void replyInPlace(capture, () => reply(values[0]));
+      else if (!answered) capture.abandon(undefined);
+      else if (!failed && !capture.headersSent) void replyInPlace(capture, () => reply(answer));
       settled();
     },
   });

@@ -1,6 +1,6 @@
 import type { ExecutionContext } from '@nestjs/common';
 import type { ProtectedRequest } from '../../core/claimed-executions';
-import type { RecordId } from '../../core/record';
+import type { Outcome, RecordId } from '../../core/record';
 import type { Policy } from '../../core/policy';
 import { lookUpLegacy } from '../../legacy/legacy-lookup';
 import { legacyResponse } from '../../legacy/legacy-outcome';
@@ -23,15 +23,8 @@ export class HttpRequest implements ProtectedRequest {
   }
 
   get legacy(): ProtectedRequest['legacy'] {
-    const { legacy, keepsHeader, policy } = this.route;
-    if (!legacy) return undefined;
-    return () =>
-      lookUpLegacy(legacy, {
-        name: this.name,
-        lease: policy.lease,
-        ask: () => legacy.lookup(this.id.key, this.context),
-        outcomeOf: (answer) => legacyResponse(answer, keepsHeader),
-      });
+    const { legacy } = this.route;
+    return legacy && ((): Promise<Outcome | undefined> => this.lookUp(legacy));
   }
 
   get routePattern(): string | undefined {
@@ -44,6 +37,16 @@ export class HttpRequest implements ProtectedRequest {
 
   bytes(): number {
     return bytesHeld(requestOf(this.context));
+  }
+
+  private lookUp(legacy: NonNullable<RouteOptions['legacy']>): Promise<Outcome | undefined> {
+    const { keepsHeader, policy } = this.route;
+    return lookUpLegacy(legacy, {
+      name: this.name,
+      lease: policy.lease,
+      ask: () => legacy.lookup(this.id.key, this.context),
+      outcomeOf: (answer) => legacyResponse(answer, keepsHeader),
+    });
   }
 
   onClientLeft(listener: () => void): () => void {

@@ -19,6 +19,8 @@ import {
   type HeaderLine,
 } from './node-response';
 
+const NOTHING_MORE: Readonly<Record<string, string>> = {};
+
 /** Status line and headers of a response that is held, from the moment at which its writer takes them for sent. */
 export class HeldHead {
   /** Undefined until its writer takes the head for sent. */
@@ -26,6 +28,8 @@ export class HeldHead {
   reason: string | undefined;
   /** What `writeHead` was given, if Node sends it as it is and `setHeader` would not. */
   private given: HeaderLine[] | undefined;
+  /** What `writeHead` was given, if those are all headers of the response: to read them from it takes longer. */
+  private all: readonly HeaderLine[] | undefined;
   private refused = false;
 
   constructor(
@@ -53,11 +57,11 @@ export class HeldHead {
   }
 
   /** What `writeHead` does. */
-  write([status, ...rest]: readonly unknown[]): void {
+  write([status, second, third]: readonly unknown[]): void {
     if (this.sent) throw headersSentError();
     const { response } = this;
-    const given = rest[1] ?? (typeof rest[0] === 'string' ? undefined : rest[0]);
-    const reason = typeof rest[0] === 'string' ? rest[0] : reasonOf(response);
+    const given = third ?? (typeof second === 'string' ? undefined : second);
+    const reason = typeof second === 'string' ? second : reasonOf(response);
     const statusCode = Number(status) | 0; // as Node does, since some give text
     const sound = this.accepts(() => assertStatusLine(statusCode, reason));
     response.statusCode = sound ? statusCode : 500;
@@ -77,10 +81,10 @@ export class HeldHead {
    * Adds headers beside or instead of its own, and writes what the response itself cannot keep.
    * @param size of the body, if it is known
    */
-  complete(size?: number, more: Readonly<Record<string, string>> = {}): void {
+  complete(size?: number, more: Readonly<Record<string, string>> = NOTHING_MORE): void {
     const { response, given } = this;
     if (!given) {
-      for (const [name, value] of Object.entries(more)) response.setHeader(name, value);
+      for (const name in more) response.setHeader(name, more[name] ?? '');
       return;
     }
     const replaced = new Set(Object.keys(more).map((name) => name.toLowerCase()));
@@ -89,7 +93,7 @@ export class HeldHead {
   }
 
   lines(): readonly HeaderLine[] {
-    return this.given ?? headerLinesOf(this.response);
+    return this.given ?? this.all ?? headerLinesOf(this.response);
   }
 
   /** Held whole, it goes with its length, as its replay does, also where Node would send it in chunks. */
@@ -105,6 +109,7 @@ export class HeldHead {
     const chunked = response.getHeader('transfer-encoding') === 'chunked';
     const lengthless = lengthRemoved && !response.hasHeader('content-length');
     if (!(chunked || lengthless) || response.hasHeader('trailer')) return;
+    this.all = undefined;
     hold.call('removeHeader', 'transfer-encoding');
     hold.call('setHeader', 'Content-Length', size);
   }
@@ -128,11 +133,20 @@ export class HeldHead {
       }
     }
     try {
-      for (const [name, value] of lines) this.accepts(() => hold.call('setHeader', name, value));
+      for (const [name, value] of lines) this.set(name, value);
+      if (untouched && !this.refused) this.all = lines;
     } catch (error) {
       // Node refuses such a head as a whole, so nothing of it is left for the error that goes in its place.
       if (untouched) for (const name of response.getHeaderNames()) hold.call('removeHeader', name);
       throw error;
+    }
+  }
+
+  private set(name: string, value: HeaderLine[1]): void {
+    try {
+      this.hold.call('setHeader', name, value);
+    } catch (error) {
+      this.refuse(error);
     }
   }
 
@@ -146,10 +160,15 @@ export class HeldHead {
       step();
       return true;
     } catch (error) {
-      if (this.refused) return false;
-      this.refused = true;
-      throw error;
+      this.refuse(error);
+      return false;
     }
+  }
+
+  private refuse(error: unknown): void {
+    if (this.refused) return;
+    this.refused = true;
+    throw error;
   }
 }
 

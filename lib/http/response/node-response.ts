@@ -80,7 +80,7 @@ export function keptHeaders(
   lines: readonly HeaderLine[],
   keepsHeader: HeaderFilter,
 ): HeaderList {
-  const kept: [string, string | readonly string[]][] = [];
+  const kept: HeaderList[number][] = [];
   if (reason && reason !== STATUS_CODES[status]) kept.push([REASON, reason]);
   for (const [name, raw] of lines) {
     const value = typeof raw === 'string' ? raw : Array.isArray(raw) ? raw.map(String) : String(raw);
@@ -104,7 +104,11 @@ export type WriteCallback = (error?: Error | null) => void;
 
 /** `write` and `end` take it last, wherever that is. */
 export function callbackIn(args: readonly unknown[]): WriteCallback | undefined {
-  return args.find((arg): arg is WriteCallback => typeof arg === 'function');
+  return args.find(isCallback);
+}
+
+function isCallback(arg: unknown): arg is WriteCallback {
+  return typeof arg === 'function';
 }
 
 /**

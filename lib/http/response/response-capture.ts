@@ -176,7 +176,7 @@ export class ResponseCapture implements ResponseSink {
       this.givingUp = setTimeout(() => this.abandon(outcome), patience).unref();
     };
     if (isClosed(this.response)) giveUp();
-    else this.response.once('close', giveUp);
+    else this.response.on('close', giveUp); // comes once, and `once` makes three objects more
   }
 
   /**

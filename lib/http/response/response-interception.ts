@@ -54,7 +54,7 @@ export class ResponseInterception {
 
   /** Whether its head has gone past the hold, as it can if code calls what lies below `http.ServerResponse`. */
   get escaped(): boolean {
-    return !this.outer && bypassing(this.response, () => this.response.headersSent);
+    return !this.outer && bypassing(this.response, headersSent, NO_ARGUMENTS) === true;
   }
 
   /** Calls what would be called if the response were not held. */
@@ -62,7 +62,7 @@ export class ResponseInterception {
     if (this.outer) return this.outer.sink.answer(method, args);
     const { response } = this;
     const called = this.before.get(method) ?? (Reflect.get(response, method) as Callable);
-    return bypassing(response, () => Reflect.apply(called, response, args));
+    return bypassing(response, called, args);
   }
 
   release(): void {
@@ -123,14 +123,20 @@ function holdOf(response: ServerResponse): ResponseInterception | undefined {
   return shared.bypassed === response ? undefined : shared.holds.get(response);
 }
 
-function bypassing<T>(response: ServerResponse, work: () => T): T {
+function bypassing(response: ServerResponse, call: Callable, args: readonly unknown[]): unknown {
   const before = shared.bypassed;
   shared.bypassed = response;
   try {
-    return work();
+    return Reflect.apply(call, response, args);
   } finally {
     shared.bypassed = before;
   }
+}
+
+const NO_ARGUMENTS: readonly unknown[] = [];
+
+function headersSent(this: ServerResponse): boolean {
+  return this.headersSent;
 }
 
 /** Puts the hold before what middleware has put on the response, and says what that was. */

@@ -21,7 +21,6 @@ import type { RecordRow } from './row';
 import { DeadlineError } from './connection/failures';
 import { Operation } from './connection/operation';
 import type { PostgresConnection } from './connection/postgres.connection';
-import type { Bytea } from './schema/values';
 
 /** Outcomes of more bytes go alone, several at once: one after the other they would hold up the small ones. */
 const LARGE = 65_536;

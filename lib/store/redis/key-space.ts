@@ -53,6 +53,7 @@ export interface KeySpaceOptions {
  */
 export class TableKeySpace implements KeySpace {
   private announcedAt = -Infinity;
+  private prefixed: { readonly tag: string; readonly prefix: string } | undefined;
   private decidedAlone = true;
   private askedAt = -Infinity;
 
@@ -63,7 +64,9 @@ export class TableKeySpace implements KeySpace {
 
   get prefix(): string | undefined {
     const tag = this.tag();
-    return tag && prefixOf(this.options, tag);
+    if (tag === this.prefixed?.tag) return this.prefixed?.prefix;
+    this.prefixed = tag ? { tag, prefix: prefixOf(this.options, tag) } : undefined;
+    return this.prefixed?.prefix;
   }
 
   get mayHoldMore(): boolean {

@@ -57,7 +57,7 @@ export function digestOf(credentials: Credentials, digest: Digest): string {
 
 function kindFor(name: string, { headers, credentialHeaders }: CredentialRules): ReturnType<typeof kindOf> {
   if (name === 'cookie' || name === CLIENT_CERTIFICATE) return 'credential';
-  if (headers.some((each) => each.length === name.length && each.toLowerCase() === name)) return 'other';
+  for (const each of headers) if (each.length === name.length && each.toLowerCase() === name) return 'other';
   return credentialHeaders?.test(name) ? 'credential' : kindOf(name);
 }
 

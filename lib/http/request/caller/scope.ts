@@ -4,7 +4,7 @@ import type { RouteOptions } from '../../../options/resolve';
 import { principalOfCredentials, principalOfScope, principalOfUser } from './principal';
 import { rawRequest, requestOf, userOf, type PlatformRequest } from '../../platform';
 import { runOption } from '../option-function';
-import { target } from '../target';
+import { target, type Target } from '../target';
 import { RouteSelectors } from './route-selectors';
 import { scopeText, type Principal } from './scope-text';
 
@@ -26,15 +26,18 @@ export class ScopeResolver {
     return this.scopeOf(context, await runOption('scope', context, ask));
   }
 
-  /** {@link resolve} a route without a `scope` option. */
-  requestScope(context: ExecutionContext, options: RouteOptions): string {
+  /**
+   * {@link resolve} a route without a `scope` option.
+   * @param routed what was routed, if it is known already
+   */
+  requestScope(context: ExecutionContext, options: RouteOptions, routed?: Target): string {
     const request = requestOf(context);
-    return this.scopeOf(context, this.principalOf(request, options));
+    return this.scopeOf(context, this.principalOf(request, options), routed);
   }
 
-  private scopeOf(context: ExecutionContext, principal: Principal | undefined): string {
+  private scopeOf(context: ExecutionContext, principal: Principal | undefined, routed?: Target): string {
     const request = requestOf(context);
-    const { path, params } = target(request);
+    const { path, params } = routed ?? target(request);
     const selectors = this.selectors.of(context, request);
     return scopeText(request.method, path, params ? { ...selectors, params } : selectors, principal);
   }

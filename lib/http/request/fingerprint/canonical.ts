@@ -99,7 +99,9 @@ class CanonicalWalk {
     this.path.push(value);
     const spelling = this.composed(value);
     this.path.pop();
-    return spelling.length > WORTH_KEEPING ? this.keep(value, spelling) : spelling;
+    // Data refers to its outermost object in a circle alone.
+    const again = this.path.length > 0 && spelling.length > WORTH_KEEPING;
+    return again ? this.keep(value, spelling) : spelling;
   }
 
   /** All levels of each value would make 500 times the work of a body that is deep and wide. */

@@ -3,7 +3,7 @@ import { bytesOf, plainDigest, type Digest } from '../../../core/digest';
 import type { RouteOptions } from '../../../options/resolve';
 import { requestOf } from '../../platform';
 import { typeName, runOption } from '../option-function';
-import { rewrittenFrom, target } from '../target';
+import { rewrittenFrom, target, type Target } from '../target';
 import { spelledBody } from './request-body';
 import { spelledFiles } from './uploaded-files';
 
@@ -22,10 +22,17 @@ export async function fingerprintOf(
   return digest.fingerprintOf(await runOption('fingerprint', context, ask));
 }
 
-/** {@link fingerprintOf} a route without a `fingerprint` option. */
-export function requestFingerprint(context: ExecutionContext, digest: Digest = plainDigest): string {
+/**
+ * {@link fingerprintOf} a route without a `fingerprint` option.
+ * @param routed what was routed, if it is known already
+ */
+export function requestFingerprint(
+  context: ExecutionContext,
+  digest: Digest = plainDigest,
+  routed?: Target,
+): string {
   const request = requestOf(context);
-  const { path, query } = target(request);
+  const { path, query } = routed ?? target(request);
   const sent = rewrittenFrom(request);
   const urls = sent === undefined ? [] : [{ sent }];
   const head = JSON.stringify([request.method, path, query, ...urls]);
