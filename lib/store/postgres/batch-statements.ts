@@ -42,6 +42,14 @@ export interface BatchStatement<Result> {
   readonly resultsOf: (rows: never[]) => Result[];
 }
 
+/** One row of {@link statements.claimMany}. */
+interface ClaimOfMany {
+  readonly id: string;
+  readonly claimed: number | null;
+  /** A {@link RecordRow} in JSON, unless the key was claimed. */
+  readonly record: string | null;
+}
+
 /** The texts of one table's statements, made once: a text is found again by all of its characters. */
 export class BatchTexts {
   readonly claimOne: Readonly<Record<Durability, string>>;
@@ -93,10 +101,10 @@ export function claimStatement(
       textArray(items, ({ key }) => key),
       retention,
     ],
-    resultsOf: (rows: (ClaimRow & { id: string })[]) => {
-      const byId = new Map<string, ClaimRow>();
+    resultsOf: (rows: ClaimOfMany[]) => {
+      const byId = new Map<string, ClaimOfMany>();
       for (const row of rows) byId.set(row.id, row);
-      return items.map(({ id }) => byId.get(id));
+      return items.map(({ id }) => claimRowOf(byId.get(id)));
     },
   };
 }
@@ -116,6 +124,12 @@ export function readStatement(
       return items.map(({ id }) => byId.get(id) ?? 'alone');
     },
   };
+}
+
+function claimRowOf(row: ClaimOfMany | undefined): ClaimRow | undefined {
+  if (!row) return undefined;
+  const { claimed, record } = row;
+  return claimed === null ? { claimed, ...(JSON.parse(record ?? '') as RecordRow) } : { claimed };
 }
 
 /** Whether each was recorded; false also if its row was locked by another transaction. */

@@ -9,7 +9,7 @@ export const RECORD = `
   expires_at <= now() AS expired,
   extract(epoch FROM lease_until - now())::float8 * 1000 AS lease_remaining,
   extract(epoch FROM expires_at - now())::float8 * 1000 AS expires_in,
-  status, tombstone, headers, encode(body, 'base64') AS body,
+  status, tombstone, headers::text AS headers, encode(body, 'base64') AS body,
   current_setting('synchronous_standby_names') <> '' AND NOT pg_is_in_recovery() AS awaits_standby`;
 
 /** As many columns. */
