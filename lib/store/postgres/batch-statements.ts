@@ -154,7 +154,7 @@ export function completeStatement(
       arrayOf(items, ({ tombstone }) => tombstone),
       arrayOf(items, ({ headers }) => headers && jsonElement(headers)),
       `{${starts.join()}}`,
-      arrayOf(items, ({ body }) => body && body.length),
+      arrayOf(items, ({ body }) => body?.length ?? null),
       Buffer.concat(bodies),
       retention,
     ],

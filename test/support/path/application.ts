@@ -1,4 +1,5 @@
 import { Body, Controller, Post } from '@nestjs/common';
+import { Allocations } from '../../../bench/allocations';
 import { Idempotent } from '../../../lib';
 import { startApp, type Platform } from '../app';
 import { traceRequests } from '../tracing';
@@ -8,8 +9,8 @@ import { Recorder, type Made } from './recorder';
  * An application that says what each request makes: one route without protection, and the same with it in each mode. It
  * runs in a process of its own, in which nothing else makes promises or timers.
  */
-export type Question = 'begin' | 'end';
-export type Told = { readonly url: string } | 'begun' | readonly Made[];
+export type Question = 'begin' | 'end' | 'allocated';
+export type Told = { readonly url: string } | 'begun' | readonly Made[] | { readonly bytes: number };
 
 const { PLATFORM, DATABASE_URL, REDIS_URL, STACKS, TRACED } = process.env;
 
@@ -73,6 +74,7 @@ class Stillness {
 async function main(): Promise<void> {
   const recorder = new Recorder(STACKS === 'true');
   const stillness = new Stillness(recorder);
+  const allocations = new Allocations();
   const { url } = await startApp({
     platform: PLATFORM as Platform,
     databaseUrl: DATABASE_URL,
@@ -89,6 +91,9 @@ async function main(): Promise<void> {
         return;
       case 'end':
         stillness.await(() => tell(recorder.end()));
+        return;
+      case 'allocated':
+        tell({ bytes: allocations.read().bytes });
     }
   });
   process.once('disconnect', () => process.exit(0));

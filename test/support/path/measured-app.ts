@@ -54,6 +54,7 @@ export class MeasuredApp {
   private readonly recorded = randomUUID();
 
   private constructor(
+    private readonly url: string,
     private readonly child: ChildProcess,
     private readonly wire: Wire,
     private readonly redis: RedisTap,
@@ -80,7 +81,7 @@ export class MeasuredApp {
       },
     });
     const { url } = (await told(child)) as { url: string };
-    const app = new MeasuredApp(child, await Wire.open(url), await RedisTap.open(redisUrl));
+    const app = new MeasuredApp(url, child, await Wire.open(url), await RedisTap.open(redisUrl));
     await app.warmUp();
     return app;
   }
@@ -114,6 +115,20 @@ export class MeasuredApp {
     };
   }
 
+  /** Bytes that each of these requests allocates on V8's heap, while so many are under way at once. */
+  async bytes(kind: RequestKind, requests: number, atOnce: number, extra = 0): Promise<number> {
+    const wires = await Promise.all(Array.from({ length: atOnce }, () => Wire.open(this.url)));
+    let left = requests;
+    const sendAll = async (wire: Wire): Promise<void> => {
+      while (left-- > 0) await this.send(kind, extra, wire);
+    };
+    const { bytes: before } = (await this.ask('allocated')) as { bytes: number };
+    await Promise.all(wires.map(sendAll));
+    const { bytes: after } = (await this.ask('allocated')) as { bytes: number };
+    for (const wire of wires) wire.leave();
+    return (after - before) / requests;
+  }
+
   async stop(): Promise<void> {
     this.redis.close();
     this.wire.leave();
@@ -126,10 +141,10 @@ export class MeasuredApp {
     for (let count = 0; count < WARM; count++) for (const kind of REQUEST_KINDS) await this.send(kind, 0);
   }
 
-  private async send(kind: RequestKind, extra: number): Promise<void> {
+  private async send(kind: RequestKind, extra: number, wire = this.wire): Promise<void> {
     const key = isFirst(kind) ? randomUUID() : this.recorded;
     const path = isInTransaction(kind) ? '/transactional' : '/protected';
-    const { status, body } = await this.wire.ask({
+    const { status, body } = await wire.ask({
       path: kind === 'bare' ? '/bare' : path,
       headers: { 'Content-Type': 'application/json', 'Idempotency-Key': key },
       body: JSON.stringify({ user_id: 'path', extra }),
