@@ -29,7 +29,7 @@ import { homeMadeLookup } from '../fixtures/migrating/home-made.lookup';
 import { nestarcLookup } from '../fixtures/migrating/nestarc.lookup';
 import { nodeIdempotencyLookup } from '../fixtures/migrating/node-idempotency.lookup';
 import { redisElseDatabaseLookup } from '../fixtures/migrating/redis-else-database.lookup';
-import { startApp, type Platform, type TestApp } from '../support/app';
+import { closeWithRedis, startApp, type Platform, type TestApp } from '../support/app';
 import { bothStores } from '../support/both-stores';
 import { eventually } from '../support/eventually';
 import { gate, type Gate } from '../support/gate';
@@ -111,7 +111,7 @@ describe.each<Platform>(['express', 'fastify'])('a change from another system on
   const stores = bothStores();
   const olds: INestApplication[] = [];
   let asked: string[];
-  afterEach(() => Promise.all(olds.splice(0).map((app) => app.close())));
+  afterEach(() => Promise.all(olds.splice(0).map(closeWithRedis)));
 
   beforeEach(() => {
     asked = [];
@@ -131,7 +131,7 @@ describe.each<Platform>(['express', 'fastify'])('a change from another system on
     await app.listen(0, '127.0.0.1');
     olds.push(app);
     const url = (await app.getUrl()).replace('localhost', '127.0.0.1');
-    return { url, close: () => app.close().then(() => void olds.splice(olds.indexOf(app), 1)) };
+    return { url, close: () => closeWithRedis(app).then(() => void olds.splice(olds.indexOf(app), 1)) };
   };
 
   /** An instance of the new version. */

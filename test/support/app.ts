@@ -1,4 +1,4 @@
-import { RedisModule } from '@nestjs-modules/ioredis';
+import { getRedisConnectionToken, RedisModule } from '@nestjs-modules/ioredis';
 import {
   Module,
   type DynamicModule,
@@ -10,6 +10,7 @@ import {
 import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
 import { TypeOrmModule } from '@nestjs/typeorm';
+import type { Redis } from 'ioredis';
 import {
   CreateIdempotencyCache1764000000015,
   IdempotencyModule,
@@ -89,6 +90,12 @@ export function appModule({
   };
 }
 
+/** Closes an application and its client of Redis, which `RedisModule` leaves to connect again and again. */
+export async function closeWithRedis(app: INestApplication): Promise<void> {
+  await app.close();
+  app.get<Redis>(getRedisConnectionToken(), { strict: false }).disconnect();
+}
+
 export async function startApp(options: TestAppOptions): Promise<TestApp> {
   const module = appModule(options);
   const settings = { logger: false as const, abortOnError: false, ...options.settings };
@@ -104,6 +111,6 @@ export async function startApp(options: TestAppOptions): Promise<TestApp> {
     url,
     service: app.get(IdempotencyService),
     call: (path, request) => call(url + path, request),
-    close: () => app.close(),
+    close: () => (options.redisUrl ? closeWithRedis(app) : app.close()),
   };
 }
