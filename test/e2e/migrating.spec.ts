@@ -29,7 +29,7 @@ import { homeMadeLookup } from '../fixtures/migrating/home-made.lookup';
 import { nestarcLookup } from '../fixtures/migrating/nestarc.lookup';
 import { nodeIdempotencyLookup } from '../fixtures/migrating/node-idempotency.lookup';
 import { redisElseDatabaseLookup } from '../fixtures/migrating/redis-else-database.lookup';
-import { closeWithRedis, startApp, type Platform, type TestApp } from '../support/app';
+import { closeWithRedis, REDIS_OPTIONS, startApp, type Platform, type TestApp } from '../support/app';
 import { bothStores } from '../support/both-stores';
 import { eventually } from '../support/eventually';
 import { gate, type Gate } from '../support/gate';
@@ -123,7 +123,7 @@ describe.each<Platform>(['express', 'fastify'])('a change from another system on
 
   /** An instance of the old version: its own interceptor, and the same Redis. */
   const startOld = async (): Promise<{ url: string; close: () => Promise<void> }> => {
-    const imports = [RedisModule.forRoot({ type: 'single', url: stores.redis.url })];
+    const imports = [RedisModule.forRoot({ type: 'single', url: stores.redis.url, options: REDIS_OPTIONS })];
     const app = await NestFactory.create(
       { module: OldModule, imports, controllers: [OldController] },
       { logger: false },

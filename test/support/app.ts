@@ -47,6 +47,9 @@ export interface TestApp {
   close(): Promise<void>;
 }
 
+/** It connects when it is used, and its end leaves no timer for 2 s. */
+export const REDIS_OPTIONS = { lazyConnect: true, disconnectTimeout: 100 };
+
 @Module({})
 class TestAppModule {}
 
@@ -62,9 +65,7 @@ export function appModule({
   return {
     module: TestAppModule,
     imports: [
-      ...(redisUrl
-        ? [RedisModule.forRoot({ type: 'single', url: redisUrl, options: { lazyConnect: true } })]
-        : []),
+      ...(redisUrl ? [RedisModule.forRoot({ type: 'single', url: redisUrl, options: REDIS_OPTIONS })] : []),
       ...(databaseUrl
         ? [
             TypeOrmModule.forRoot({

@@ -109,6 +109,12 @@ export function claimStatement(
   };
 }
 
+function claimRowOf(row: ClaimOfMany | undefined): ClaimRow | undefined {
+  if (!row) return undefined;
+  const { claimed, record } = row;
+  return claimed === null ? { claimed, ...(JSON.parse(record ?? '') as RecordRow) } : { claimed };
+}
+
 export function readStatement(
   texts: BatchTexts,
   items: readonly Pick<Named, 'id'>[],
@@ -124,12 +130,6 @@ export function readStatement(
       return items.map(({ id }) => byId.get(id) ?? 'alone');
     },
   };
-}
-
-function claimRowOf(row: ClaimOfMany | undefined): ClaimRow | undefined {
-  if (!row) return undefined;
-  const { claimed, record } = row;
-  return claimed === null ? { claimed, ...(JSON.parse(record ?? '') as RecordRow) } : { claimed };
 }
 
 /** Whether each was recorded; false also if its row was locked by another transaction. */
