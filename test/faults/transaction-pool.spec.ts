@@ -31,7 +31,9 @@ describe('connections and transactions', () => {
     await owner.handling(key);
     const duplicates = Array.from({ length: 200 }, (_, i) => rig.send(rig.instance(i % 3), key, ROUTE));
     let most = 0;
-    for (let asked = 0; asked < 100; asked++) {
+    // On a busy machine fewer: the handler has six seconds.
+    const enough = performance.now() + 2_000;
+    for (let asked = 0; asked < 100 && (asked < 6 || performance.now() < enough); asked++) {
       const instance = rig.instance(asked % 3);
       expect(await query(instance)).toBe(200);
       // One for the handler; those that look whether it has ended are there for a moment, one for each process.
@@ -102,13 +104,17 @@ describe('connections and transactions', () => {
       }
     };
     await expect(fill()).rejects.toMatchObject({ code: '53300' });
-    const ours = fillers.map((one) => (one as Client & { processID: number }).processID);
     rig.faults.begin('postgres full');
-    await fillers[0]?.query(
-      'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> ALL ($1)',
-      [ours],
-    );
-    await eventually(() => expect(fill()).rejects.toMatchObject({ code: '53300' }));
+    // A session that is told to end keeps its place for a while.
+    await eventually(async () => {
+      const ours = fillers.map((one) => (one as Client & { processID: number }).processID);
+      const others = await fillers[0]?.query(
+        'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> ALL ($1)',
+        [ours],
+      );
+      await expect(fill()).rejects.toMatchObject({ code: '53300' });
+      expect(others?.rowCount).toBe(0);
+    });
     expect(await rig.send(owner, key, ROUTE)).toMatchObject({ status: 503 });
     expect(rig.executions(key)).toEqual([]);
     await Promise.all(fillers.map((one) => one.end()));
