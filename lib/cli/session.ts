@@ -33,9 +33,7 @@ export async function withSession<T>(
     const { store, digest } = stores;
     const { audit } = options;
     const hook =
-      audit === undefined
-        ? undefined
-        : (event: AuditEvent) => appendFile(audit, `${visibleJson(event)}\n`);
+      audit === undefined ? undefined : (event: AuditEvent) => appendFile(audit, `${visibleJson(event)}\n`);
     const admin = new RecordAdmin({ store, digest, audit: new AuditLog(hook) });
     return await work({ ...stores, admin });
   } finally {
