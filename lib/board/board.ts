@@ -6,6 +6,7 @@ import type { BoardOptions } from './board.options';
 import { actorOf, change, isAction, type Action } from './changes';
 import { link, notice } from './elements';
 import { explained } from './explained';
+import { proofOf } from './form-token';
 import type { HotKeys } from './hot-keys';
 import { hotKeys } from './keys';
 import type { Markup } from './markup';
@@ -60,7 +61,8 @@ export class Board {
         const by = await actorOf(visit, this.options);
         const done = (await change(this.admin, action, hash, form, by)) ? action : 'nothing';
         const isThere = action === 'resolve' || done === 'nothing';
-        return isThere ? link('record', { hash, done }) : link('orphans', { done });
+        const [name, about] = isThere ? ['record', { hash }] : ['orphans', {}];
+        return link(name, { ...about, done, proof: proofOf(token, done, isThere ? hash : '') });
       } catch (error) {
         const told = explained(error);
         if (told?.status === 503) return message('Not available', `${told.text}. ${PERHAPS}`, 503);
@@ -83,8 +85,7 @@ export class Board {
     if (name === 'keys') return hotKeys(this.hotKeys);
     // Otherwise each look would wait until Postgres' time is over.
     if (health.postgres === 'down') return message('Postgres does not answer', POSTGRES_DOWN, 503);
-    const done = query.get('done') ?? '';
-    const told = Object.hasOwn(DONE, done) ? notice(DONE[done as keyof typeof DONE]) : undefined;
+    const told = toldIn(query, forms);
     switch (name) {
       case 'records':
         return records(this.admin, query);
@@ -113,6 +114,14 @@ export class Board {
       return message('The board failed', 'The log of the application says why.', 500);
     }
   }
+}
+
+/** What the change before has done; undefined where none was made for this browser. */
+function toldIn(query: URLSearchParams, forms: ChangeForms | undefined): Markup | undefined {
+  const [done, hash] = [query.get('done') ?? '', query.get('hash') ?? ''];
+  if (!forms || !Object.hasOwn(DONE, done) || query.get('proof') !== proofOf(forms.token, done, hash))
+    return undefined;
+  return notice(DONE[done as keyof typeof DONE]);
 }
 
 /** A request that the board turns down before it looks at anything. */

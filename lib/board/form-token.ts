@@ -1,4 +1,4 @@
-import { randomBytes, timingSafeEqual } from 'node:crypto';
+import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 
 const COOKIE = 'idempotency-board';
@@ -25,6 +25,11 @@ export function cookieOf(token: string, request: IncomingMessage): string {
 export function isTokenOf(request: IncomingMessage, given: string | null): boolean {
   const [token, sent] = [tokenOf(request) ?? '', given ?? ''].map((text) => Buffer.from(text));
   return !!token?.length && token.length === sent?.length && timingSafeEqual(token, sent);
+}
+
+/** Shows that a change was made for this browser: a link that says so proves nothing. */
+export function proofOf(token: string, ...said: readonly string[]): string {
+  return createHmac('sha256', token).update(said.join(' ')).digest('base64url').slice(0, 22);
 }
 
 function isEncrypted({ headers, socket }: IncomingMessage): boolean {

@@ -2,14 +2,19 @@ import type { RecordDetails } from '../admin/idempotency-admin';
 import type { HeaderList } from '../core/record';
 import { kindOf } from '../http/request/caller/credential-headers';
 import { SafeLogger } from '../observability/safe-logger';
+import { visible } from '../core/visible';
+import { markup } from './markup';
 import type { BoardOptions } from './board.options';
 
 export const HIDDEN = '(hidden)';
 
 /** Of a body, which can be large. */
 const MOST_CHARACTERS = 8_192;
-const MOST_HEADERS = 40;
 const MOST_OF_A_VALUE = 512;
+/** Bytes on the page: a character can take several there. With the frame and the forms they stay below 60 kB. */
+const BYTES_OF_BODY = 24_000;
+const BYTES_OF_HEADERS = 16_000;
+const BYTES_OF_A_LINE = 64;
 
 /** A response as the board may show it. */
 export interface ShownResponse {
@@ -40,7 +45,7 @@ export async function shownOf(
     const { outcome } = record;
     if (outcome?.kind !== 'response') return { record, response: undefined, failed: false };
     const response = {
-      headers: outcome.headers.slice(0, MOST_HEADERS).map(withoutCredential),
+      headers: withinPage(outcome.headers.map(withoutCredential)),
       body: showBodies ? textOf(outcome.body) : undefined,
     };
     return { record, response, failed: false };
@@ -56,10 +61,35 @@ function withoutCredential([name, value]: HeaderList[number]): HeaderList[number
   return [name, [value].flat().map((each) => clipped(each, MOST_OF_A_VALUE))];
 }
 
+/** As many lines as there is room for, and how many there is none for. */
+function withinPage(headers: HeaderList): HeaderList {
+  const lines = headers.flatMap(([name, value]) =>
+    [value].flat().map((each) => [clipped(name, MOST_OF_A_VALUE), each] as const),
+  );
+  let left = BYTES_OF_HEADERS;
+  const shown = lines.filter(([name, value]) => {
+    left -= bytesOf(name) + bytesOf(value) + BYTES_OF_A_LINE;
+    return left >= 0;
+  });
+  const others = lines.length - shown.length;
+  return others > 0 ? [...shown, ['…', `(${others} more are not shown)`]] : shown;
+}
+
+function bytesOf(text: string): number {
+  return Buffer.byteLength(markup`${visible(text)}`.source);
+}
+
 function textOf(body: Buffer): string {
   try {
     const text = new TextDecoder('utf-8', { fatal: true }).decode(body);
-    return clipped(text, MOST_CHARACTERS).replace(UNSEEN, '\uFFFD');
+    const seen = text.slice(0, MOST_CHARACTERS + 1).replace(UNSEEN, '\uFFFD');
+    let [bytes, end] = [0, 0];
+    for (const character of seen) {
+      bytes += bytesOf(character);
+      if (bytes > BYTES_OF_BODY || end >= MOST_CHARACTERS) break;
+      end += character.length;
+    }
+    return end < text.length ? `${seen.slice(0, end)}… (${text.length} characters)` : seen;
   } catch {
     return `(${body.length} bytes, not text)`;
   }

@@ -21,11 +21,18 @@ export function lines(values: Readonly<Record<string, unknown>>): string {
   return given.map(([name, value]) => `${name.padEnd(width)}  ${visible(textOf(value))}`).join('\n');
 }
 
-/** A URL that may be printed. */
-export function withoutPassword(url: string): string {
-  return url
-    .replace(/(\/\/[^:/@]*):[^@]*@/g, '$1:***@')
-    .replace(/([?&](?:password|sslpassword)=)[^&]*/gi, '$1***');
+/** Up to the last `@`, as a password may have one; and each URL of a list is one. */
+const REST = String.raw`(?:(?!,\w+:\/\/)\S)*@`;
+const PASSWORD = new RegExp(String.raw`(:\/\/[^\s:/@]*):${REST}`, 'g');
+/** A token may stand in the place of the user. */
+const TOKEN = new RegExp(String.raw`(https?:\/\/)(?![^\s:/@]*:\*{3}@)${REST}`, 'gi');
+
+/** A URL, or a text with URLs, that may be printed. */
+export function withoutPassword(text: string): string {
+  return text
+    .replace(PASSWORD, '$1:***@')
+    .replace(TOKEN, '$1***@')
+    .replace(/([?&](?:password|sslpassword)=)[^&\s]*/gi, '$1***');
 }
 
 function textOf(value: unknown): string {

@@ -8,6 +8,7 @@ import type {
 } from '../admin/idempotency-admin';
 import { age, bytes, WITHOUT_RESPONSE } from '../admin/readable';
 import { callersCalled } from '../admin/selection';
+import { StoreError } from '../core/errors';
 import { recordId } from '../core/record';
 import type { RecordState, RecordSummary } from '../core/record-directory';
 import type { Duration } from '../options/duration';
@@ -103,7 +104,27 @@ export async function resolve(reference: string, options: ResolveCommand): Promi
   const outcome = await outcomeIn(options);
   const settle = (admin: IdempotencyAdmin, record: RecordReference): Promise<boolean> =>
     admin.resolve(record, outcome, changeOf(options));
-  return change(reference, options, 'Settle', settle, assertOwnKeys);
+  const check = async (session: Session, { route }: RecordSummary): Promise<void> => {
+    assertForm(route, outcome);
+    await assertOwnKeys(session);
+  };
+  return change(reference, options, 'Settle', settle, check);
+}
+
+/** Retries of a request read a response, and `execute` reads a value: of the other form they could make nothing. */
+function assertForm(route: string | undefined, outcome: Resolution): void {
+  const isValue = typeof outcome === 'object' && 'value' in outcome;
+  if (route !== undefined && isValue)
+    throw new UsageError('The record is of an HTTP request: pass --status and --body, and no --value.');
+  if (route === undefined && !isValue)
+    throw new UsageError('The record is of execute(), which returns a value: pass --value, and no --status.');
+}
+
+/** What goes to Redis before this read is there once it is answered; the command then closes its connection. */
+async function untilCopied({ store }: Session, { hash, scope, key }: RecordSummary): Promise<void> {
+  await store.findInCache({ hash, scope, key }).catch((error: unknown) => {
+    if (!(error instanceof StoreError)) throw error;
+  });
 }
 
 type ChangeCommand = ReferenceOptions & ChangeOptions;
@@ -167,18 +188,19 @@ async function change(
   options: ChangeCommand,
   verb: string,
   make: (admin: IdempotencyAdmin, record: RecordReference) => Promise<boolean>,
-  check: (session: Session) => Promise<void> = () => Promise.resolve(),
+  check?: (session: Session, record: RecordSummary) => Promise<void>,
 ): Promise<ExitCode> {
   return withChanges(options, async (session) => {
-    await check(session);
     const record = await find(session, reference, options);
     if (!record) return notFound(reference);
+    await check?.(session, record);
     const { route = 'no HTTP route', key, state, hash } = record;
     await terminal.confirm(
       `${verb} ${route}, key ${JSON.stringify(key)} (${state}, attempt ${record.attempt})?`,
       options.yes,
     );
     const changed = await make(session.admin, hash);
+    await untilCopied(session, record);
     if (options.json) terminal.printJson({ changed, hash });
     else
       terminal.print(

@@ -46,28 +46,29 @@ function assertToken(): void {
 
 function introduction(url: string, stores: OpenStores): string {
   const base = url.replace('[::1]', 'localhost');
-  const token = apiToken();
-  // The page knows the default token. Browsers do not send what follows the #.
-  const fragment = token === DEFAULT_TOKEN ? '' : `#${encodeURIComponent(token)}`;
+  // The page and the README know the default token. Another one is a secret, and output often ends up in a log.
+  const isDefault = apiToken() === DEFAULT_TOKEN;
+  const token = isDefault ? DEFAULT_TOKEN : '$API_TOKEN';
+  const authorization = `-H "Authorization: Bearer ${token}"`;
   return [
     '',
-    `Open ${base}/${fragment} in a browser: its page plays the story with you.`,
+    `Open ${base}/ in a browser: its page plays the story with you.${isDefault ? '' : ' It asks for API_TOKEN.'}`,
     '',
     `Sample    ${base}  (pid ${process.pid})`,
     ...stores.description,
     '',
     'Or use the shell. Send a webhook, and send it again: one lead, and the same response with "Idempotent-Replayed: true".',
     '',
-    `  curl -i -X POST ${base}/api/webhooks/leados -H 'Authorization: Bearer ${token}' -H 'Content-Type: application/json' -H 'X-Idempotency-Key: lead-1' -d '{"user_id": "test", "name": "Test"}'`,
+    `  curl -i -X POST ${base}/api/webhooks/leados ${authorization} -H 'Content-Type: application/json' -H 'X-Idempotency-Key: lead-1' -d '{"user_id": "test", "name": "Test"}'`,
     '',
     ...(stores.redis
       ? ['Then kill Redis, and send it a third time:', '', `  kill ${stores.redis.pid}`, '']
       : []),
     'And look:',
     '',
-    `  curl ${base}/api/leads -H 'Authorization: Bearer ${token}'`,
+    `  curl ${base}/api/leads ${authorization}`,
     `  curl ${base}/health`,
-    `  curl -s ${base}/metrics | grep ^idempotency_`,
+    `  curl -s ${base}/metrics ${isLocal() ? '' : `${authorization} `}| grep ^idempotency_`,
     '',
   ].join('\n');
 }

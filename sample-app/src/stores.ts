@@ -61,5 +61,7 @@ function withoutPassword(url: string | undefined): string {
   if (!url || !URL.canParse(url)) return '(set by the environment)';
   const parsed = new URL(url);
   if (parsed.password) parsed.password = '***';
+  for (const name of ['password', 'sslpassword'])
+    if (parsed.searchParams.has(name)) parsed.searchParams.set(name, '***');
   return parsed.href;
 }

@@ -30,6 +30,14 @@ class OrdersController {
     return { made: 'a secret' };
   }
 
+  @Post('large')
+  @Idempotent()
+  large(@Res({ passthrough: true }) response: { setHeader(name: string, value: string): void }): string {
+    for (let index = 0; index < 12; index += 1) response.setHeader(`X-Large-${index}`, '"'.repeat(600));
+    for (let index = 12; index < 80; index += 1) response.setHeader(`X-Large-${index}`, '&'.repeat(60));
+    return "'".repeat(20_000);
+  }
+
   @Post('hostile/:name')
   @Idempotent()
   @Header('Content-Type', 'text/html')
@@ -204,7 +212,10 @@ describe('the board', () => {
       expect(events).toEqual([]);
 
       const done = await board.submit(page, 'resolve', { ...answer, reason: 'found the order' });
-      expect(done).toMatchObject({ status: 303, headers: { location: `${page}&done=resolve` } });
+      expect(done).toMatchObject({
+        status: 303,
+        headers: { location: expect.stringContaining(`${page}&done=resolve`) },
+      });
       expect((await board.get(done.headers.location)).text).toContain('Resolved');
       const retried = await send(key);
       expect(retried).toMatchObject({ status: 201, text: '{"id":\n7}', headers: { 'x-by': 'hand' } });
@@ -228,7 +239,7 @@ describe('the board', () => {
     );
     expect(await board.submit(retried!, 'retry', { reason })).toMatchObject({
       status: 303,
-      headers: { location: '?view=orphans&done=retry' },
+      headers: { location: expect.stringContaining('?view=orphans&done=retry') },
     });
     expect((await send('a')).text).toBe('{"made":"a secret"}');
 
@@ -303,6 +314,30 @@ describe('the board', () => {
     const record = await opened.get(`?view=record&hash=${last!.hash}`);
     expect(list.text.match(/view=record&#38;/g)).toHaveLength(25);
     for (const { body } of [list, record]) expect(body.length).toBeLessThan(60_000);
+  });
+
+  it('stays below 60 kB with many large headers and a body of characters that take more room', async () => {
+    const opened = boardOf(await start({ showBodies: true }));
+    expect((await send('a', '/orders/large')).status).toBe(201);
+    const [large] = await records();
+    const page = await opened.get(`?view=record&hash=${large!.hash}`);
+    expect(page.body.length).toBeLessThan(60_000);
+    expect(page.text).toContain('X-Large-0');
+    expect(page.text).toMatch(/\(\d+ more are not shown\)/);
+  });
+
+  it('tells of a change to the browser that made it alone', async () => {
+    const page = `?view=record&hash=${await orphan('a')}`;
+    const told = 'Resolved: retries get this response';
+    await board.get(page);
+    expect((await board.get(`${page}&done=resolve`)).text).not.toContain(told);
+    const reason = 'looked';
+    const done = await board.submit(page, 'resolve', { status: '201', headers: '', body: '', reason });
+    const { location } = done.headers;
+    expect((await board.get(location)).text).toContain(told);
+    expect((await boardOf(app).get(location)).text).not.toContain(told);
+    const other = `?view=record&hash=${await orphan('b')}`;
+    expect((await board.get(location!.replace(page, other))).text).not.toContain(told);
   });
 
   it('shows what redact leaves, and nothing where redact fails', async () => {

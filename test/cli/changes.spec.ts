@@ -31,10 +31,11 @@ describe('a change by the command line', () => {
   const look = (args: readonly string[]): Promise<CommandResult> =>
     command(args, { DATABASE_URL: databaseUrl, REDIS_URL: redis.url });
   /** A key whose owner is lost. */
-  const lose = async (key: string): Promise<void> => {
+  const lose = async (key: string, scope = 'execute'): Promise<void> => {
     const { service } = app;
-    void service.execute(key, () => new Promise(() => undefined), { lease: '1h' }).catch(() => undefined);
-    await eventually(async () => expect(await service.find(key)).toBeDefined());
+    const work = service.execute(key, () => new Promise(() => undefined), { lease: '1h', scope });
+    void work.catch(() => undefined);
+    await eventually(async () => expect(await service.find(key, { scope })).toBeDefined());
     await lapse(databaseUrl, key);
   };
 
@@ -131,6 +132,28 @@ describe('a change by the command line', () => {
       expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining('ENOENT') });
       expect(await app.service.find('key')).toBeDefined();
     });
+  });
+
+  it('settles no request with a value, and no execute() with a response', async () => {
+    await start();
+    await lose('job');
+    await lose('request', 'POST /orders');
+    const value = ['--value', '1'];
+    const response = ['--status', '201'];
+    expect(await run(['resolve', 'job', ...response])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('pass --value'),
+    });
+    expect(await run(['resolve', 'request', ...value])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('pass --status'),
+    });
+    expect(await run(['resolve', 'job', ...value])).toMatchObject({ code: 0 });
+    expect(await run(['resolve', 'request', ...response])).toMatchObject({ code: 0 });
+    // It waits for the copy, so that no hint stands in Redis.
+    const admin = app.app.get(IdempotencyAdmin);
+    for (const record of [{ key: 'job' }, { key: 'request', scope: 'POST /orders' }])
+      expect(await admin.show(record)).toMatchObject({ state: 'completed', copy: 'completed' });
   });
 
   it('writes no response in the clear beside encrypted ones, as keys are not here', async () => {

@@ -241,14 +241,15 @@ describe('the command line', () => {
 
   it('settles with a body from a file, from standard input, or a value', async () => {
     const { service } = await started();
-    const settled: Record<string, readonly [args: string[], input?: string]> = {
-      'by value': [['--value', '{"a":1}']],
-      'by body': [['--status', '201', '--header', 'Content-Type: text/plain', '--body', 'text']],
-      'by input': [['--status', '201', '--body', '@-'], 'from input'],
+    const settled: Record<string, readonly [scope: string, args: string[], input?: string]> = {
+      'by value': ['execute', ['--value', '{"a":1}']],
+      'by body': ['POST /a', ['--status', '201', '--header', 'Content-Type: text/plain', '--body', 'text']],
+      'by input': ['POST /a', ['--status', '201', '--body', '@-'], 'from input'],
     };
-    for (const [key, [args, input]] of Object.entries(settled)) {
-      void service.execute(key, () => new Promise(() => undefined), { lease: '1h' }).catch(() => undefined);
-      await until(async () => (await service.find(key)) !== undefined);
+    for (const [key, [scope, args, input]] of Object.entries(settled)) {
+      const work = service.execute(key, () => new Promise(() => undefined), { lease: '1h', scope });
+      void work.catch(() => undefined);
+      await until(async () => (await service.find(key, { scope })) !== undefined);
       await lapse(databaseUrl, key);
       expect(await run(['resolve', key, '--yes', ...args], { input })).toMatchObject({ code: 0 });
     }

@@ -27,11 +27,13 @@ describe('the sample application on its own servers', () => {
     });
   const get = (path: string): Promise<Answer> => call(base + path, { method: 'GET' });
   /** Runs a line as it was printed, but for the grep behind it. */
-  const printed = async (path: string): Promise<string> => {
+  const printed = async (path: string, env: NodeJS.ProcessEnv = {}): Promise<string> => {
     const line = output()
       .split('\n')
       .find((each) => each.includes(path) && each.trim().startsWith('curl'));
-    return (await promisify(execFile)('sh', ['-c', line!.split('|')[0]!])).stdout;
+    return (
+      await promisify(execFile)('sh', ['-c', line!.split('|')[0]!], { env: { ...process.env, ...env } })
+    ).stdout;
   };
 
   afterEach(async () => {
@@ -84,6 +86,11 @@ describe('the sample application on its own servers', () => {
     await start({ HOST: '0.0.0.0', API_TOKEN: 'of-my-own' });
     expect((await webhook()).status).toBe(401);
     expect((await webhook(undefined, { authorization: 'Bearer of-my-own' })).status).not.toBe(401);
+    // What it prints works in a shell that has the token, and does not tell it.
+    const env = { API_TOKEN: 'of-my-own' };
+    expect(await printed('/metrics', env)).toMatch(/^idempotency_/m);
+    expect(JSON.parse(await printed('/api/leads', env))).toHaveProperty('count');
+    expect(output()).not.toContain('of-my-own');
   });
 
   it('runs on Postgres alone, and says so, where no Redis can be had', async () => {

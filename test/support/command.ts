@@ -17,6 +17,7 @@ export async function command(
   const err: string[] = [];
   const spies = [
     jest.spyOn(terminal, 'print').mockImplementation((text) => void out.push(text)),
+    jest.spyOn(terminal, 'printJson').mockImplementation((value) => void out.push(JSON.stringify(value))),
     jest.spyOn(terminal, 'note').mockImplementation((text) => void err.push(text)),
   ];
   const before = { ...process.env };

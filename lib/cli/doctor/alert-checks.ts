@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { withoutPassword } from '../output';
 import { findings, type Finding } from './finding';
 
 const RULES = join(__dirname, '../../../monitoring/alerts.yml');
@@ -19,14 +20,17 @@ export async function checkAlerts(prometheusUrl: string | undefined): Promise<Fi
   );
   let answer: RulesAnswer;
   try {
-    const response = await fetch(new URL('api/v1/rules', prometheusUrl.replace(/\/?$/, '/')), {
-      signal: AbortSignal.timeout(TIMEOUT),
-    });
+    const { url, headers } = requestTo(prometheusUrl);
+    const response = await fetch(url, { headers, signal: AbortSignal.timeout(TIMEOUT) });
     if (!response.ok) throw new Error(`status ${response.status}`);
     answer = (await response.json()) as RulesAnswer;
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    return findings('alerts', ['error', `Prometheus cannot be asked: ${reason}`, 'Check PROMETHEUS_URL.']);
+    const reason = withoutPassword(error instanceof Error ? error.message : String(error));
+    return findings('alerts', [
+      'error',
+      `Prometheus cannot be asked: ${reason}`,
+      'Check PROMETHEUS_URL: scheme, host, port, path, and user and password if it asks for them.',
+    ]);
   }
   const loaded = new Set(
     (answer.data?.groups ?? []).flatMap(({ rules = [] }) => rules.map(({ name }) => name)),
@@ -40,4 +44,16 @@ export async function checkAlerts(prometheusUrl: string | undefined): Promise<Fi
       'Add node_modules/nestjs-idempotency/monitoring/alerts.yml to its rule_files.',
     ],
   );
+}
+
+/** User and password go as a header: no request may have them in its URL. */
+function requestTo(prometheusUrl: string): { readonly url: URL; readonly headers: Record<string, string> } {
+  if (!URL.canParse(prometheusUrl)) throw new Error('PROMETHEUS_URL is not a URL');
+  const base = new URL(prometheusUrl);
+  const { username, password } = base;
+  [base.username, base.password] = ['', ''];
+  const url = new URL('api/v1/rules', base.href.replace(/\/?$/, '/'));
+  if (!username && !password) return { url, headers: {} };
+  const credentials = Buffer.from(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`);
+  return { url, headers: { Authorization: `Basic ${credentials.toString('base64')}` } };
 }

@@ -151,6 +151,29 @@ describe('the doctor', () => {
     ]);
   });
 
+  it('asks a Prometheus that wants a user and a password, and shows neither', async () => {
+    await use();
+    const asked: (string | undefined)[] = [];
+    const listener = createServer(({ headers, url }, response) => {
+      asked.push(url, headers.authorization);
+      response.statusCode = 503;
+      response.end();
+    });
+    listeners.push(listener);
+    await new Promise<void>((resolve) => listener.listen(0, '127.0.0.1', resolve));
+    const { port } = listener.address() as AddressInfo;
+    const alertsAt = async (url: string): Promise<string> => {
+      const { findings, output } = await run([], { env: { PROMETHEUS_URL: url } });
+      expect(output).not.toMatch(/hid/);
+      return findings.find(({ check }) => check === 'alerts')?.problem ?? '';
+    };
+    expect(await alertsAt(`http://me:hid%40den@127.0.0.1:${port}/prometheus`)).toContain('status 503');
+    const credentials = Buffer.from('me:hid@den').toString('base64');
+    expect(asked).toEqual(['/prometheus/api/v1/rules', `Basic ${credentials}`]);
+    expect(await alertsAt('http://me:hidden@127.0.0.1:1')).toContain('fetch failed');
+    expect(await alertsAt('http://me:hidden')).toContain('cannot be asked');
+  });
+
   const setUps: SetUp[] = [
     {
       what: 'Postgres is not there',
