@@ -1,5 +1,3 @@
-import { readFile } from 'node:fs/promises';
-import { text as readAll } from 'node:stream/consumers';
 import type {
   IdempotencyAdmin,
   PurgeProgress,
@@ -12,8 +10,8 @@ import { StoreError } from '../core/errors';
 import { recordId } from '../core/record';
 import type { RecordState, RecordSummary } from '../core/record-directory';
 import type { Duration } from '../options/duration';
-import { headersIn, type Resolution } from '../outcome/resolution';
 import { EXIT, UsageError, type ExitCode } from './exit';
+import { assertForm, outcomeIn, type OutcomeOptions } from './outcome-arguments';
 import { lines, table } from './output';
 import {
   assertOwnKeys,
@@ -93,12 +91,7 @@ export async function show(reference: string, options: ShowCommand): Promise<Exi
   });
 }
 
-export interface ResolveCommand extends ReferenceOptions, ChangeOptions {
-  readonly status?: string;
-  readonly header: readonly string[];
-  readonly body?: string;
-  readonly value?: string;
-}
+export interface ResolveCommand extends ReferenceOptions, ChangeOptions, OutcomeOptions {}
 
 export async function resolve(reference: string, options: ResolveCommand): Promise<ExitCode> {
   const outcome = await outcomeIn(options);
@@ -109,15 +102,6 @@ export async function resolve(reference: string, options: ResolveCommand): Promi
     await assertOwnKeys(session);
   };
   return change(reference, options, 'Settle', settle, check);
-}
-
-/** Retries of a request read a response, and `execute` reads a value: of the other form they could make nothing. */
-function assertForm(route: string | undefined, outcome: Resolution): void {
-  const isValue = typeof outcome === 'object' && 'value' in outcome;
-  if (route !== undefined && isValue)
-    throw new UsageError('The record is of an HTTP request: pass --status and --body, and no --value.');
-  if (route === undefined && !isValue)
-    throw new UsageError('The record is of execute(), which returns a value: pass --value, and no --status.');
 }
 
 /** What goes to Redis before this read is there once it is answered; the command then closes its connection. */
@@ -268,35 +252,4 @@ export function filterOf(options: FilterOptions): RecordFilter {
     ...(key === undefined ? {} : { key }),
     ...(olderThan === undefined ? {} : { olderThan: olderThan as Duration }),
   };
-}
-
-async function outcomeIn({
-  status,
-  header,
-  body,
-  value,
-}: ResolveCommand): Promise<Exclude<Resolution, 'retry'>> {
-  if (value !== undefined) {
-    if (status !== undefined || body !== undefined)
-      throw new UsageError('Pass --value, or --status with --body.');
-    try {
-      return { value: JSON.parse(value) as unknown };
-    } catch {
-      throw new UsageError('--value is not JSON.');
-    }
-  }
-  if (status === undefined || !/^\d{3}$/.test(status))
-    throw new UsageError(
-      'Pass the response that retries must get: --status 201 --body @file, or --value for execute().',
-    );
-  return { status: Number(status), headers: headersIn(header), body: await bodyIn(body) };
-}
-
-async function bodyIn(body = ''): Promise<string | Buffer> {
-  if (body === '@-') return readAll(process.stdin);
-  if (!body.startsWith('@')) return body;
-  const file = body.slice(1);
-  return readFile(file).catch((error: unknown) => {
-    throw new UsageError(`The file ${JSON.stringify(file)} cannot be read: ${String(error)}`);
-  });
 }
