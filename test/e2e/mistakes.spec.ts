@@ -605,8 +605,29 @@ describe('a mistake that a request finds', () => {
     expect(await answerOf(orders({}), [])).toBe(500);
     expect(log.lines.join()).toContain(
       'OrdersController.create has @Idempotent(), but this application has no IdempotencyModule before its routes, so it ' +
-        'would run unprotected. Import IdempotencyModule.forRoot() in the root module; it cannot be loaded lazily. In a ' +
-        'test, import IdempotencyTestingModule.forRoot() of nestjs-idempotency/testing.',
+        'would run unprotected. Import IdempotencyModule.forRoot() in the root module; it cannot be loaded lazily, ' +
+        'nor come from another installed copy of this package than the decorator. In a test, import ' +
+        'IdempotencyTestingModule.forRoot() of nestjs-idempotency/testing.',
+    );
+  });
+
+  it('is a 500, and the log names the cause, where decorator and module come from two copies of the package', async () => {
+    let another = Idempotent;
+    jest.isolateModules(() => {
+      another = jest.requireActual<{ Idempotent: typeof Idempotent }>('../../lib').Idempotent;
+    });
+    expect(another).not.toBe(Idempotent);
+    @Controller('orders')
+    class OrdersController {
+      @Post()
+      @another()
+      create(): void {
+        return;
+      }
+    }
+    expect(await answerOf(OrdersController, [memory()])).toBe(500);
+    expect(log.lines.join()).toContain(
+      'nor come from another installed copy of this package than the decorator',
     );
   });
 });

@@ -34,7 +34,8 @@ export function assertSeen(context: ExecutionContext, request: object | undefine
     );
   throw new IdempotencySetupError(
     `${routeName(context)} has @Idempotent(), but this application has no IdempotencyModule before its routes, ` +
-      'so it would run unprotected. Import IdempotencyModule.forRoot() in the root module; it cannot be loaded lazily. In a test, import ' +
+      'so it would run unprotected. Import IdempotencyModule.forRoot() in the root module; it cannot be loaded lazily, ' +
+      'nor come from another installed copy of this package than the decorator. In a test, import ' +
       'IdempotencyTestingModule.forRoot() of nestjs-idempotency/testing.',
   );
 }

@@ -57,7 +57,7 @@ export class RouteExplorer {
       .flatMap(({ providers }) => [...providers.values()])
       .map(({ instance }) => classOf(instance))
       .filter((type) => type !== undefined);
-    for (const type of new Set(made)) if (!explored.has(type)) this.refuse(type);
+    for (const type of new Set(made)) if (!explored.has(type) && this.isReadable(type)) this.refuse(type);
   }
 
   /** The controllers of a class, unless Nest makes one for each request. */
@@ -86,12 +86,26 @@ export class RouteExplorer {
     });
   }
 
-  /** A resolver, gateway or service does not pass through here: taken for protected, it would run unprotected. */
+  /**
+   * A resolver, gateway or service does not pass through here: taken for protected, it would run unprotected. A controller
+   * that is a provider, as in the test of a unit, or a class that extends one, is meant for HTTP, where it has no route.
+   */
   private refuse(type: Type): void {
-    // A class that extends a decorated controller may share its code and nothing else.
-    if (ownOptionsOf(type)) throw noRoute(type.name);
-    const decorated = this.methodsOf(type).find(({ handler }) => optionsOf(handler));
+    const methods = this.methodsOf(type);
+    const isController = methods.some(({ handler }) => isRoute(handler));
+    if (ownOptionsOf(type) && !isController) throw noRoute(type.name);
+    const decorated = methods.find(({ handler }) => optionsOf(handler) && !isRoute(handler));
     if (decorated) throw noRoute(`${type.name}.${decorated.name}`);
+  }
+
+  /** False for a class of which a proxy hides the methods: an application may provide anything. */
+  private isReadable(type: Type): boolean {
+    try {
+      this.methodsOf(type);
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   private methodsOf({ prototype }: Type): Pick<ProtectedRoute, 'name' | 'handler'>[] {

@@ -111,6 +111,10 @@ class Resolver {}
 @Injectable()
 class ExtendingProvider extends SafeStreamController {}
 
+/** The same of a base whose method is decorated. */
+@Injectable()
+class ExtendingByMethod extends BaseController {}
+
 /** What `@MessagePattern()` leaves on a method. */
 @Controller()
 @Idempotent()
@@ -256,8 +260,30 @@ describe('an application with @Idempotent() where it cannot hold', () => {
     await created({ controllers: [SafeStreamController, InheritingController] });
   });
 
-  it('starts where a provider extends a decorated controller, which is refused on a provider itself', async () => {
-    await created({ controllers: [SafeStreamController], providers: [ExtendingProvider] });
+  it('starts where a provider extends a decorated controller, by its class or by its method', async () => {
+    await created({
+      controllers: [SafeStreamController],
+      providers: [ExtendingProvider, ExtendingByMethod],
+    });
+  });
+
+  it('starts where a controller is a provider alone, as in the test of a unit: it has no route to run unprotected', async () => {
+    await started([SafeStreamController, InheritingController]);
+    await started([
+      { provide: SafeStreamController, useValue: new SafeStreamController() },
+      { provide: InheritingController, useFactory: () => new (class extends InheritingController {})() },
+    ]);
+  });
+
+  it('starts where a value hides the methods of its class', async () => {
+    function Hiding(): void {
+      return;
+    }
+    const refuse = (): never => {
+      throw new Error('not in a request');
+    };
+    Hiding.prototype = new Proxy({ constructor: Hiding }, { ownKeys: refuse });
+    await started([{ provide: 'hiding', useValue: Object.create(Hiding.prototype) as object }]);
   });
 
   it('starts where a decorated controller has its routes from its base, or its base is decorated', async () => {
