@@ -7,8 +7,8 @@ export function redisKeyOf({ app }: Pick<TestApp, 'app'>, { hash }: RecordId): s
   return `idempotency:${app.get(PostgresProvider).tableTag ?? 'none'}:${hash}`;
 }
 
-/** Glob of the records in Redis, which leaves the marks of namespaces out. */
-export const REDIS_RECORDS = 'idempotency:[^m]*:*';
+/** Glob of the records in Redis, whose last part is a hash, which leaves the marks of namespaces and tables out. */
+export const REDIS_RECORDS = 'idempotency:[^m]*:[^m]*';
 
 /** In SQL, what tells a record from the mark of a namespace. */
 export const IS_RECORD = `scope NOT LIKE 'nestjs-idempotency: %'`;
