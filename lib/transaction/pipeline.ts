@@ -1,4 +1,9 @@
 import type { Client, Submittable } from 'pg';
+import {
+  UnconfirmedCommitError,
+  waitsForStandby,
+  type Notice,
+} from '../store/postgres/connection/unconfirmed-commit';
 import { messagesOf, type PipelinedStatement } from './messages';
 
 /** What a statement has done; its rows are the texts that the server sent. */
@@ -6,27 +11,6 @@ export interface StatementResult {
   /** Such as `COMMIT`. What follows that word, such as a number of rows, may be missing. */
   readonly tag: string;
   readonly rows: (readonly (string | null)[])[];
-}
-
-export interface Notice {
-  /** The place in the server's source, which no language changes. */
-  readonly routine?: string;
-}
-
-/** Whether it says that a commit was cancelled while it waited for a standby. */
-export function waitsForStandby({ routine }: Notice): boolean {
-  return routine === 'SyncRepWaitForLSN';
-}
-
-/**
- * A commit was cancelled while it waited for a synchronous standby, by a statement_timeout for example. Postgres says that
- * it succeeded, and warns that the standby may not have it.
- */
-export class UnconfirmedCommitError extends Error {
-  constructor() {
-    super('the commit was not confirmed by the synchronous standby');
-    this.name = 'UnconfirmedCommitError';
-  }
 }
 
 /** What is used of pg's connection. Its types know none of it. */

@@ -1,12 +1,11 @@
 import type { Client } from 'pg';
-import type { PipelinedStatement } from './messages';
 import {
   UnconfirmedCommitError,
   waitsForStandby,
   type Notice,
-  type OnEnd,
-  type StatementResult,
-} from './pipeline';
+} from '../store/postgres/connection/unconfirmed-commit';
+import type { PipelinedStatement } from './messages';
+import type { OnEnd, StatementResult } from './pipeline';
 
 /** What pg's types do not know: its clients tell of notices, and take parsers for one query. */
 interface Sender {

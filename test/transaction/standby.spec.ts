@@ -14,11 +14,14 @@ import {
 } from '../../servers';
 import { migrated, sql } from '../support/database';
 import { eventually } from '../support/eventually';
+import { claimRequest } from '../support/postgres-store';
 
 const TABLE = 'idempotency_cache';
 const TIMEOUT = 1_500;
 
-describe('a transaction whose synchronous standby is away', () => {
+const CLAIMED = `SELECT key FROM ${TABLE}`;
+
+describe('a commit whose synchronous standby is away', () => {
   let primary: RunningPostgres;
   let standby: RunningStandby;
   let dataSource: DataSource;
@@ -34,6 +37,26 @@ describe('a transaction whose synchronous standby is away', () => {
     await connection.close();
     await dataSource.destroy();
     await Promise.all([primary.stop(), standby.stop()]);
+  });
+
+  /** As a statement_timeout of the role does, or an operator. */
+  async function cancelsTheWait(of: string): Promise<void> {
+    const waiting = `SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query ${of}`;
+    await eventually(async () => expect(await sql(primary.url, waiting)).toHaveLength(1));
+  }
+
+  it('makes no claim when its wait for the standby is cancelled, though the row is there', async () => {
+    const store = new PostgresStore(connection, { table: TABLE, tableName: TABLE }, { retention: 60_000 });
+    standby.kill('SIGSTOP');
+    const refused = expect(store.claim(claimRequest('key'))).rejects.toMatchObject({
+      name: 'StoreUnavailableError',
+      cause: expect.objectContaining({ name: 'UnconfirmedCommitError' }) as unknown,
+    });
+    await cancelsTheWait(`LIKE '%INSERT%'`);
+    await refused;
+    expect(await sql(primary.url, CLAIMED)).toHaveLength(1);
+    standby.kill('SIGCONT');
+    await eventually(async () => expect((await store.claim(claimRequest('other'))).claimed).toBe(true));
   });
 
   it('is not taken for committed when its wait for the standby is cancelled', async () => {
@@ -69,10 +92,7 @@ describe('a transaction whose synchronous standby is away', () => {
       body: Buffer.from('x'),
     });
     const refused = expect(committing).rejects.toMatchObject({ code: 'outcome_not_recorded' });
-    await eventually(async () => {
-      const waiting = `SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query = 'COMMIT'`;
-      expect(await sql(primary.url, waiting)).toHaveLength(1);
-    });
+    await cancelsTheWait(`= 'COMMIT'`);
     await refused;
     standby.kill('SIGCONT');
     await eventually(async () => expect(await find(id)).toMatchObject({ token: transaction.claim.token }));

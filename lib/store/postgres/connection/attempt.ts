@@ -8,6 +8,7 @@ import type { Queue } from './lanes';
 import type { Operation } from './operation';
 import type { Plans } from './plans';
 import { nameOf } from './statement-name';
+import { UnconfirmedCommitError } from './unconfirmed-commit';
 import type { Wire } from './wire';
 
 /** What the statements of one connection share. */
@@ -137,11 +138,15 @@ export class Attempt implements Deadline {
 
   private succeed(client: PoolClient, { rows }: QueryResult): void {
     const { proven, wire, clients } = this.shared;
+    const unconfirmed = clients.leftUnconfirmed(client);
     proven.add(client);
     wire.answered();
     clients.giveBack(client);
     this.lanes.leave(this.operation.turn.lane);
-    this.end({ rows });
+    // As where the reply was lost: what was committed here may be lost in a failover.
+    const failure = 'connection';
+    if (unconfirmed) this.end({ error: new UnconfirmedCommitError(), failure, retryable: false, sent: true });
+    else this.end({ rows });
   }
 
   private fail(error: unknown): void {

@@ -1,6 +1,7 @@
 import { Logger } from '@nestjs/common';
 import type { Client, Pool, PoolClient } from 'pg';
 import { inBackground } from '../../../core/background';
+import { waitsForStandby, type Notice } from './unconfirmed-commit';
 import { destroySocket, ownPool, type ApplicationPool } from './pool';
 
 /** Told once, either of an error or of a client. */
@@ -19,6 +20,8 @@ export class Clients {
   /** Every client whose socket may be open, also those that are still connecting. */
   private readonly open = new Set<Client>();
   private readonly kept: PoolClient[] = [];
+  /** Those whose last commit was cancelled while it waited for a standby. */
+  private readonly unconfirmed = new WeakSet<Client>();
   /** The pass in which a client was taken from the pool. */
   private readonly takenIn = new WeakMap<PoolClient, number>();
   private pass = 0;
@@ -27,7 +30,10 @@ export class Clients {
 
   constructor(application: ApplicationPool, max: number, timeout: number) {
     this.pool = ownPool(application, max, timeout, {
-      opened: (client) => this.open.add(client),
+      opened: (client) => {
+        this.open.add(client);
+        client.on('notice', (notice: Notice) => waitsForStandby(notice) && this.unconfirmed.add(client));
+      },
       failed: (client, error) => this.lose(client, error),
       ended: (client) => this.open.delete(client),
     });
@@ -42,6 +48,11 @@ export class Clients {
       if (client) this.takenIn.set(client, this.pass);
       taken(error, client);
     });
+  }
+
+  /** Whether Postgres took the last commit of this client for a success that its standby may not have. Told once. */
+  leftUnconfirmed(client: PoolClient): boolean {
+    return this.unconfirmed.delete(client);
   }
 
   giveBack(client: PoolClient): void {
