@@ -53,7 +53,8 @@ function bytesOf(body: unknown): Buffer {
 
 function* linesOf(headers: unknown, keepsHeader: HeaderFilter): Generator<HeaderList[number]> {
   if (headers === undefined || headers === null) return;
-  if (typeof headers !== 'object' || Array.isArray(headers))
+  // The entries of a list, a Map or Headers of fetch are not properties: they would all be missing in the replay.
+  if (typeof headers !== 'object' || Symbol.iterator in headers)
     throw new TypeError('The headers of a legacy response are an object of names and values');
   for (const [name, given] of Object.entries(headers as Record<string, unknown>)) {
     if (given === undefined || given === null) continue;

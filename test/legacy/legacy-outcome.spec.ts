@@ -77,6 +77,8 @@ describe('a response of another system', () => {
     ['a status that is text', { status: '201' }, /status .* is not an HTTP status/],
     ['an interim status', { status: 100 }, /cannot be sent: its status cannot end a response/],
     ['headers that are a list', { status: 200, headers: [['a', 'b']] }, /an object of names and values/],
+    ['headers in a Map', { status: 200, headers: new Map([['a', 'b']]) }, /an object of names and values/],
+    ['headers of fetch', { status: 200, headers: new Headers({ a: 'b' }) }, /an object of names and values/],
     ['a header that is an object', { status: 200, headers: { a: {} } }, /The header a .* is not text/],
     ['a header that splits', { status: 200, headers: { a: 'b\r\nc: hunter2' } }, /cannot be sent/],
     ['a function as body', { status: 200, body: () => 1 }, /has no JSON form/],

@@ -46,6 +46,24 @@ export function releases(test: DefineTest): void {
     expect((await claim({ takeOver: true })).attempt).toBeGreaterThan(2);
   });
 
+  test('releases a key that was taken over, as any other', async ({
+    store,
+    another,
+    id,
+    request,
+    claim,
+    orphan,
+    expect,
+  }) => {
+    await orphan();
+    const winner = await claim({ takeOver: true });
+    expect(await store.release(winner)).toBe(true);
+    expect(await another.find(id)).toBeUndefined();
+    const next = won(await another.claim(request({ fingerprint: OTHER_FINGERPRINT })));
+    expect(next.attempt).toBe(1);
+    expect(next.fence).toBeGreaterThan(winner.fence);
+  });
+
   test('harms no claim after a takeover', async ({ store, id, claim, orphan, expect }) => {
     const old = await orphan();
     const winner = await claim({ takeOver: true });
