@@ -79,7 +79,14 @@ export interface PurgeProgress {
 /** What an admin sees of the store, and of the traffic of this process. */
 export interface AdminStats extends TableStats {
   /** Requests of this process since its start; undefined where it serves none. */
-  readonly requests: { readonly executed: number; readonly replayed: number } | undefined;
+  readonly requests:
+    | {
+        readonly executed: number;
+        readonly replayed: number;
+        /** Replayed ones in both, from 0 to 1; undefined before the first request. */
+        readonly hitRate: number | undefined;
+      }
+    | undefined;
 }
 
 /**

@@ -132,7 +132,10 @@ export class RecordAdmin extends IdempotencyAdmin {
   async stats({ wholeTable = false }: StatsOptions = {}): Promise<AdminStats> {
     const stats = await this.directory('stats').stats({ wholeTable });
     const { traffic } = this.sources;
-    return { ...stats, requests: traffic && { executed: traffic.executed, replayed: traffic.replayed } };
+    if (!traffic) return { ...stats, requests: undefined };
+    const { executed, replayed } = traffic;
+    const all = executed + replayed;
+    return { ...stats, requests: { executed, replayed, hitRate: all > 0 ? replayed / all : undefined } };
   }
 
   async explain(request: RequestDescription): Promise<Explanation> {

@@ -48,7 +48,7 @@ export function program(version: string, end: (code: ExitCode) => void): Command
     .action(async (options: MigrateCommand) => end(await migrate(options)));
 
   verb('doctor', 'check table, rights, server settings, Redis and keys; each finding has its fix')
-    .addOption(new Option('--prometheus-url <url>', 'check that the alerts are loaded').env('PROMETHEUS_URL'))
+    .addOption(prometheus('check that the alerts are loaded'))
     .action(async (options: DoctorCommand) => end(await doctor(options)));
 
   withFilter(verb('list', 'list records, a page at a time'))
@@ -95,6 +95,7 @@ export function program(version: string, end: (code: ExitCode) => void): Command
 
   verb('stats', 'what this application has in the table')
     .option('--whole-table', 'count the records of all namespaces that share the table')
+    .addOption(prometheus('ask it for the hit rate of the last hour'))
     .action(async (options: StatsCommand) => end(await stats(options)));
 
   verb('cleanup', 'delete expired records now')
@@ -102,6 +103,10 @@ export function program(version: string, end: (code: ExitCode) => void): Command
     .action(async (options: CleanupCommand) => end(await cleanup(options)));
 
   return root;
+}
+
+function prometheus(text: string): Option {
+  return new Option('--prometheus-url <url>', text).env('PROMETHEUS_URL');
 }
 
 function collect(value: string, before: readonly string[]): string[] {

@@ -1,6 +1,7 @@
 import { ExpiredRecordCleanup } from '../store/postgres/cleanup';
 import { EXIT, UsageError, type ExitCode } from './exit';
 import { bytes, seconds } from '../admin/readable';
+import { hitRateText, lastHour } from './hit-rate';
 import { lines, table } from './output';
 import { withSession } from './session';
 import type { CommonOptions } from './settings';
@@ -8,14 +9,15 @@ import { terminal } from './terminal';
 
 export interface StatsCommand extends CommonOptions {
   readonly wholeTable?: boolean;
+  readonly prometheusUrl?: string;
 }
 
 export async function stats(options: StatsCommand): Promise<ExitCode> {
   const { wholeTable = false } = options;
   return withSession(options, async ({ admin }) => {
-    const { requests, ...found } = await admin.stats({ wholeTable });
+    const [found, hour] = await Promise.all([admin.stats({ wholeTable }), lastHour(options.prometheusUrl)]);
     if (options.json) {
-      terminal.printJson({ ...found, requests });
+      terminal.printJson({ ...found, lastHour: hour });
       return EXIT.done;
     }
     const { byState, byRoute, estimated, oldestOrphan, lastCleanup, oldestExpired } = found;
@@ -27,6 +29,7 @@ export async function stats(options: StatsCommand): Promise<ExitCode> {
         'oldest orphan': oldestOrphan === undefined ? 'none' : seconds(oldestOrphan),
         'last cleanup': lastCleanup === undefined ? 'never' : `${seconds(lastCleanup)} ago`,
         'oldest expired row': oldestExpired === undefined ? 'none' : seconds(oldestExpired),
+        'hit rate': hitRateText(hour),
       }),
     );
     terminal.print(

@@ -302,15 +302,14 @@ describe('IdempotencyAdmin', () => {
     jest.restoreAllMocks();
   });
 
-  it('says how many requests of this process were executed and replayed', async () => {
+  it('says how many requests of this process were executed and replayed, and the share of replays', async () => {
     const before = (await admin.stats()).requests!;
     const key = randomUUID();
     await send(key);
     await send(key);
-    expect((await admin.stats()).requests).toEqual({
-      executed: before.executed + 1,
-      replayed: before.replayed + 1,
-    });
+    const [executed, replayed] = [before.executed + 1, before.replayed + 1];
+    const hitRate = replayed / (executed + replayed);
+    expect((await admin.stats()).requests).toEqual({ executed, replayed, hitRate });
   });
 
   it('knows no record of another namespace by its hash, and leaves it alone', async () => {

@@ -328,7 +328,15 @@ describe('the command line', () => {
     const stats = (await run(['stats', '--json'])).json<{ rows: number; lastCleanup: number }>();
     expect(stats).toMatchObject({ rows: 1, byState: { completed: 1 } });
     expect(stats.lastCleanup).toBeLessThan(60);
-    expect((await run(['stats'])).stdout).toMatch(/last cleanup +\d+ s ago/);
+    const told = (await run(['stats'])).stdout;
+    expect(told).toMatch(/last cleanup +\d+ s ago/);
+    expect(told).toMatch(/hit rate +not known here: set PROMETHEUS_URL/);
+    const withoutAnswer = await run(['stats', '--json', '--prometheus-url', 'http://127.0.0.1:1']);
+    expect(withoutAnswer).toMatchObject({ code: 0 });
+    expect(withoutAnswer.json()).toMatchObject({
+      rows: 1,
+      lastHour: { unknown: expect.stringContaining('Prometheus cannot be asked') },
+    });
     const other = await startApp({ databaseUrl, redisUrl: redis.url, options: { namespace: 'other' } });
     await other.service.execute('theirs', () => 1);
     await other.close();

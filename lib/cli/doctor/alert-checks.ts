@@ -1,11 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { withoutPassword } from '../output';
+import { askPrometheus } from '../prometheus';
 import { findings, type Finding } from './finding';
 
 const RULES = join(__dirname, '../../../monitoring/alerts.yml');
-/** Milliseconds. */
-const TIMEOUT = 5_000;
 
 interface RulesAnswer {
   readonly data?: { readonly groups?: readonly { readonly rules?: readonly { readonly name?: string }[] }[] };
@@ -20,10 +19,7 @@ export async function checkAlerts(prometheusUrl: string | undefined): Promise<Fi
   );
   let answer: RulesAnswer;
   try {
-    const { url, headers } = requestTo(prometheusUrl);
-    const response = await fetch(url, { headers, signal: AbortSignal.timeout(TIMEOUT) });
-    if (!response.ok) throw new Error(`status ${response.status}`);
-    answer = (await response.json()) as RulesAnswer;
+    answer = (await askPrometheus(prometheusUrl, 'api/v1/rules')) as RulesAnswer;
   } catch (error) {
     const reason = withoutPassword(error instanceof Error ? error.message : String(error));
     return findings('alerts', [
@@ -44,16 +40,4 @@ export async function checkAlerts(prometheusUrl: string | undefined): Promise<Fi
       'Add node_modules/nestjs-idempotency/monitoring/alerts.yml to its rule_files.',
     ],
   );
-}
-
-/** User and password go as a header: no request may have them in its URL. */
-function requestTo(prometheusUrl: string): { readonly url: URL; readonly headers: Record<string, string> } {
-  if (!URL.canParse(prometheusUrl)) throw new Error('PROMETHEUS_URL is not a URL');
-  const base = new URL(prometheusUrl);
-  const { username, password } = base;
-  [base.username, base.password] = ['', ''];
-  const url = new URL('api/v1/rules', base.href.replace(/\/?$/, '/'));
-  if (!username && !password) return { url, headers: {} };
-  const credentials = Buffer.from(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`);
-  return { url, headers: { Authorization: `Basic ${credentials.toString('base64')}` } };
 }
