@@ -17,13 +17,14 @@ export async function overview(
   counts: ProcessCounts,
   health: HealthReport,
 ): Promise<View> {
+  const { content, requests } = await records(admin, health);
   return {
     title: 'Overview',
     content: markup`${health.redis === 'down' && notice(REDIS_DOWN)}
 <h2>Records, of all processes</h2>
-${await records(admin, health)}
+${content}
 <h2>This process</h2>
-${traffic(await counts.read())}`,
+${traffic(await counts.read(), requests)}`,
   };
 }
 
@@ -32,14 +33,20 @@ export const POSTGRES_DOWN =
   'Postgres does not answer, so records cannot be looked at or changed. Redis replays what it holds; new keys get 503, ' +
   'or run unprotected with onOutage.';
 
-async function records(admin: IdempotencyAdmin, { postgres }: HealthReport): Promise<Markup> {
-  if (postgres === 'down') return notice(POSTGRES_DOWN, 'alert');
+type ProcessRequests = AdminStats['requests'];
+
+async function records(
+  admin: IdempotencyAdmin,
+  { postgres }: HealthReport,
+): Promise<{ readonly content: Markup; readonly requests?: ProcessRequests }> {
+  if (postgres === 'down') return { content: notice(POSTGRES_DOWN, 'alert') };
   try {
-    return figures(await admin.stats());
+    const stats = await admin.stats();
+    return { content: figures(stats), requests: stats.requests };
   } catch (error) {
     const told = explained(error);
     if (!told) throw error;
-    return notice(told.text);
+    return { content: notice(told.text) };
   }
 }
 
@@ -71,9 +78,17 @@ function figures({ rows, bytes: size, byState, byRoute, estimated, ...ages }: Ad
 ${routes.length > 0 && table('The most frequent routes', ['Route', 'Records'], routes)}`;
 }
 
-function traffic(counts: Counts | undefined): Markup {
+function traffic(counts: Counts | undefined, requests: ProcessRequests): Markup {
+  const hits =
+    requests &&
+    ([
+      ['requests executed', requests.executed.toLocaleString('en')],
+      ['requests replayed', requests.replayed.toLocaleString('en')],
+      ['hit rate', requests.hitRate === undefined ? 'none yet' : `${(requests.hitRate * 100).toFixed(1)} %`],
+    ] as const);
   if (!counts)
-    return notice('Nothing is counted here, as @willsoto/nestjs-prometheus or prom-client is not installed.');
+    return markup`${notice('More is counted with @willsoto/nestjs-prometheus and prom-client, which are not installed.')}
+${hits && definitions(hits, 'figures')}`;
   const count = (name: Parameters<Counts['value']>[0]): string =>
     (counts.value(name) ?? 0).toLocaleString('en');
   return markup`${definitions(
@@ -87,6 +102,7 @@ function traffic(counts: Counts | undefined): Markup {
       ['leases lost', count('leasesLost')],
       ['errors of Redis', count('redisErrors')],
       ['errors of Postgres', count('dbErrors')],
+      ...(hits?.slice(2) ?? []),
     ],
     'figures',
   )}

@@ -43,5 +43,6 @@ input,select,textarea{display:block;width:100%;font-size:inherit;color:var(--tex
 textarea{min-height:5rem}
 button{font:inherit;padding:.4rem 1rem;color:var(--back);background:var(--link);border:0;cursor:pointer}
 button.danger{background:var(--bad)}
-@media (max-width:40rem){.lines div{grid-template-columns:1fr;padding:.25rem 0}}
+input,select{height:2.2rem}
+@media (max-width:40rem){.lines div{grid-template-columns:1fr;padding:.25rem 0}.figures{grid-template-columns:1fr 1fr}form:not(.change) label{flex:1 1 9rem}}
 `;

@@ -1,5 +1,6 @@
 import { Controller, Header, Post, Res } from '@nestjs/common';
 import { randomBytes, randomUUID } from 'node:crypto';
+import { register } from 'prom-client';
 import { IdempotencyBoardModule, type BoardOptions } from 'nestjs-idempotency/board';
 import {
   Idempotent,
@@ -398,4 +399,43 @@ describe('the board', () => {
       expect(await tiers('?view=orphans')).toEqual({ status: 200, redis: 'up', postgres: 'up' }),
     );
   });
+
+  it('shows on the overview what is known without prom-client', async () => {
+    await send('counted');
+    await send('counted');
+    const single = jest.spyOn(register, 'getSingleMetric').mockReturnValue(undefined);
+    const { status, text } = await board.get().finally(() => single.mockRestore());
+    expect(status).toBe(200);
+    expect(text).toContain('More is counted with @willsoto/nestjs-prometheus and prom-client');
+    for (const [name, value] of [
+      ['completed', /about 1|>1</],
+      ['requests executed', /^1$/],
+      ['requests replayed', /^1$/],
+      ['hit rate', /^50\.0 %$/],
+    ] as const)
+      expect(new RegExp(`<dt>${name}</dt>\\s*<dd>(.*?)</dd>`).exec(text)?.[1]).toMatch(value);
+    expect(text).not.toContain('replays from Redis');
+  });
+
+  it.each<Platform>(['express', 'fastify'])(
+    'says of no change that it is done as Postgres stops before its form comes, on %s',
+    async (platform) => {
+      const slow = boardOf(await start({ actor: () => 'ann' }, { postgres: { timeout: '500ms' } }, platform));
+      const query = `?view=record&hash=${await orphan('stopped')}`;
+      const token = tokenIn(await slow.get(query), 'resolve');
+      const form = { token, action: 'resolve', status: '201', headers: '', body: 'done', reason: 'found it' };
+      stores.postgres.kill('SIGSTOP');
+      try {
+        const { status, text, headers } = await slow.post(query, form);
+        expect(status).toBe(503);
+        expect(headers.location).toBeUndefined();
+        expect(text).toContain('Whether the change was made is unknown: look at the record again.');
+        expect(text).not.toContain('Resolved');
+      } finally {
+        stores.postgres.kill('SIGCONT');
+      }
+      expect(events.filter(({ result }) => result === 'done')).toEqual([]);
+      await eventually(async () => expect((await slow.get(query)).status).toBe(200));
+    },
+  );
 });
