@@ -6,9 +6,13 @@ import type { AuditEvent, PurgeReport, RecordDetails, RecordPage } from '../../l
 import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
 import { cli, type CliResult } from '../support/cli';
 import { eventually } from '../support/eventually';
-import { isReplay, type Answer } from '../support/http';
+import { call, isReplay, type Answer } from '../support/http';
+import { metricOf } from '../support/metrics';
 import { sql } from '../support/postgres-store';
 import { startProcess, type AppProcess } from '../support/processes';
+
+const ALERTS = join(__dirname, '../../monitoring/alerts.yml');
+const ORPHANS_STANDING = /alert: IdempotencyOrphansStanding\n +expr: max by \(job\) \((\w+)\) > (\d+)\n/;
 
 /** Each command is a process that loads the module. */
 jest.setTimeout(180_000);
@@ -46,6 +50,13 @@ describe('an operator', () => {
   const leads = async (name: string): Promise<number> =>
     (await sql(databaseUrl, 'SELECT FROM leads WHERE name = $1', [name])).length;
 
+  /** Whether the expression of the alert for orphans holds over what a process exposes. */
+  const alerts = async ({ url }: AppProcess): Promise<boolean> => {
+    const { text } = await call(`${url}/metrics`, { method: 'GET' });
+    const [, gauge = '', limit] = ORPHANS_STANDING.exec(await readFile(ALERTS, 'utf8')) ?? [];
+    return metricOf(text, gauge) > Number(limit);
+  };
+
   it('settles what a killed process has left, and the retry gets it', async () => {
     expect(await run('migrate')).toMatchObject({ code: 0 });
     await sql(databaseUrl, 'CREATE TABLE leads (id serial PRIMARY KEY, name text)');
@@ -64,6 +75,8 @@ describe('an operator', () => {
       return found;
     });
     expect(orphan).toMatchObject({ key, route: 'POST /leads', state: 'orphaned', attempt: 1 });
+    const [watching] = await start(1);
+    await eventually(async () => expect(await alerts(watching!)).toBe(true)); // no retry has come
     const refused = await send(other!);
     expect(refused.status).toBe(409);
     expect(refused.text).toContain('outcome-unknown');
