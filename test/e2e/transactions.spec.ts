@@ -39,13 +39,15 @@ interface Order {
 
 let runs = 0;
 let passing: Gate | undefined;
+/** Milliseconds that {@link Impatient} waits. */
+let patience = 50;
 /** Runs whose handler has ended, where it says so. */
 let ended: number[] = [];
 
 class Impatient implements NestInterceptor {
   intercept(_: ExecutionContext, next: CallHandler): Observable<unknown> {
     return next.handle().pipe(
-      timeout(50),
+      timeout(patience),
       catchError((error: unknown) =>
         throwError(() => (error instanceof TimeoutError ? new RequestTimeoutException() : error)),
       ),
@@ -204,6 +206,7 @@ describe.each<Platform>(['express', 'fastify'])('the transaction mode on %s', (p
     runs = 0;
     ended = [];
     passing = undefined;
+    patience = 50;
     key = randomUUID();
   });
 
@@ -282,6 +285,7 @@ describe.each<Platform>(['express', 'fastify'])('the transaction mode on %s', (p
   it('rolls back once the handler has ended that a time-out has answered for', async () => {
     passing = gate();
     expect((await post(undefined, 'orders/slow')).status).toBe(408);
+    patience = 60_000;
     const retry = post(undefined, 'orders/slow');
     passing.open();
     expect((await retry).text).toBe('{"run":2}');

@@ -384,7 +384,7 @@ describe('an application whose TypeORM is set up in its own way', () => {
       const keys =
         options.postgres === false
           ? ['idempotency:mark-alone:hash', 'idempotency:mark:hash', 'idempotency:none:hash']
-          : ['idempotency:hash:hash', 'idempotency:mark:hash'];
+          : ['idempotency:hash:hash', 'idempotency:hash:mark', 'idempotency:mark:hash'];
       const written = (): Promise<void> =>
         eventually(async () => {
           const there = await admin.keys('*');

@@ -124,7 +124,7 @@ describe('PostgresConnection', () => {
 
   describe('while Postgres hangs', () => {
     it('gives up in time, and has a healthy pool as soon as Postgres goes on', async () => {
-      const { store } = await instance({ timeout: 300, poolSize: 2 });
+      const { store } = await instance({ timeout: 1_000, poolSize: 2 });
       const claim = claimed(await store.claim(claimRequest('before')));
       await frozen(async () => {
         // More than there are connections: some wait for a statement, some for a connection, some for a new one.
