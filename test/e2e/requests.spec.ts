@@ -479,7 +479,9 @@ describe.each<Platform>(['express', 'fastify'])('requests on %s', (platform) => 
       const keys = await client.keys('*');
       await client.quit();
       expect(keys.length).toBeGreaterThan(50);
-      expect(keys.filter((key) => !/^idempotency:(mark:[0-9a-f]{64}|[0-9a-f]{16}:(mark|[0-9a-f]{64}))$/.test(key))).toEqual([]);
+      expect(
+        keys.filter((key) => !/^idempotency:(mark:[0-9a-f]{64}|[0-9a-f]{16}:(mark|[0-9a-f]{64}))$/.test(key)),
+      ).toEqual([]);
     });
 
     it('in Postgres but one row for each run of a handler, in the one table', async () => {
