@@ -115,7 +115,7 @@ async function play(
     new Proxy(store, {
       get: (target, name: string) => {
         const member: unknown = Reflect.get(target, name, target);
-        if (typeof member !== 'function') return member;
+        if (typeof member !== 'function' || name === 'announce') return member;
         const moment = async (what: string): Promise<void> => {
           await scheduler.schedule(Promise.resolve(), `${process} ${tier}.${name} ${what}`);
           if (crashed.has(process)) await new Promise(() => undefined);

@@ -9,6 +9,11 @@ export class ReferenceCache {
 
   constructor(private readonly now: () => number) {}
 
+  /** Marks say whose records a Redis holds. Here all are ours. */
+  announce(): void {
+    return undefined;
+  }
+
   get holdsPending(): boolean {
     return this.entry?.rank === RANK.pending;
   }
