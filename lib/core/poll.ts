@@ -105,8 +105,10 @@ export class Polls {
     wakeAll(poll.waiters, result);
   }
 
+  /** Others may begin yet, by requests that have run their handlers. */
   private endAll(): void {
     clearTimeout(this.timer);
+    this.timerAt = Infinity;
     for (const poll of [...this.polls.values()]) this.end(poll, { kind: 'open' });
   }
 

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { performance } from 'node:perf_hooks';
 import { StoreUnavailableError } from '../../lib/core/errors';
 import type { InFlightResult } from '../../lib/core/in-flight-requests';
 import { Polls } from '../../lib/core/poll';
@@ -77,11 +78,13 @@ describe('a poll', () => {
       return asked.length > 2 * KEYS ? completedRecord() : inProgressRecord({ id: { ...record.id, hash } });
     };
     const polls = new Polls({ find }, undefined, new AbortController().signal);
+    const clock = jest.spyOn(performance, 'now').mockReturnValue(performance.now()); // all begin at one time
     const ends = Array.from({ length: KEYS }, () => recordId('scope', randomUUID())).map((id) => {
       const place = polls.of(id, inProgressRecord({ id })).waiters;
       const request = { id, policy: { maxWaiters: 1 } };
       return new Promise((resolve, reject) => new Waiter(place, request, 0, resolve, reject));
     });
+    clock.mockRestore();
     await Promise.all(ends).finally(() => random.mockRestore());
     expect(asked).toEqual([1, 2, 3].flatMap((each) => Array<number>(KEYS).fill(each)));
   });
@@ -91,10 +94,12 @@ describe('a poll', () => {
     waitAt(polls).waiter.wake(undefined);
     await eventually(() => expect(polls.get(record.id.hash)).toBeUndefined());
     expect(asked).toBe(0);
+    const random = jest.spyOn(Math, 'random').mockReturnValueOnce(0); // what begins later is due later
     const { end } = waitAt(polls);
     closing.abort();
     expect(await end).toEqual({ kind: 'open' });
     expect(await waitAt(polls).end).toEqual({ kind: 'open' }); // it may still be asked for by one that has run its handler
     expect(asked).toBe(0);
+    random.mockRestore();
   });
 });
