@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { createInterface } from 'node:readline/promises';
 import { visible, visibleJson, visibleLines } from '../core/visible';
 import { UsageError } from './exit';
@@ -33,7 +34,12 @@ export const terminal: Terminal = {
       throw new UsageError(`${question}\nNothing was changed: there is no terminal to ask at. Pass --yes.`);
     const prompt = createInterface({ input: process.stdin, output: process.stderr });
     try {
-      const answer = await prompt.question(`${visible(question)} [y/N] `);
+      // Ctrl+C and Ctrl+D close it: then question() fails, or never ends, by the version of Node.
+      const closed = once(prompt, 'close').then(() => '');
+      const answer = await Promise.race([
+        prompt.question(`${visible(question)} [y/N] `).catch(() => ''),
+        closed,
+      ]);
       if (!/^y(es)?$/i.test(answer.trim())) throw new UsageError('Nothing was changed.');
     } finally {
       prompt.close();

@@ -65,6 +65,24 @@ describe('a change by the command line', () => {
       expect(await app.service.find('key')).toBeDefined();
     });
 
+    it('changes nothing by the prefix of another application in the same table and Redis', async () => {
+      await start({ redis: { keyPrefix: 'mine:' } });
+      await app.service.execute('key', () => 1);
+      const neighbour = await startApp({
+        databaseUrl,
+        redisUrl: redis.url,
+        options: { namespace: 'theirs', redis: { keyPrefix: 'theirs:' } },
+      });
+      try {
+        const theirs = ['forget', 'no such key', '--namespace', 'theirs', '--key-prefix', 'theirs:'];
+        await eventually(async () => expect(await run(theirs)).toMatchObject({ code: 1 }));
+        expect(await run(['forget', 'key', '--key-prefix', 'theirs:'])).toMatchObject({ code: 3 });
+        expect(await run(['forget', 'key', '--key-prefix', 'mine:'])).toMatchObject({ code: 0 });
+      } finally {
+        await neighbour.close();
+      }
+    });
+
     it('settles nothing, unless it is overridden', async () => {
       await start();
       await lose('lost');

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
-import readline from 'node:readline/promises';
+import { PassThrough } from 'node:stream';
+import { UsageError } from '../../lib/cli/exit';
 import { lines, table } from '../../lib/cli/output';
 import { terminal } from '../../lib/cli/terminal';
 import { runs } from '../support/arbitraries';
@@ -54,21 +55,40 @@ describe('the terminal', () => {
     );
   });
 
-  it('asks about a record without obeying what its client has sent', async () => {
-    const question = jest.fn(() => Promise.resolve('n'));
-    jest.spyOn(readline, 'createInterface').mockReturnValue({
-      question,
-      close: () => undefined,
-    } as unknown as readline.Interface);
-    const was = Object.getOwnPropertyDescriptor(process.stdin, 'isTTY');
-    Object.defineProperty(process.stdin, 'isTTY', { value: true, configurable: true });
-    try {
-      await expect(terminal.confirm('Forget POST /\u001b[2J\u202e?', undefined)).rejects.toThrow('Nothing');
-    } finally {
-      if (was) Object.defineProperty(process.stdin, 'isTTY', was);
-      else Reflect.deleteProperty(process.stdin, 'isTTY');
-    }
-    expect(question).toHaveBeenCalledWith('Forget POST /\\u{1b}[2J\\u{202e}? [y/N] ');
+  describe('that a person sits at', () => {
+    const was = Object.getOwnPropertyDescriptor(process, 'stdin');
+    let keyboard: PassThrough;
+    beforeEach(() => {
+      keyboard = Object.assign(new PassThrough(), { isTTY: true });
+      Object.defineProperty(process, 'stdin', { value: keyboard, configurable: true });
+    });
+    afterEach(() => Object.defineProperty(process, 'stdin', was!));
+    const asked = (question = 'Forget it?'): Promise<void> => terminal.confirm(question, undefined);
+
+    it('asks about a record without obeying what its client has sent', async () => {
+      const answered = asked('Forget POST /\u001b[2J\u202e?');
+      keyboard.write('n\n');
+      await expect(answered).rejects.toThrow('Nothing was changed.');
+      expect(written.join('')).toContain('Forget POST /\\u{1b}[2J\\u{202e}? [y/N] ');
+    });
+
+    it('goes on after a yes alone', async () => {
+      const answered = asked();
+      keyboard.write('yes\n');
+      await expect(answered).resolves.toBeUndefined();
+    });
+
+    it.each([
+      ['Ctrl+C', '\u0003'],
+      ['Ctrl+D', '\u0004'],
+      ['the end of its input', undefined],
+    ])('takes %s for a no', async (_, typed) => {
+      actAsTerminal(true);
+      const answered = asked();
+      if (typed === undefined) keyboard.end();
+      else keyboard.write(typed);
+      await expect(answered).rejects.toThrow(UsageError);
+    });
   });
 
   it('keeps the columns of a table, and one line for each row, whatever is in it', () => {
