@@ -19,7 +19,7 @@ import { claimRequest } from '../support/postgres-store';
 const TABLE = 'idempotency_cache';
 const TIMEOUT = 1_500;
 
-const CLAIMED = `SELECT key FROM ${TABLE}`;
+const CLAIMED = `SELECT key FROM ${TABLE} WHERE key = $1`;
 
 describe('a commit whose synchronous standby is away', () => {
   let primary: RunningPostgres;
@@ -45,21 +45,45 @@ describe('a commit whose synchronous standby is away', () => {
     await eventually(async () => expect(await sql(primary.url, waiting)).toHaveLength(1));
   }
 
-  it('makes no claim when its wait for the standby is cancelled, though the row is there', async () => {
-    const store = new PostgresStore(connection, { table: TABLE, tableName: TABLE }, { retention: 60_000 });
+  async function makesNoClaim(store: PostgresStore, key: string): Promise<void> {
     standby.kill('SIGSTOP');
-    const refused = expect(store.claim(claimRequest('key'))).rejects.toMatchObject({
+    const refused = expect(store.claim(claimRequest(key))).rejects.toMatchObject({
       name: 'StoreUnavailableError',
       cause: expect.objectContaining({ name: 'UnconfirmedCommitError' }) as unknown,
     });
     await cancelsTheWait(`LIKE '%INSERT%'`);
     await refused;
-    expect(await sql(primary.url, CLAIMED)).toHaveLength(1);
+    expect(await sql(primary.url, CLAIMED, [key])).toHaveLength(1);
     standby.kill('SIGCONT');
-    await eventually(async () => expect((await store.claim(claimRequest('other'))).claimed).toBe(true));
+    await eventually(async () =>
+      expect((await store.claim(claimRequest(`${key}, after that`))).claimed).toBe(true),
+    );
+  }
+
+  it('makes no claim when its wait for the standby is cancelled, though the row is there', async () => {
+    const store = new PostgresStore(connection, { table: TABLE, tableName: TABLE }, { retention: 60_000 });
+    await makesNoClaim(store, 'key');
   });
 
-  it('is not taken for committed when its wait for the standby is cancelled', async () => {
+  it('makes no claim either where the role hears no warnings, such as the one of that', async () => {
+    const database = new URL(primary.url).pathname.slice(1);
+    await sql(primary.url, `ALTER DATABASE "${database}" SET client_min_messages = error`);
+    const quiet = new PostgresConnection(applicationPool(dataSource), { timeout: TIMEOUT, poolSize: 1 });
+    try {
+      const store = new PostgresStore(quiet, { table: TABLE, tableName: TABLE }, { retention: 60_000 });
+      await makesNoClaim(store, 'quiet');
+      const [setting] = await quiet.operation('check')('SHOW client_min_messages', []);
+      expect(setting).toEqual({ client_min_messages: 'error' }); // nothing is left in the session
+    } finally {
+      await quiet.close();
+      await sql(primary.url, `ALTER DATABASE "${database}" RESET client_min_messages`);
+    }
+  });
+
+  it.each([
+    ['', 'warning'],
+    [', also where its handler has switched warnings off', 'error'],
+  ])('is not taken for committed when its wait for the standby is cancelled%s', async (_, level) => {
     const store = new PostgresStore(connection, { table: TABLE, tableName: TABLE }, { retention: 60_000 });
     const find = store.find.bind(store);
     const transactions = new Transactions(dataSource, connection, {
@@ -83,7 +107,10 @@ describe('a commit whose synchronous standby is away', () => {
     });
     if (begun.kind !== 'begun') throw new Error(begun.kind);
     const { transaction } = begun;
-    await transaction.run(() => Promise.resolve());
+    await transaction.run(async () => {
+      await dataSource.query(`SET LOCAL client_min_messages = ${level}`);
+      return undefined;
+    });
     standby.kill('SIGSTOP');
     const committing = transaction.complete({
       kind: 'response',

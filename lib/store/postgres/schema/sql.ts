@@ -6,6 +6,10 @@ export function literal(text: string): string {
 
 export const milliseconds = (parameter: string): string => `${parameter}::float8 * interval '1 millisecond'`;
 
+/** A commit that its standby may not have is told as a warning: one that role or handler have switched off is switched on. */
+const WARNS = `(current_setting('client_min_messages') NOT IN ('error', 'fatal', 'panic')
+    OR set_config('client_min_messages', 'warning', true) IS NOT NULL)`;
+
 /**
  * True, and sets how this statement's own commit is flushed: local to its transaction, so that nothing is left in
  * the session. `durable` is what the server does by default, and corrects it only where it is switched off.
@@ -14,5 +18,6 @@ export const milliseconds = (parameter: string): string => `${parameter}::float8
 export function commits(durability: Durability): string {
   const setting = `current_setting('synchronous_commit')`;
   const value = durability === 'fast' ? `'off'` : `CASE ${setting} WHEN 'off' THEN 'on' ELSE ${setting} END`;
-  return `set_config('synchronous_commit', ${value}, true) IS NOT NULL`;
+  const flushes = `set_config('synchronous_commit', ${value}, true) IS NOT NULL`;
+  return durability === 'fast' ? flushes : `${flushes} AND ${WARNS}`;
 }
