@@ -4,14 +4,16 @@ import { join } from 'node:path';
 import { IdempotencySetupError, StoreUnavailableError } from '../core/errors';
 import { failureOf, sqlState, type Failure } from '../store/postgres/connection/failures';
 import { CALLER } from '../store/postgres/schema/directory-statements';
-import { identifier } from '../store/postgres/schema/table-name';
-import { EXIT, type ExitCode } from './exit';
+import { identifier, isPlain } from '../store/postgres/schema/table-name';
+import { EXIT, UsageError, type ExitCode } from './exit';
 import { placeOf, type CommonOptions, type Place } from './settings';
 import { connected, namesOf } from './stores';
 import { terminal } from './terminal';
 
 const MIGRATIONS = join(__dirname, '../../migrations');
 const TABLE = 'idempotency_cache';
+/** With the longest of what is put around it. */
+const MOST_OF_NAME = 63 - '_in_progress_check'.length;
 
 export interface MigrateCommand extends CommonOptions {
   readonly partitioned?: boolean;
@@ -23,6 +25,7 @@ export interface MigrateCommand extends CommonOptions {
 export async function migrate(options: MigrateCommand): Promise<ExitCode> {
   // It asks Postgres alone.
   const place = placeOf({ ...options, redis: false }, process.env);
+  assertMakeable(place.table);
   const { partitioned = false, indexes: indexed = false } = options;
   const creating = await creation(place, partitioned);
   if (options.dryRun) {
@@ -43,6 +46,15 @@ export async function migrate(options: MigrateCommand): Promise<ExitCode> {
   if (options.json) terminal.printJson({ migrated: place.table });
   else terminal.print(`The table ${place.table} is there.`);
   return EXIT.done;
+}
+
+/** The file has the name within other names, and Postgres cuts those that are longer than 63 bytes. */
+function assertMakeable(table: string): void {
+  if (isPlain(table) && table.length <= MOST_OF_NAME) return;
+  throw new UsageError(
+    `migrate makes tables whose names have a-z, 0-9 and _ alone, ${MOST_OF_NAME} characters at most. For another name, ` +
+      'use the migration CreateIdempotencyCache1764000000015 of the package with TypeORM.',
+  );
 }
 
 /** One after another: what is built concurrently cannot be part of a transaction. */
@@ -82,6 +94,12 @@ function migrationError(cause: unknown, { schema }: Place): unknown {
         'CREATE ON SCHEMA to this role.',
       { cause },
     );
+  if (cause instanceof Error && sqlState(cause)?.startsWith('42'))
+    return new IdempotencySetupError(
+      `Postgres says "${cause.message}". What has the name of the table, or of its indexes, is of another form. Rename ` +
+        'it, or pass another --table; pass --partitioned for a partitioned table alone.',
+      { cause },
+    );
   return DOWN.has(failureOf(cause)) ? new StoreUnavailableError('postgres', 'migrate', cause, true) : cause;
 }
 
@@ -107,7 +125,7 @@ const UNFINISHED = `
 async function creation({ schema, table }: Place, partitioned: boolean): Promise<string> {
   const name = `015_idempotency_cache${partitioned ? '_partitioned' : ''}.sql`;
   const file = await readFile(join(MIGRATIONS, name), 'utf8');
-  const named = table === TABLE ? file : file.replaceAll(TABLE, identifier(table));
+  const named = table === TABLE ? file : file.replaceAll(TABLE, table);
   if (schema === undefined) return named;
   // Of the transaction alone: behind a pooler, another client has the session next.
   return named.replace(/^BEGIN;$/m, (begin) => `${begin}\n\nSET LOCAL search_path = ${identifier(schema)};`);

@@ -128,6 +128,33 @@ describe('the command line', () => {
       }
     });
 
+    it.each([
+      ['a view', 'CREATE VIEW idempotency_cache AS SELECT 1 AS id', []],
+      ['a table of another form', 'CREATE TABLE idempotency_cache (id int)', []],
+      ['a table without partitions', 'CREATE TABLE idempotency_cache (id bytea)', ['--partitioned']],
+    ])('says that what has the name of the table is %s', async (_, there, args) => {
+      await sql(databaseUrl, there);
+      const refused = await run(['migrate', ...args]);
+      expect(refused).toMatchObject({ code: 3, stdout: '' });
+      expect(refused.stderr).toMatch(/Postgres says ".*of another form\. Rename it/);
+    });
+
+    it.each(['Keys', 'of "them"', 'k'.repeat(46)])(
+      'makes no table under a name that the file cannot have: %s',
+      async (name) => {
+        expect(await run(['migrate', '--table', name])).toMatchObject({
+          code: 2,
+          stderr: expect.stringContaining('CreateIdempotencyCache1764000000015'),
+        });
+      },
+    );
+
+    it('makes a table under the longest name that it takes', async () => {
+      const longest = ['--table', 'k'.repeat(45)];
+      expect(await run(['migrate', '--partitioned', '--indexes', ...longest])).toMatchObject({ code: 0 });
+      expect((await run(['list', ...longest])).stderr).toContain('Start the application once'); // its form is ours
+    });
+
     it('says what is missing where the schema is, or the right to use it', async () => {
       expect(await run(['migrate', '--schema', 'absent'])).toMatchObject({
         code: 3,
