@@ -59,7 +59,8 @@ export class Commit {
       const { failure } = error;
       if (sqlState(error.cause) === READ_ONLY) {
         await transaction.rollBack();
-        throw madeReadOnly(error.cause); // it was not when it began, as it has drawn a fence then
+        // Where it has drawn a fence it could write when it began. For a claim it has not: the server may be a standby.
+        throw begun.standing === 'claim' ? lost(error.cause) : madeReadOnly(error.cause);
       }
       if (failure === 'connection') {
         transaction.close();

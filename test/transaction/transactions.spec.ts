@@ -334,6 +334,15 @@ describe.each(CLIENTS)('Transactions over %s', (_, options, roundTrips) => {
       expect(await store.find(id)).toMatchObject({ ...claim, attempt: 2, state: 'completed' });
     });
 
+    it('takes a server that only reads for an outage where it completes a claim, and not for the work of the handler', async () => {
+      const claim = await lease();
+      await dataSource.query('SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY'); // as a standby is
+      const transaction = await begin({ claim });
+      await transaction.run(() => Promise.resolve());
+      await expect(transaction.complete(OUTCOME)).rejects.toMatchObject({ code: 'store_unavailable' });
+      expect(await store.find(id)).toMatchObject({ ...claim, state: 'in_progress' });
+    });
+
     it('leaves nothing where that claim was lost', async () => {
       const claim = await lease();
       const transaction = await begin({ claim });
