@@ -29,7 +29,11 @@ export function resolvedOutcome(resolution: Resolution): Outcome | undefined {
   const given: unknown = resolution;
   if (typeof given !== 'object' || given === null || !('value' in given || 'status' in given))
     throw invalid(WHERE, 'resolution', given, "'retry', { value } or { status, headers, body }");
-  if ('value' in given) return valueOutcome(given.value, Infinity);
+  if ('value' in given) {
+    const outcome = valueOutcome(given.value, Infinity);
+    if (outcome.kind === 'response') return outcome;
+    throw new InvalidOptionsError(WHERE, ['"value" has no JSON form, so no retry could get it']);
+  }
   const { status, headers, body = '' } = given as { status: number; headers?: unknown; body?: unknown };
   if (typeof body !== 'string' && !(body instanceof Uint8Array))
     throw invalid(WHERE, 'body', body, 'a string or a Buffer');
@@ -50,22 +54,36 @@ export function resolvedOutcome(resolution: Resolution): Outcome | undefined {
  * @throws InvalidOptionsError
  */
 export function headersIn(lines: readonly string[]): Record<string, string> {
-  return Object.fromEntries(
-    lines.map((line) => {
-      const at = line.indexOf(':');
-      if (at < 1)
-        throw new InvalidOptionsError(WHERE, [
-          `the header ${JSON.stringify(line)} is not of the form 'Name: value'`,
-        ]);
-      return [line.slice(0, at).trim(), line.slice(at + 1).trim()];
-    }),
-  );
+  const pairs = lines.map((line): [name: string, value: string] => {
+    const at = line.indexOf(':');
+    if (at < 1)
+      throw new InvalidOptionsError(WHERE, [
+        `the header ${JSON.stringify(line)} is not of the form 'Name: value'`,
+      ]);
+    return [line.slice(0, at).trim(), line.slice(at + 1).trim()];
+  });
+  assertOnce(pairs.map(([name]) => name));
+  return Object.fromEntries(pairs);
+}
+
+/** One of two values would be lost. */
+function assertOnce(names: readonly string[]): void {
+  const seen = new Set<string>();
+  for (const name of names) {
+    const lower = name.toLowerCase();
+    if (seen.has(lower))
+      throw new InvalidOptionsError(WHERE, [
+        `the header ${JSON.stringify(name)} is given twice: put its values on one line, with a comma between them`,
+      ]);
+    seen.add(lower);
+  }
 }
 
 function headerList(headers: unknown): HeaderList {
   if (headers === undefined) return [];
   if (typeof headers !== 'object' || headers === null || Array.isArray(headers))
     throw invalid(WHERE, 'headers', headers, 'an object of names and values');
+  assertOnce(Object.keys(headers));
   return Object.entries(headers as Record<string, unknown>).map(([name, value]) => {
     if (typeof value !== 'string') throw invalid(WHERE, `headers.${name}`, value, 'a string');
     if (!isRecorded(name.toLowerCase()))

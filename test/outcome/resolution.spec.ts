@@ -1,4 +1,4 @@
-import { resolvedOutcome, type Resolution } from '../../lib/outcome/resolution';
+import { headersIn, resolvedOutcome, type Resolution } from '../../lib/outcome/resolution';
 import { valueOf } from '../../lib/outcome/value-outcome';
 
 describe('how an operator settles an outcome', () => {
@@ -30,6 +30,8 @@ describe('how an operator settles an outcome', () => {
       { status: 200, headers: { 'Set-Cookie': 'a=b' } },
       /never replayed: leave it out/,
     ],
+    ['a header twice', { status: 200, headers: { Link: '</1>', link: '</2>' } }, /"link" is given twice/],
+    ['a value without a JSON form', { value: 1n }, /"value" has no JSON form/],
     ['a status that ends no response', { status: 100 }, /cannot be sent: its status/],
     ['a status that is none', { status: '200' }, /cannot be sent: its status/],
     [
@@ -39,5 +41,11 @@ describe('how an operator settles an outcome', () => {
     ],
   ])('is refused with %s', (_, given, message) => {
     expect(() => resolvedOutcome(given as Resolution)).toThrow(message);
+  });
+
+  it('has the headers that are typed, one a line, and loses none of them', () => {
+    expect(headersIn(['Location: /1', 'X-Time:12:30'])).toEqual({ Location: '/1', 'X-Time': '12:30' });
+    expect(() => headersIn(['Link: </1>', 'link: </2>'])).toThrow(/"link" is given twice/);
+    expect(() => headersIn(['Location'])).toThrow(/'Name: value'/);
   });
 });
