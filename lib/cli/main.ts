@@ -21,7 +21,20 @@ function noteLine(message: unknown, ...rest: readonly unknown[]): void {
   terminal.note(withoutPassword([String(message), ...causes].join(': ')));
 }
 
+/** A reader may leave, such as `head` or a terminal that is lost: the change that is under way ends as it would. */
+function outliveReaders(): void {
+  process.stderr.on('error', () => undefined);
+  process.stdout.on('error', ({ code, message }: NodeJS.ErrnoException) => {
+    if (code === 'EPIPE' || code === 'EIO') return;
+    terminal.note(`The answer could not be written: ${message}`);
+    process.once('exit', () => {
+      if (process.exitCode === EXIT.done) process.exitCode = EXIT.unfinished;
+    });
+  });
+}
+
 async function main(): Promise<void> {
+  outliveReaders();
   Logger.overrideLogger(toStderr);
   const { version } = JSON.parse(readFileSync(join(__dirname, '../../package.json'), 'utf8')) as {
     version: string;

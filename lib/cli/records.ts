@@ -33,7 +33,8 @@ export interface FilterOptions {
   readonly olderThan?: string;
 }
 
-const STOPS = ['SIGINT', 'SIGTERM'] as const;
+/** SIGHUP comes where the operator's connection is lost. */
+const STOPS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 interface ReferenceOptions extends CommonOptions {
   readonly scope?: string;

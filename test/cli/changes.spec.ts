@@ -116,7 +116,7 @@ describe('a change by the command line', () => {
     });
     afterEach(() => jest.restoreAllMocks());
 
-    it.each(['SIGINT', 'SIGTERM'] as const)(
+    it.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
       'ends a purge by %s with what it has done so far',
       async (name) => {
         await start();

@@ -256,6 +256,20 @@ describe('the command line', () => {
     expect(result.stderr).toMatch(/`audit` option failed.*: ENOSPC/);
   });
 
+  it('ends a change as it would, and its audit, although the readers of its output have left', async () => {
+    const { service } = await started();
+    await service.execute('key', () => 1);
+    const audit = join(tmpdir(), `${randomUUID()}.log`);
+    const purge = ['purge', '--key', 'key', '--yes', '--audit', audit];
+    expect(await run(purge, { read: false })).toMatchObject({ code: 0 });
+    expect(await service.find('key')).toBeUndefined();
+    const events = (await readFile(audit, 'utf8')).trim().split('\n');
+    expect(events.map((line) => JSON.parse(line) as unknown)).toMatchObject([
+      { result: 'begun' },
+      { result: 'done', purged: 1 },
+    ]);
+  });
+
   it('asks for one of several records with one key', async () => {
     const { service } = await started();
     for (const scope of ['a', 'b']) await service.execute('same', () => 1, { scope });

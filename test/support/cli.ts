@@ -18,6 +18,8 @@ export interface CliOptions {
   readonly preload?: readonly string[];
   /** Standard input; without it there is none. */
   readonly input?: string;
+  /** Whether output is read. Otherwise the command cannot write any. @default true */
+  readonly read?: boolean;
 }
 
 const ROOT = join(__dirname, '../..');
@@ -55,7 +57,7 @@ function build(): string {
 /** Runs the command as a process of its own, without a terminal. */
 export function cli(
   args: readonly string[],
-  { env = {}, preload = [], input = '' }: CliOptions = {},
+  { env = {}, preload = [], input = '', read = true }: CliOptions = {},
 ): Promise<CliResult> {
   const preloads = preload.flatMap((file) => ['-r', file]);
   const child = spawn(process.execPath, ['--no-warnings', ...preloads, build(), ...args], {
@@ -64,6 +66,7 @@ export function cli(
   let [stdout, stderr] = ['', ''];
   child.stdout.on('data', (chunk) => (stdout += String(chunk)));
   child.stderr.on('data', (chunk) => (stderr += String(chunk)));
+  if (!read) for (const output of [child.stdout, child.stderr]) output.destroy();
   child.stdin.end(input);
   return new Promise((resolve, reject) => {
     child.once('error', reject);
