@@ -49,5 +49,5 @@ export function hitRateText(hour: KnownHour): string {
   const { hitRate, redisHits, postgresHits, firstRequests } = hour;
   if (hitRate === undefined) return 'no requests in the last hour';
   const [redis, postgres, first] = [redisHits, postgresHits, firstRequests].map(Math.round);
-  return `${(hitRate * 100).toFixed(1)} % in the last hour (${redis} from Redis, ${postgres} from Postgres, ${first} first requests)`;
+  return `${(hitRate * 100).toFixed(1)} % in the last hour (${redis} from Redis, ${postgres} from Postgres, ${first} first requests; all applications in this Prometheus)`;
 }

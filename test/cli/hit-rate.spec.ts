@@ -34,7 +34,7 @@ describe('the hit rate of the last hour', () => {
     const hour = await lastHour(`${url.replace('//', '//me:hid%40den@')}/prometheus`);
     expect(hour).toEqual({ redisHits: 30.2, postgresHits: 9.8, firstRequests: 120, hitRate: 0.25 });
     expect(hitRateText(hour)).toBe(
-      '25.0 % in the last hour (30 from Redis, 10 from Postgres, 120 first requests)',
+      '25.0 % in the last hour (30 from Redis, 10 from Postgres, 120 first requests; all applications in this Prometheus)',
     );
     const authorization = `Basic ${Buffer.from('me:hid@den').toString('base64')}`;
     expect(asked).toEqual(Array(3).fill({ path: '/prometheus/api/v1/query', authorization }));
