@@ -63,7 +63,10 @@ export interface PurgeReport {
   readonly inFlight: number;
   /** Records that were claimed anew, taken over or deleted meanwhile. */
   readonly changed: number;
-  /** Records that were left, because Redis or the store that decides could not be told. Purge again once it answers. */
+  /**
+   * Records that were left, because Redis or the store that decides could not be told. Where the latter did not answer,
+   * they may be deleted all the same. Purge again once it answers.
+   */
   readonly unreachable: { readonly redis: number; readonly arbiter: number };
   /** Whether all records were looked at; otherwise `error` says why not. */
   readonly complete: boolean;
@@ -120,7 +123,8 @@ export abstract class IdempotencyAdmin {
   /**
    * Deletes a record in both tiers, so that the next request runs the handler. False if there is none, or if its handler
    * runs.
-   * @throws StoreUnavailableError also if only Redis cannot be told, and then nothing is deleted
+   * @throws StoreUnavailableError also if only Redis cannot be told, and then nothing is deleted; where the store that
+   * decides has not answered, the record may be deleted all the same
    */
   abstract forget(record: RecordReference, change: Change): Promise<boolean>;
 

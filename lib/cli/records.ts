@@ -141,7 +141,7 @@ export async function purge(options: PurgeCommand): Promise<ExitCode> {
         lines({
           ...rest,
           'left, as Redis was unreachable': unreachable.redis,
-          'left, as Postgres was unreachable': unreachable.arbiter,
+          'left, as far as is known: Postgres did not answer': unreachable.arbiter,
         }),
       );
     }

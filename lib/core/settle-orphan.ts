@@ -26,6 +26,8 @@ export async function settleOrphan(
     durability: 'durable',
   });
   if (!result.claimed) return false;
-  if (!outcome) return store.release(result.claim);
-  return (await store.complete(result.claim, outcome)).recorded;
+  if (outcome) return (await store.complete(result.claim, outcome)).recorded;
+  // What is not there any more was released by a try whose reply was lost, or is another's by now: free in both cases.
+  await store.release(result.claim);
+  return true;
 }

@@ -87,6 +87,21 @@ describe('one message to or from Postgres is lost', () => {
     },
   );
 
+  it.each((['forget', 'purge'] as const).flatMap((by) => POINTS.map((point) => [by, ...point] as const)))(
+    'the deletion by an operator (%s, its %s by %s, %s Redis): what it says is what was done',
+    async (by, side, ruling, _, index) => {
+      const key = randomUUID();
+      const first = await rig.sendUntilAnswered(rig.instance(index), key);
+      const lost = rig.instance(index).postgres.watch('forget', side, ruling);
+      const told = await rig.forget(rig.instance(index), key, { route: 'retry', by });
+      await lost.reached;
+      expect(told).toBe(ruling === 'lose' ? undefined : true);
+      const next = await rig.sendUntilAnswered(rig.instance(2), key);
+      const replayed = next.nonce === first.nonce;
+      expect(replayed).toBe(ruling === 'lose' && side === 'request');
+    },
+  );
+
   it.each(POINTS)(
     'a heartbeat (its %s by %s, %s Redis): the next one keeps the lease, and a duplicate waits for the one answer',
     async (side, ruling, _, index) => {

@@ -1,7 +1,7 @@
 import type { Claim } from '../../core/record';
 import type { ForgottenRecords } from '../../core/store';
-import type { Run } from './connection/postgres.connection';
-import { forget } from './schema/statements';
+import type { PostgresConnection } from './connection/postgres.connection';
+import { areForgotten, forget } from './schema/statements';
 import { byteaOf } from './schema/values';
 
 /**
@@ -9,17 +9,30 @@ import { byteaOf } from './schema/values';
  * @param keptOut for how long (ms) an outcome that arrives late is refused
  */
 export async function forgetAll(
-  run: Run,
+  connection: PostgresConnection,
   table: string,
   claims: readonly Claim[],
   keptOut: number,
 ): Promise<ForgottenRecords> {
-  const rows = await run<{ token: string; existed: boolean }>(forget(table), [
+  let tries = 0;
+  const run = connection.operation('forget', { onSend: () => tries++ });
+  const rows = await run<{ token: string; existed: boolean }>(forget(table), [...namedBy(claims), keptOut]);
+  const existing = rows.filter(({ existed }) => existed);
+  const tokens = new Set(existing.map(({ token }) => token));
+  if (tries === 1 || rows.length === claims.length) return { deleted: rows.length, tokens };
+  // An earlier try may have landed, and its reply was lost: the marks that it left say of which records.
+  const answered = new Set(rows.map(({ token }) => token));
+  const unanswered = claims.filter(({ token }) => !answered.has(token.toLowerCase()));
+  const marked = await run<{ token: string }>(areForgotten(table), namedBy(unanswered));
+  for (const { token } of marked) tokens.add(token);
+  return { deleted: rows.length + marked.length, tokens };
+}
+
+/** Ids, tokens, fences. */
+function namedBy(claims: readonly Claim[]): unknown[] {
+  return [
     claims.map(({ id }) => byteaOf(id.hash)),
     claims.map(({ token }) => token),
     claims.map(({ fence }) => fence),
-    keptOut,
-  ]);
-  const existing = rows.filter(({ existed }) => existed);
-  return { deleted: rows.length, tokens: new Set(existing.map(({ token }) => token)) };
+  ];
 }

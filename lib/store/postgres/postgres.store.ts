@@ -188,7 +188,7 @@ export class PostgresStore implements IdempotencyStore {
   }
 
   forgetAll(claims: readonly Claim[]): ReturnType<typeof forgetAll> {
-    return forgetAll(this.connection.operation('forget'), this.table, claims, this.retention);
+    return forgetAll(this.connection, this.table, claims, this.retention);
   }
 
   private async claimOrRead(run: Run, request: ClaimRequest): Promise<ClaimRow | undefined> {

@@ -87,7 +87,7 @@ function harmServers(chance: Chance): Omit<Step, 'at'> {
 
 const STATEMENTS = {
   postgres: [
-    ...(['claim', 'complete', 'release', 'renew', 'take-over', 'read'] as const),
+    ...(['claim', 'complete', 'release', 'renew', 'take-over', 'read', 'forget'] as const),
     ...(['begin', 'effect', 'commit'] as const),
   ],
   redis: ['mget', 'hint', 'outcome', 'pending', 'removed'],

@@ -100,18 +100,19 @@ class WorkController {
     return this.worker.work('record-last', work, { key, attempt: 1, fence: 0 }, 'other');
   }
 
-  /** As an operator has it done. True if the record is deleted, and no process replays it. */
+  /**
+   * As an operator has it done. True if the record is deleted, and no process replays it; false if it is left; undefined
+   * if the operator is not told, as is where this throws.
+   */
   @Post('operator')
-  async operator(@Headers('x-work') told: string): Promise<{ readonly deleted: boolean }> {
+  async operator(@Headers('x-work') told: string): Promise<{ readonly deleted: boolean | undefined }> {
     const { key, route, by } = JSON.parse(told) as Deletion;
     const change = { by: 'rig', reason: by };
     if (by === 'forget')
       return { deleted: await this.admin.forget({ key, scope: httpScope('POST', `/${route}`) }, change) };
-    const { purged, complete, unreachable } = await this.admin.purge(
-      { key, route: `POST /${route}` },
-      change,
-    );
-    return { deleted: complete && purged === 1 && unreachable.redis + unreachable.arbiter === 0 };
+    const { purged, unreachable } = await this.admin.purge({ key, route: `POST /${route}` }, change);
+    if (purged > 0) return { deleted: true };
+    return { deleted: unreachable.arbiter > 0 ? undefined : false };
   }
 
   @Get('health')

@@ -306,7 +306,7 @@ describe('the oracle', () => {
 
   describe('of a key whose record an operator has deleted', () => {
     const executions = [execution(1_000), execution(3_000, { fence: 2 })];
-    const forgettings = [{ route: 'retry', key: 'k', from: 2_000, to: 2_500 }];
+    const forgettings = [{ told: 'deleted', route: 'retry', key: 'k', from: 2_000, to: 2_500 }] as const;
     const before = sighting('n1000', { from: 900, to: 1_100 });
     const after = sighting('n3000', { from: 2_900, to: 3_100 });
     const again = sighting('n1000', { from: 2_600, to: 2_700 });
@@ -314,6 +314,12 @@ describe('the oracle', () => {
     it('permits that it runs again, with another answer', () => {
       expect(broken({ executions, forgettings, sightings: [before, after] })).toEqual([]);
       expect(broken({ executions, sightings: [before, after] })).not.toEqual([]);
+    });
+
+    it('permits either where the operator was not told', () => {
+      const unknown = forgettings.map((one) => ({ ...one, told: 'nothing' as const }));
+      expect(broken({ executions, forgettings: unknown, sightings: [before, after] })).toEqual([]);
+      expect(broken({ executions, forgettings: unknown, sightings: [before, again] })).toEqual([]);
     });
 
     it('does not permit that the earlier answer comes back', () => {

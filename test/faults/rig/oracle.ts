@@ -32,8 +32,10 @@ export interface Stored {
   readonly nonce: string | undefined;
 }
 
-/** A record that an operator was told is deleted. */
+/** A record that an operator had deleted. */
 export interface Forgetting {
+  /** What the operator was told: that it is deleted, or nothing, so that it may be. */
+  readonly told: 'deleted' | 'nothing';
   readonly route: string;
   readonly key: string;
   readonly from: number;
@@ -200,7 +202,8 @@ function judgeUnknown(
  */
 function judgeForgotten(verdict: Verdict, evidence: Evidence): void {
   for (const forgetting of evidence.forgettings ?? []) {
-    const { route, key, from, to } = forgetting;
+    const { told, route, key, from, to } = forgetting;
+    if (told === 'nothing') continue;
     const own = evidence.executions.filter((one) => one.scope === route && one.key === key);
     const before = new Set(own.filter(({ at }) => at < from).map(({ nonce }) => nonce));
     const seen = evidence.sightings.filter((one) => one.route === route && one.key === key);
@@ -219,7 +222,7 @@ function judgeForgotten(verdict: Verdict, evidence: Evidence): void {
   }
 }
 
-/** What is promised of a key for as long as no operator deletes its record. */
+/** What is promised of a key for as long as no operator deletes its record, or may have. */
 function withoutForgotten(evidence: Evidence): Evidence {
   const keys = new Set(evidence.forgettings?.map(({ key }) => key));
   const stands = ({ key }: { readonly key: string }): boolean => !keys.has(key);

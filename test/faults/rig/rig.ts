@@ -192,16 +192,24 @@ export class Rig {
     return sighting;
   }
 
-  /** Has an operator delete the record of a key, and writes down if that was done. Never rejects. */
-  async forget(instance: Instance, key: string, { route, by }: Omit<Deletion, 'key'>): Promise<boolean> {
+  /**
+   * Has an operator delete the record of a key, and writes down if that was done, or may be: then the operator was not
+   * told, and it is undefined. Never rejects.
+   */
+  async forget(
+    instance: Instance,
+    key: string,
+    { route, by }: Omit<Deletion, 'key'>,
+  ): Promise<boolean | undefined> {
     const from = monotonicNow();
     const answer = await call(`${instance.url}/operator`, {
       headers: { 'x-work': JSON.stringify({ key, route, by } satisfies Deletion) },
       body: {},
       signal: AbortSignal.timeout(DEADLINE),
     }).catch(() => undefined);
-    const deleted = answer?.status === 201 && (JSON.parse(answer.text) as { deleted: boolean }).deleted;
-    if (deleted) this.forgettings.push({ route, key, from, to: monotonicNow() });
+    const { deleted } = (answer?.status === 201 ? JSON.parse(answer.text) : {}) as { deleted?: boolean };
+    const told = deleted === undefined ? 'nothing' : 'deleted';
+    if (deleted !== false) this.forgettings.push({ told, route, key, from, to: monotonicNow() });
     return deleted;
   }
 
@@ -355,7 +363,7 @@ export class Rig {
       keys: new Set(this.sightings.map(({ route, key }) => `${route} ${key}`)).size,
       requests: this.sightings.length,
       executions: executions.length,
-      forgettings: this.forgettings.length,
+      forgettings: this.forgettings.filter(({ told }) => told === 'deleted').length,
       faults: this.faults.list.length,
       effects,
       losses,

@@ -27,6 +27,7 @@ const NAMES: readonly (readonly [name: string, text: string])[] = [
   ['read', statements.read(TABLE)],
   ['read', statements.readMany(TABLE)],
   ['forget', statements.forget(TABLE)],
+  ['are-forgotten', statements.areForgotten(TABLE)],
   ['cleanup', statements.cleanUp(TABLE)],
   ['mark-cleanup', markCleanup(TABLE)],
   ['orphans', markTold(TABLE)],

@@ -17,6 +17,7 @@ export interface StatementReader {
 const POSTGRES_STATEMENTS: readonly (readonly [name: string, pattern: RegExp])[] = [
   ['cleanup', /pg_try_advisory_xact_lock[^;]*DELETE/],
   ['forget', /AS existed/],
+  ['are-forgotten', /SELECT claim\.token/],
   ['orphans', /nestjs-idempotency orphan/],
   ['mark-cleanup', /nestjs-idempotency cleanup/],
   ['claim', /INSERT INTO[^;]*'in_progress'/],

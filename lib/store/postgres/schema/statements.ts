@@ -253,6 +253,11 @@ export const forget = (table: string): string => `
   ), marked AS (${markForgotten(table, '$4')})
   SELECT token, existed FROM deleted`;
 
+/** Of these claims, those whose records were forgotten. Parameters: ids, tokens, fences. */
+export const areForgotten = (table: string): string => `
+  SELECT claim.token FROM unnest($1::bytea[], $2::uuid[], $3::bigint[]) AS claim (id, token, fence)
+  WHERE ${isForgotten(table, 'claim.id', 'claim.fence')}`;
+
 /** Class of the cleanup's advisory lock: "idem" in ASCII, so that it can be recognised in pg_locks. */
 const CLEANUP_LOCK = 0x6964656d;
 

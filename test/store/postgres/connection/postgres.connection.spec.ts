@@ -4,6 +4,8 @@ import { performance } from 'node:perf_hooks';
 import { Client } from 'pg';
 import { DataSource } from 'typeorm';
 import { IdempotencySetupError, StoreUnavailableError } from '../../../../lib/core/errors';
+import type { Claim } from '../../../../lib/core/record';
+import { settleOrphan } from '../../../../lib/core/settle-orphan';
 import { IdempotencyCache } from '../../../../lib/store/postgres/schema/idempotency-cache.entity';
 import { applicationPool } from '../../../../lib/store/postgres/connection/pool';
 import { type RunningPostgres } from '../../../../servers';
@@ -255,6 +257,48 @@ describe('PostgresConnection', () => {
       expect(claim).toMatchObject({ token: request.token, attempt: 1 });
       proxy.resetOnNextReply();
       expect(await store.complete(claim, response('done'))).toEqual({ recorded: true });
+      await proxy.close();
+    });
+
+    it('says of every record that was deleted that it was, although the connection broke before the reply', async () => {
+      const proxy = await startProxy(Number(new URL(url).port));
+      const { store } = await instance({ poolSize: 1 }, proxy.through(url));
+      const record = async (key: string): Promise<Claim> => {
+        const claim = claimed(await store.claim(claimRequest(key)));
+        await store.complete(claim, response('done'));
+        return claim;
+      };
+      const [one, other, another] = [await record('one'), await record('other'), await record('another')];
+      proxy.resetOnNextReply();
+      expect(await store.forget(one)).toBe(true);
+      const inFlight = claimed(await store.claim(claimRequest('in flight')));
+      proxy.resetOnNextReply();
+      expect(await store.forgetAll([other, inFlight, another, one])).toEqual({
+        deleted: 3,
+        tokens: new Set([one, other, another].map(({ token }) => token)),
+      });
+      expect(await store.find(inFlight.id)).toMatchObject({ state: 'in_progress' });
+      proxy.resetOnNextReply();
+      expect(await store.forget(inFlight)).toBe(false);
+      await proxy.close();
+    });
+
+    it('says that the key of an orphan was freed, although the connection broke before the reply', async () => {
+      const proxy = await startProxy(Number(new URL(url).port));
+      const { store } = await instance({ poolSize: 1 }, proxy.through(url));
+      const { id } = claimed(await store.claim(claimRequest('orphan', { lease: 0 })));
+      const release = (claim: Claim): Promise<boolean> => {
+        proxy.resetOnNextReply();
+        return store.release(claim);
+      };
+      const orphan = await store.find(id);
+      const over = {
+        claim: store.claim.bind(store),
+        complete: store.complete.bind(store),
+        release,
+      };
+      expect(orphan && (await settleOrphan(over, orphan, undefined))).toBe(true);
+      expect(await store.find(id)).toBeUndefined();
       await proxy.close();
     });
 
