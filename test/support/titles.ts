@@ -10,12 +10,11 @@ export interface NamedTest {
   readonly title: string;
 }
 
-/** The tests that a text names, each as `file` “title”. */
+/** The tests that a text names, as `file` “title”, or `file` “title” “another title”. */
 export function testsNamedIn(text: string): NamedTest[] {
-  return [...text.matchAll(/`(test\/[^`]+)` “([^”]+)”/g)].map(([, file = '', title = '']) => ({
-    file,
-    title,
-  }));
+  return [...text.matchAll(/`(test\/[^`]+)`((?: “[^”]+”)+)/g)].flatMap(([, file = '', titles = '']) =>
+    [...titles.matchAll(/“([^”]+)”/g)].map(([, title = '']) => ({ file, title })),
+  );
 }
 
 /** The titles of the tests that a file runs, as they are written there: none that is skipped, nor what is inside of it. */
