@@ -10,6 +10,7 @@ import {
   type NestInterceptor,
 } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
+import { FastifyAdapter } from '@nestjs/platform-fastify';
 import { Redis } from 'ioredis';
 import { randomUUID } from 'node:crypto';
 import { Client, type QueryConfig } from 'pg';
@@ -25,9 +26,9 @@ import { openDataSource } from './rows';
  * lease, no fence, no time-out, no held response, no headers, no checks in the table. It shows which goals a machine
  * allows. MODE: `floor`, `floor, fast`, or `floor, redis down`, which has no Redis.
  */
-const { MODE = 'floor', DATABASE_URL = '', REDIS_URL = '' } = process.env;
+const { MODE = 'floor', PLATFORM = 'express', DATABASE_URL = '', REDIS_URL = '' } = process.env;
 
-const table = `"${MODE}"`;
+const table = `"${MODE}, ${PLATFORM}"`;
 const redis = MODE === 'floor, redis down' ? undefined : new Redis(REDIS_URL);
 const [claiming, completing] = [1, 2].map(() => new Client(DATABASE_URL)) as [Client, Client];
 
@@ -110,7 +111,7 @@ async function known(id: string): Promise<string | null> {
 class FloorInterceptor implements NestInterceptor {
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
     const { headers } = context.switchToHttp().getRequest<{ headers: Record<string, string> }>();
-    const id = `${MODE}:${headers['idempotency-key']}`;
+    const id = `${MODE}:${PLATFORM}:${headers['idempotency-key']}`;
     return from(known(id)).pipe(
       switchMap((body) => (body === null ? from(this.run(id, next)) : of(JSON.parse(body) as unknown))),
     );
@@ -151,7 +152,11 @@ async function main(): Promise<void> {
   );
   // Its plans are made on an empty table, and stay.
   for (const client of [claiming, completing]) await client.query('SET enable_seqscan = off');
-  const app = await NestFactory.create(FloorModule, { logger: ['error'] });
+  const settings = { logger: ['error' as const] };
+  const app =
+    PLATFORM === 'fastify'
+      ? await NestFactory.create(FloorModule, new FastifyAdapter(), settings)
+      : await NestFactory.create(FloorModule, settings);
   await app.listen(0, '127.0.0.1');
   serve((await app.getUrl()).replace('localhost', '127.0.0.1'));
 }

@@ -11,7 +11,9 @@ import type { Subject } from './subjects';
 /** Seconds of a round that does not count, before those that do, and of each turn before it counts. */
 const WARM_UP = 0.5;
 const RUN_IN = 0.3;
-const MOST_WARM_UPS = 10;
+/** Turns of the warm-up, whose CPU per response is that of the one before within so much once a subject is warm. */
+const MOST_WARM_UPS = 25;
+const LEVEL = 0.05;
 const RECORDED = 512;
 const BATCH = 64;
 export const STORM_WAIT = 100;
@@ -94,18 +96,25 @@ export class Measurement {
   }
 
   /**
-   * By responses, as code that ran a few times only is slow and those that are slow run theirs less often; and by time,
-   * as V8 compiles in the background.
+   * Until its CPU per response no longer falls: the more code a subject has, the longer V8 takes to compile it well, and
+   * those that are slow run theirs less often.
    */
   async warmUp(): Promise<void> {
-    const { responses: enough, seconds: least } = this.plan.warmUp;
+    const { seconds: least, untilLevel } = this.plan.warmUp;
     for (const running of this.subjects.values()) {
       for (const { workload, effect } of this.loadsOf(running.subject)) {
         const keys = workload === 'replays' ? await this.recorded(running, SMALL, effect) : undefined;
         const load = { kind: 'load', url: running.url, connections: 32, bytes: SMALL, effect, keys } as const;
-        let responses = 0;
-        for (let turn = 0; turn < MOST_WARM_UPS && (turn < least || responses < enough); turn++)
-          responses += (await this.loader.run({ ...load, seconds: Math.min(1, least) })).responses;
+        let last = Infinity;
+        let level = 0;
+        for (let turn = 0; turn < least || (untilLevel && level < 2 && turn < MOST_WARM_UPS); turn++) {
+          const before = await read(running.pid, this.meters);
+          const { responses } = await this.loader.run({ ...load, seconds: Math.min(1, least) });
+          const { subjectCpu } = difference(before, await read(running.pid, this.meters));
+          const each = subjectCpu / responses;
+          level = each > last * (1 - LEVEL) ? level + 1 : 0;
+          last = each;
+        }
       }
     }
   }
