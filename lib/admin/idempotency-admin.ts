@@ -65,7 +65,7 @@ export interface PurgeReport {
   readonly changed: number;
   /**
    * Records that were left, because Redis or the store that decides could not be told. Where the latter did not answer,
-   * they may be deleted all the same. Purge again once it answers.
+   * they may be deleted nevertheless. Purge again once it answers.
    */
   readonly unreachable: { readonly redis: number; readonly arbiter: number };
   /** Whether all records were looked at; otherwise `error` says why not. */
@@ -124,7 +124,7 @@ export abstract class IdempotencyAdmin {
    * Deletes a record in both tiers, so that the next request runs the handler. False if there is none, or if its handler
    * runs.
    * @throws StoreUnavailableError also if only Redis cannot be told, and then nothing is deleted; where the store that
-   * decides has not answered, the record may be deleted all the same
+   * decides has not answered, the record may be deleted nevertheless
    */
   abstract forget(record: RecordReference, change: Change): Promise<boolean>;
 

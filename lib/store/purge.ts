@@ -11,7 +11,7 @@ export interface PurgeResult {
   readonly copies: number;
   /** Records that were taken or claimed anew meanwhile, or are in flight. */
   readonly changed: number;
-  /** Records that were left, because this store could not be told; the arbiter may have deleted them all the same. */
+  /** Records that were left, because this store could not be told; the arbiter may have deleted them nevertheless. */
   readonly unreachable: Readonly<Record<'redis' | 'arbiter', number>>;
 }
 

@@ -66,7 +66,6 @@ const ELSEWHERE: Readonly<Record<string, readonly [spec: string, reason: string]
   board: ['board/board.spec.ts', 'its specs ask it over HTTP, as browsers do'],
   cli: ['cli/program.spec.ts', 'its specs run the command, as operators do'],
   'admin/audit-log.ts': ['admin/record-admin.spec.ts', 'an admin writes it'],
-  'core/settle-orphan.ts': ['admin/record-admin.spec.ts', 'operators settle by it'],
   'store/tiers.ts': ['contract/tiered.store.spec.ts', 'the tiered store opens them'],
   'store/memory/memory.store.ts': ['contract/memory.store.spec.ts', 'it is a store, as the contract says'],
   'store/postgres/batch-statements.ts': ['store/postgres/batches.spec.ts', 'batches send them'],

@@ -1,11 +1,8 @@
 import { Logger } from '@nestjs/common';
-import { createServer, connect, type AddressInfo, type Server, type Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import { Client } from 'pg';
 import { DataSource } from 'typeorm';
 import { IdempotencySetupError, StoreUnavailableError } from '../../../../lib/core/errors';
-import type { Claim } from '../../../../lib/core/record';
-import { settleOrphan } from '../../../../lib/core/settle-orphan';
 import { IdempotencyCache } from '../../../../lib/store/postgres/schema/idempotency-cache.entity';
 import { applicationPool } from '../../../../lib/store/postgres/connection/pool';
 import { type RunningPostgres } from '../../../../servers';
@@ -19,6 +16,7 @@ import {
   whileFrozen,
 } from '../../../support/postgres-store';
 import { freshDatabases } from '../../../support/fresh-databases';
+import { startProxy } from '../../../support/proxy';
 
 describe('PostgresConnection', () => {
   const databases = freshDatabases();
@@ -260,48 +258,6 @@ describe('PostgresConnection', () => {
       await proxy.close();
     });
 
-    it('says of every record that was deleted that it was, although the connection broke before the reply', async () => {
-      const proxy = await startProxy(Number(new URL(url).port));
-      const { store } = await instance({ poolSize: 1 }, proxy.through(url));
-      const record = async (key: string): Promise<Claim> => {
-        const claim = claimed(await store.claim(claimRequest(key)));
-        await store.complete(claim, response('done'));
-        return claim;
-      };
-      const [one, other, another] = [await record('one'), await record('other'), await record('another')];
-      proxy.resetOnNextReply();
-      expect(await store.forget(one)).toBe(true);
-      const inFlight = claimed(await store.claim(claimRequest('in flight')));
-      proxy.resetOnNextReply();
-      expect(await store.forgetAll([other, inFlight, another, one])).toEqual({
-        deleted: 3,
-        tokens: new Set([one, other, another].map(({ token }) => token)),
-      });
-      expect(await store.find(inFlight.id)).toMatchObject({ state: 'in_progress' });
-      proxy.resetOnNextReply();
-      expect(await store.forget(inFlight)).toBe(false);
-      await proxy.close();
-    });
-
-    it('says that the key of an orphan was freed, although the connection broke before the reply', async () => {
-      const proxy = await startProxy(Number(new URL(url).port));
-      const { store } = await instance({ poolSize: 1 }, proxy.through(url));
-      const { id } = claimed(await store.claim(claimRequest('orphan', { lease: 0 })));
-      const release = (claim: Claim): Promise<boolean> => {
-        proxy.resetOnNextReply();
-        return store.release(claim);
-      };
-      const orphan = await store.find(id);
-      const over = {
-        claim: store.claim.bind(store),
-        complete: store.complete.bind(store),
-        release,
-      };
-      expect(orphan && (await settleOrphan(over, orphan, undefined))).toBe(true);
-      expect(await store.find(id)).toBeUndefined();
-      await proxy.close();
-    });
-
     it('owns every claim of a batch whose reply was lost', async () => {
       const proxy = await startProxy(Number(new URL(url).port));
       const { store } = await instance(
@@ -411,54 +367,3 @@ describe('PostgresConnection', () => {
     expect(await pid()).toBe(before);
   });
 });
-
-type Doom = 'data' | 'reply' | 'silence';
-
-interface Proxy {
-  through(url: string): string;
-  /** Resets each connection open now when something is next sent over it. */
-  resetOnNextData(): void;
-  /** Lets each connection open now pass on what is sent, and resets it instead of passing on the reply. */
-  resetOnNextReply(): void;
-  /** Passes on no reply any more over the connections open now, and leaves them open. */
-  silence(): void;
-  close(): Promise<void>;
-}
-
-async function startProxy(port: number): Promise<Proxy> {
-  const pairs = new Set<{ client: Socket; upstream: Socket; doomed: Doom | undefined }>();
-  const server: Server = createServer((client) => {
-    const upstream = connect(port, '127.0.0.1');
-    const pair = { client, upstream, doomed: undefined as Doom | undefined };
-    pairs.add(pair);
-    const end = (): void => {
-      pairs.delete(pair);
-      client.resetAndDestroy();
-      upstream.destroy();
-    };
-    client.on('data', (data) => (pair.doomed === 'data' ? end() : upstream.write(data)));
-    upstream.on('data', (data) => {
-      if (pair.doomed === 'reply') end();
-      else if (pair.doomed !== 'silence') client.write(data);
-    });
-    for (const socket of [client, upstream]) socket.on('error', end).on('close', end);
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const doom = (how: Doom): void => {
-    for (const pair of pairs) pair.doomed = how;
-  };
-  return {
-    through: (url) => url.replace(/:\d+\//, `:${(server.address() as AddressInfo).port}/`),
-    resetOnNextData: () => doom('data'),
-    resetOnNextReply: () => doom('reply'),
-    silence: () => doom('silence'),
-    close: async () => {
-      const closed = new Promise((resolve) => server.close(resolve));
-      for (const { client, upstream } of pairs) {
-        client.destroy();
-        upstream.destroy();
-      }
-      await closed;
-    },
-  };
-}
