@@ -6,7 +6,7 @@ import type { BeginRequest } from '../core/transaction';
 import { DeadlineError, setupError, type Failure } from '../store/postgres/connection/failures';
 import { byteaOf } from '../store/postgres/schema/values';
 import type { Connections } from './connections';
-import { lockOf } from './lock';
+import { locksOf } from './lock';
 import { RoundTripError } from './round-trip';
 import type { StatementResult } from './pipeline';
 import type { Session, Statement } from './session';
@@ -70,9 +70,10 @@ export class Beginning {
   }
 
   private statements({ id, policy }: BeginRequest, patience: number): Statement[] {
+    const { key, held } = locksOf(id);
     return [
       [begin(policy.isolation ?? this.isolation)],
-      [TRY_LOCK, lockOf(id)],
+      [TRY_LOCK, key, held],
       [read(this.places), byteaOf(id.hash), String(policy.timeout), String(policy.timeout + patience)],
     ];
   }
@@ -88,12 +89,14 @@ function foundOut(
   { id, fingerprint, claim }: BeginRequest,
   [, lock, found]: readonly StatementResult[],
 ): Begun | 'locked' | 'standing' {
-  if (lock?.rows[0]?.[0] !== 'true') return 'locked';
-  const [start, role, backend, token, expired, fence] = found?.rows[0] ?? [];
+  const [start, role, backend, token, state, fence] = found?.rows[0] ?? [];
+  // Also where another has the lock, maybe only to read the same: what is completed stays.
+  if (state === 'completed') return 'standing';
+  if (typeof lock?.rows[0]?.[0] !== 'string') return 'locked';
   if (typeof start !== 'string' || typeof role !== 'string') throw new TypeError('Postgres gave no row.');
   session.isServedBy(backend);
   if (claim) return claim.token === token ? { session, claim, standing: 'claim', start, role } : 'standing';
-  if (expired === 'false') return 'standing';
+  if (state === 'in_progress') return 'standing';
   const own = { id, fingerprint, token: randomUUID(), fence: Number(fence), attempt: 1 };
-  return { session, claim: own, standing: token === null ? 'nothing' : 'expired', start, role };
+  return { session, claim: own, standing: state === null ? 'nothing' : 'expired', start, role };
 }

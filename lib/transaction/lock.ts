@@ -5,9 +5,21 @@ import type { Batcher } from '../store/batching/batcher';
 import type { PostgresConnection } from '../store/postgres/connection/postgres.connection';
 import { ARE_FREE } from './statements';
 
-/** The advisory lock of a key, as Postgres takes it. Keys that share one by chance only wait for each other. */
-export function lockOf({ hash }: RecordId): string {
-  return BigInt.asIntN(64, BigInt(`0x${hash.slice(0, 16)}`)).toString();
+/** Of a lock: 64 bits. */
+const DIGITS = 16;
+
+/** The advisory locks of a key, as Postgres takes them. Keys that share one by chance only wait for each other. */
+export interface KeyLocks {
+  /** One transaction has it, or none. */
+  readonly key: string;
+  /** Shows others that `key` is held: they ask for this one, so that they are never in the way of a begin. */
+  readonly held: string;
+}
+
+export function locksOf({ hash }: RecordId): KeyLocks {
+  const at = (place: number): string =>
+    BigInt.asIntN(64, BigInt(`0x${hash.slice(place, place + DIGITS)}`)).toString();
+  return { key: at(0), held: at(DIGITS) };
 }
 
 /** Asks whether transactions of keys are open: for all keys of a turn by one statement. */
@@ -26,6 +38,6 @@ export class Locks {
 
   /** @throws StoreUnavailableError */
   isHeld(id: RecordId): Promise<boolean> {
-    return new Promise((resolve, reject) => this.batcher.add(lockOf(id), resolve, reject));
+    return new Promise((resolve, reject) => this.batcher.add(locksOf(id).held, resolve, reject));
   }
 }

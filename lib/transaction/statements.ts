@@ -18,8 +18,14 @@ export const begin = (isolation: Isolation | undefined): string =>
 export const COMMIT = 'COMMIT';
 export const ROLLBACK = 'ROLLBACK';
 
-/** Whether the lock of the key could be had. It is held until the transaction ends. Parameters: lock. */
-export const TRY_LOCK = 'SELECT pg_try_advisory_xact_lock($1::bigint)::text';
+/**
+ * Not null if the lock of the key could be had. It is held until the transaction ends, and so is the second lock. Only a
+ * transaction that has the first one asks for the second, so it waits at most for a statement of {@link ARE_FREE}.
+ *
+ * Parameters: lock, second lock.
+ */
+export const TRY_LOCK = `
+  SELECT CASE WHEN pg_try_advisory_xact_lock($1::bigint) THEN pg_advisory_xact_lock($2::bigint)::text END`;
 
 /**
  * Ends the session of an application that has vanished without a word, and with it the lock of its key: TCP alone would
@@ -42,11 +48,14 @@ const IS_EXPIRED = `expires_at <= now() AND state = 'completed'`;
  * Parameters: id, timeout of the handler, milliseconds after which a statement would have been cut off by its application.
  */
 export const read = ({ table, sequence }: Places): string => `
-  SELECT ${START}::text, current_setting('role'), pg_backend_pid()::text, record.token::text, record.expired::text,
-    CASE WHEN coalesce(record.expired, true) THEN greatest(nextval(${literal(sequence)}), record.fence + 1) END::text,
+  SELECT ${START}::text, current_setting('role'), pg_backend_pid()::text, record.token::text, record.state,
+    CASE WHEN coalesce(record.state = 'expired', true) THEN greatest(nextval(${literal(sequence)}), record.fence + 1) END::text,
     ${bound('idle_in_transaction_session_timeout', '$2')}, ${bound('statement_timeout', '$3')}
   FROM (SELECT) AS one
-    LEFT JOIN (SELECT token, fence, ${IS_EXPIRED} AS expired FROM ${table} WHERE id = $1::bytea) AS record ON true`;
+    LEFT JOIN (
+      SELECT token, fence, CASE WHEN ${IS_EXPIRED} THEN 'expired' ELSE state END AS state
+      FROM ${table} WHERE id = $1::bytea
+    ) AS record ON true`;
 
 /** Makes room for {@link insertCompleted}. If another claim has come instead, it stays. Parameters: id. */
 export const deleteExpired = ({ table }: Places): string => `
@@ -93,8 +102,10 @@ export const completeClaim = ({ table }: Places): string => `
   SELECT wrote::text, 1 / (SELECT count(*) FROM changed) FROM before`;
 
 /**
- * Whether no transaction holds each of the locks. They are shared for as long as that takes, so that two of these do not
- * find each other. Parameters: locks.
+ * Whether no transaction holds each of these second locks. They are shared for as long as that takes, so that two of these
+ * do not find each other. Not read from pg_locks: that stops all that lock while it copies every lock of the server.
+ *
+ * Parameters: locks.
  */
 export const ARE_FREE = `
   SELECT pg_try_advisory_xact_lock_shared(lock) AS free

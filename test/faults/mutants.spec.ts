@@ -167,7 +167,7 @@ describe('the rig finds out', () => {
         [
           {
             file: BEGIN,
-            from: `      [TRY_LOCK, lockOf(id)],
+            from: `      [TRY_LOCK, key, held],
       [read(this.places), byteaOf(id.hash), String(policy.timeout), String(policy.timeout + patience)],
     ];`,
             // Its window is made as wide as two seconds.
@@ -179,14 +179,14 @@ describe('the rig finds out', () => {
         byteaOf(id.hash),
         String(policy.timeout),
         String(policy.timeout + patience),
-        lockOf(id),
+        key,
       ],
     ];`,
           },
           {
             file: BEGIN,
-            from: 'const [start, role, backend, token, expired, fence] = found?.rows[0] ?? [];',
-            to: 'const [, start, role, backend, token, expired, fence] = lock?.rows[0] ?? [];',
+            from: 'const [start, role, backend, token, state, fence] = found?.rows[0] ?? [];',
+            to: 'const [, start, role, backend, token, state, fence] = lock?.rows[0] ?? [];',
           },
           {
             file: COMMIT,

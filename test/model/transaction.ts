@@ -56,7 +56,8 @@ export class TransactionSteps {
       );
       return;
     }
-    if (s.sessions.length > 0) {
+    const isCompleted = s.row !== null && s.row.outcome > 0 && !s.row.expired; // it is read without the lock
+    if (s.sessions.length > 0 && (!isCompleted || request.sawNothing)) {
       this.add(`${who} begins: the key is locked`, false, (draft) => lockedOut(draft), p, r);
       return;
     }

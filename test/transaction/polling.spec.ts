@@ -3,7 +3,7 @@ import { Client } from 'pg';
 import { Polls } from '../../lib/core/poll';
 import { recordId, type RecordId } from '../../lib/core/record';
 import { Waiter } from '../../lib/core/waiting-room';
-import { lockOf, Locks } from '../../lib/transaction/lock';
+import { locksOf, Locks } from '../../lib/transaction/lock';
 import { ARE_FREE } from '../../lib/transaction/statements';
 import { freshDatabases } from '../support/fresh-databases';
 import { eventually } from '../support/eventually';
@@ -19,7 +19,7 @@ describe('keys that wait for transactions of other processes', () => {
     await client.connect();
     await client.query('BEGIN');
     await client.query('SELECT pg_advisory_xact_lock(lock) FROM unnest($1::bigint[]) AS lock', [
-      ids.map(lockOf),
+      ids.map((id) => locksOf(id).held),
     ]);
     return client;
   };
