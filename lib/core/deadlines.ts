@@ -13,52 +13,51 @@ export interface Deadline {
 }
 
 /**
- * Gives up what is still waiting at its deadline. One timer serves all, and stays when they have settled: to set and
- * clear one for each costs more than a look now and then. It holds no process up that has nothing else to do.
+ * Gives up what is still waiting at its deadline. To set and clear a timer for each costs more than a look now and then:
+ * a timer is set only if no look comes soon enough, and is never cleared. It holds no process up that has nothing else
+ * to do.
  */
-export class Deadlines<T extends Deadline> {
-  private readonly waiting = new Set<T>();
-  private timer: NodeJS.Timeout | undefined;
-  private timerAt = Infinity;
+export class Deadlines {
+  private readonly waiting = new Set<Deadline>();
+  /** The times of all looks to come, the soonest one last. */
+  private readonly looks: number[] = [];
 
-  get all(): readonly T[] {
-    return [...this.waiting];
-  }
-
-  add(deadline: T): void {
+  add(deadline: Deadline): void {
     this.waiting.add(deadline);
     this.lookAt(deadline.dueAt);
   }
 
-  delete(deadline: T): void {
+  delete(deadline: Deadline): void {
     this.waiting.delete(deadline);
   }
 
   /** Whether some may have to be given up, which is not known before the next look. */
   isOverdue(now: number): boolean {
-    return now >= this.timerAt;
+    return now >= this.nextLook;
+  }
+
+  private get nextLook(): number {
+    return this.looks.at(-1) ?? Infinity;
   }
 
   private lookAt(time: number): void {
-    if (time < this.timerAt) this.setTimer(time);
+    if (time < this.nextLook) this.setTimer(time);
   }
 
   /** Apart from the look, as V8 makes an object for what a closure holds also where none is made. */
   private setTimer(time: number): void {
-    clearTimeout(this.timer);
-    this.timerAt = time;
+    this.looks.push(time);
     const pause = Math.max(0, time - performance.now());
     // A process that was busy finds its timer due before it has read what was answered meanwhile: that goes first.
     const due = (): void => {
       const late = performance.now() - time;
-      setImmediate(() => this.look(late));
+      setImmediate(() => this.look(time, late));
     };
-    this.timer = inBackground(() => setTimeout(due, pause));
-    this.timer.unref();
+    inBackground(() => setTimeout(due, pause)).unref();
   }
 
-  private look(late: number): void {
-    this.timerAt = Infinity;
+  private look(time: number, late: number): void {
+    while (this.nextLook <= time) this.looks.pop();
     // A timer counts from the turn of the event loop that set it, and may come a little early.
     const now = performance.now() + 1;
     let next = Infinity;
@@ -68,5 +67,31 @@ export class Deadlines<T extends Deadline> {
       else this.waiting.delete(deadline);
     }
     if (next < Infinity) this.lookAt(next);
+  }
+}
+
+/** Those of the process: the more wait together, the fewer timers they need. */
+export const deadlines = new Deadlines();
+
+/** Calls back at the soonest of the times that it was set to. */
+export class Alarm implements Deadline {
+  dueAt = Infinity;
+
+  constructor(private readonly ring: () => void) {}
+
+  set(time: number): void {
+    if (time >= this.dueAt) return;
+    this.dueAt = time;
+    deadlines.add(this);
+  }
+
+  clear(): void {
+    this.dueAt = Infinity;
+    deadlines.delete(this);
+  }
+
+  expire(): void {
+    this.clear();
+    this.ring();
   }
 }

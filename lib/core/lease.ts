@@ -1,6 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import { inBackground } from './background';
-import { Deadlines, type Deadline } from './deadlines';
+import { Alarm, deadlines, type Deadline } from './deadlines';
 import { isMarked } from './errors';
 import type { Claim } from './record';
 import type { IdempotencyStore } from './store';
@@ -88,9 +87,7 @@ class Entry implements Lease, Deadline {
  */
 export class LeaseManager {
   private readonly entries = new Map<string, Entry>();
-  private readonly lapses = new Deadlines<Entry>();
-  private timer: NodeJS.Timeout | undefined;
-  private timerAt = Infinity;
+  private readonly nextBeat = new Alarm(() => void this.beat());
   private beating = false;
   private largestGroup = Infinity;
 
@@ -101,41 +98,29 @@ export class LeaseManager {
     const entry = new Entry(claim, lease, this.remove);
     this.entries.set(claim.token, entry);
     this.renewed(entry, claimedAt);
-    this.scheduleAt(entry.renewAt);
+    if (!this.beating) this.nextBeat.set(entry.renewAt);
     return entry;
   }
 
   /** Ends every renewal; what is still claimed lapses. */
   stop(): void {
     for (const entry of this.entries.values()) this.remove(entry);
-    clearTimeout(this.timer);
-    this.timerAt = Infinity;
+    this.nextBeat.clear();
   }
 
   /** A beat that was due for this one alone finds nothing to renew: looking for the next at each stop costs more. */
   private readonly remove = (entry: Entry): void => {
-    this.lapses.delete(entry);
+    deadlines.delete(entry);
     this.entries.delete(entry.claim.token);
   };
 
   private renewed(entry: Entry, at: number): void {
     entry.renewed(at);
-    this.lapses.add(entry);
-  }
-
-  /** Unless there is a beat before that. */
-  private scheduleAt(time: number): void {
-    if (this.beating || time >= this.timerAt) return;
-    clearTimeout(this.timer);
-    this.timerAt = time;
-    const pause = Math.max(0, time - performance.now());
-    this.timer = inBackground(() => setTimeout(() => void this.beat(), pause));
-    this.timer.unref();
+    deadlines.add(entry);
   }
 
   private async beat(): Promise<void> {
     this.beating = true;
-    this.timerAt = Infinity;
     const startedAt = performance.now();
     const due = new Map<number, Entry[]>();
     for (const entry of this.entries.values()) {
@@ -151,9 +136,7 @@ export class LeaseManager {
     const sizes = await Promise.all(groups);
     if (sizes.length > 0) this.regroup(sizes);
     this.beating = false;
-    let earliest = Infinity;
-    for (const entry of this.entries.values()) earliest = Math.min(earliest, entry.renewAt);
-    this.scheduleAt(earliest);
+    for (const entry of this.entries.values()) this.nextBeat.set(entry.renewAt);
   }
 
   /**

@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import { inBackground } from './background';
+import { Alarm } from './deadlines';
 import { StoreError } from './errors';
 import type { InFlightResult } from './in-flight-requests';
 import { isOrphaned, type InProgressRecord, type RecordId } from './record';
@@ -42,8 +42,7 @@ export class Poll {
  */
 export class Polls {
   private readonly polls = new Map<string, Poll>();
-  private timer: NodeJS.Timeout | undefined;
-  private timerAt = Infinity;
+  private readonly alarm = new Alarm(() => this.look());
 
   constructor(
     private readonly store: Pick<IdempotencyStore, 'find'>,
@@ -72,25 +71,17 @@ export class Polls {
 
   private schedule(poll: Poll): void {
     poll.schedule();
-    this.lookAt(poll.dueAt);
+    this.alarm.set(poll.dueAt);
   }
 
-  private lookAt(time: number): void {
-    if (time >= this.timerAt) return;
-    clearTimeout(this.timer);
-    this.timerAt = time;
-    this.timer = inBackground(() => setTimeout(this.look, time - performance.now()));
-  }
-
-  private readonly look = (): void => {
-    this.timerAt = Infinity;
-    const now = performance.now() + 1; // a timer may come a little early
+  private look(): void {
+    const now = performance.now() + 1; // an alarm may come a little early
     for (const poll of [...this.polls.values()]) {
-      if (poll.soonestAt > now) this.lookAt(poll.dueAt);
+      if (poll.soonestAt > now) this.alarm.set(poll.dueAt);
       else if (poll.waiters.size === 0 || this.closing.aborted) this.end(poll, { kind: 'open' });
       else void this.askOnce(poll);
     }
-  };
+  }
 
   private async askOnce(poll: Poll): Promise<void> {
     poll.asked();
@@ -107,8 +98,7 @@ export class Polls {
 
   /** Others may begin yet, by requests that have run their handlers. */
   private endAll(): void {
-    clearTimeout(this.timer);
-    this.timerAt = Infinity;
+    this.alarm.clear();
     for (const poll of [...this.polls.values()]) this.end(poll, { kind: 'open' });
   }
 

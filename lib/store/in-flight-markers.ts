@@ -1,12 +1,11 @@
 import { performance } from 'node:perf_hooks';
-import { Deadlines, type Deadline } from '../core/deadlines';
+import { deadlines, type Deadline } from '../core/deadlines';
 
 /** Milliseconds. Most handlers have finished by then, and a duplicate that comes before asks Postgres instead. */
 const HINT_AFTER = 50;
 
 /** Puts off what tells the other processes that a request is in flight, until it has been for a while. */
 export class InFlightMarkers {
-  private readonly due = new Deadlines<Deadline>();
   private readonly byToken = new Map<string, Deadline>();
 
   /**
@@ -24,14 +23,14 @@ export class InFlightMarkers {
     };
     const marker = { dueAt: now + HINT_AFTER, expire };
     this.byToken.set(token, marker);
-    this.due.add(marker);
+    deadlines.add(marker);
   }
 
   drop(token: string): void {
     const marker = this.byToken.get(token);
     if (!marker) return;
     this.byToken.delete(token);
-    this.due.delete(marker);
+    deadlines.delete(marker);
   }
 
   dropAll(): void {

@@ -9,6 +9,7 @@ import {
   type Outcome,
   type RecordId,
 } from '../core/record';
+import { hedged, type Hedged } from './cache-deadline';
 import { InFlightMarkers } from './in-flight-markers';
 import type { CacheEntry, RedisStore } from './redis/redis.store';
 import type { StoreMonitor } from './store-monitor';
@@ -20,6 +21,9 @@ export interface CacheLifetimes {
   /** Of an outcome that the arbiter does not have yet: the copy may be the only one. */
   readonly retention: number;
 }
+
+/** What Redis knows of a key, as far as it answers. */
+export type CacheRead = Hedged<IdempotencyRecord | undefined>;
 
 /**
  * Milliseconds after the arbiter was asked for a record until when it may be copied. The mark that a record was deleted
@@ -44,19 +48,21 @@ export class RecordCache {
   ) {}
 
   /** What Redis knows; undefined if it knows nothing or fails. Without a promise if it is bypassed. Never rejects. */
-  read(id: RecordId): Promise<IdempotencyRecord | undefined> | undefined {
+  read(id: RecordId): CacheRead | undefined {
     if (this.isBypassed()) return undefined;
     const askedAt = performance.now();
-    return this.store.find(id).then(
-      (record) => {
-        this.monitor.answered('find', askedAt);
-        if (record?.state === 'completed' && record.pending) this.onPending(record);
-        return record;
-      },
-      (error: unknown) => {
-        this.monitor.failed('find', askedAt, error);
-        return undefined;
-      },
+    return hedged(() =>
+      this.store.find(id).then(
+        (record) => {
+          this.monitor.answered('find', askedAt);
+          if (record?.state === 'completed' && record.pending) this.onPending(record);
+          return record;
+        },
+        (error: unknown) => {
+          this.monitor.failed('find', askedAt, error);
+          return undefined;
+        },
+      ),
     );
   }
 
@@ -104,9 +110,10 @@ export class RecordCache {
     );
   }
 
-  /** Resolves once Redis knows that the claim was released, or does not answer. */
-  putRemoved(claim: Claim): Promise<boolean> {
-    return new Promise((resolve) => this.write({ claim, state: 'removed' }, Infinity, resolve));
+  /** Resolves once Redis knows that the claim was released, or does not soon answer. */
+  async putRemoved(claim: Claim): Promise<void> {
+    const entry: CacheEntry = { claim, state: 'removed' };
+    await hedged(() => new Promise((resolve) => this.write(entry, Infinity, resolve))).early;
   }
 
   /** At once where the key was taken over, as its fence keeps out what an earlier owner may still write. */

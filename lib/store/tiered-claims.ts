@@ -3,9 +3,8 @@ import { StoreError, StoreUnavailableError, UnrecordedOutcomeError } from '../co
 import { isPending, type Claim, type IdempotencyRecord, type Outcome, type RecordId } from '../core/record';
 import type { ClaimRequest, ClaimResult, CompleteResult } from '../core/store';
 import type { BeginResult } from '../core/transaction';
-import type { CacheDeadline } from './cache-deadline';
 import type { ClaimOrder } from './claim-order';
-import type { RecordCache } from './record-cache';
+import type { CacheRead, RecordCache } from './record-cache';
 import type { Tiers } from './tiers';
 
 /** Claims over both tiers: what Redis knows may answer a request, but only the arbiter's row lets its handler run. */
@@ -13,7 +12,6 @@ export class TieredClaims {
   /** @param complete records the outcome of a claim */
   constructor(
     private readonly tiers: Tiers,
-    private readonly cacheDeadline: CacheDeadline,
     private readonly order: ClaimOrder,
     private readonly complete: (claim: Claim, outcome: Outcome) => Promise<CompleteResult>,
   ) {}
@@ -30,8 +28,8 @@ export class TieredClaims {
   /** As {@link claim}, where a transaction is to have the key. Redis holds no hint of one, so only outcomes count. */
   async begin(id: RecordId, begin: () => Promise<BeginResult>): Promise<BeginResult> {
     const { cache, monitor } = this.tiers;
-    const cached = cache && this.readsFirst(id, cache) ? cache.read(id) : undefined;
-    const early = cached && (await this.cacheDeadline.hedged(cached));
+    const read = cache && this.readsFirst(id, cache) ? cache.read(id) : undefined;
+    const early = read && (await read.early);
     if (early?.state === 'completed' && !early.pending) {
       this.order.found(id);
       return { kind: 'standing', record: early };
@@ -45,7 +43,8 @@ export class TieredClaims {
       return result;
     } catch (reason) {
       const error = monitor.failed('begin', askedAt, reason);
-      const late = error instanceof StoreUnavailableError ? await (cached ?? cache?.read(id)) : undefined;
+      const late =
+        error instanceof StoreUnavailableError ? await (read ?? cache?.read(id))?.answer : undefined;
       if (late?.state === 'completed') return { kind: 'standing', record: late };
       throw error;
     }
@@ -57,14 +56,14 @@ export class TieredClaims {
 
   /** A retry is likely, or Postgres does not answer or may have lost commits: Redis may know the outcome. */
   private async readThenClaim(request: ClaimRequest, cache: RecordCache): Promise<ClaimResult> {
-    const cached = cache.read(request.id);
-    const early = cached && (await this.cacheDeadline.hedged(cached));
+    const read = cache.read(request.id);
+    const early = read && (await read.early);
     if (early && !isPending(early) && canAnswerFromCache(early, request)) {
       this.order.found(request.id);
       return fromCache(early);
     }
     const askedAt = performance.now();
-    const result = await this.claimInArbiter(request, cached);
+    const result = await this.claimInArbiter(request, read);
     if (result.claimed) return result;
     cache.fill(result.record, askedAt);
     return result;
@@ -80,10 +79,10 @@ export class TieredClaims {
     askedAt: number,
     cache: RecordCache,
   ): Promise<ClaimResult> {
-    const cached = cache.read(request.id);
-    const late = cached && (await this.cacheDeadline.hedged(cached));
+    const read = cache.read(request.id);
+    const late = read && (await read.early);
     if (late?.state === 'completed') {
-      if (late.pending) return this.claimInArbiter(request, cached);
+      if (late.pending) return this.claimInArbiter(request, read);
       // A copy of a claim before the one that stands is out of date: Redis has failed over to an old state.
       if (late.fence >= standing.record.fence) return fromCache(late);
     }
@@ -92,12 +91,12 @@ export class TieredClaims {
   }
 
   /**
-   * @param cached what Redis answers, if it was asked already
+   * @param read of Redis, if it was asked already
    * @param readAfter where to look if the key turns out to be known
    */
   private async claimInArbiter(
     request: ClaimRequest,
-    cached?: Promise<IdempotencyRecord | undefined>,
+    read?: CacheRead,
     readAfter?: RecordCache,
   ): Promise<ClaimResult> {
     const { monitor, arbiter, pending, cache } = this.tiers;
@@ -117,7 +116,7 @@ export class TieredClaims {
       }
     } catch (error) {
       if (!(error instanceof StoreUnavailableError)) throw error;
-      return this.answerWithoutArbiter(request, error, cached);
+      return this.answerWithoutArbiter(request, error, read);
     }
     if (!result.claimed) {
       this.order.found(request.id);
@@ -132,13 +131,13 @@ export class TieredClaims {
   private async answerWithoutArbiter(
     request: ClaimRequest,
     error: StoreUnavailableError,
-    cached: Promise<IdempotencyRecord | undefined> | undefined,
+    read: CacheRead | undefined,
   ): Promise<ClaimResult> {
     const { pending, cache, retention } = this.tiers;
     // The claim may have landed although its reply was lost: no handler will run under it, so it is released.
     if (error.operation === 'claim' && error.sent)
       pending.release({ ...request, fence: 0, attempt: 0 }, retention);
-    const late = await (cached ?? cache?.read(request.id));
+    const late = await (read ?? cache?.read(request.id))?.answer;
     if (late && canAnswerFromCache(late, request)) return fromCache(late);
     throw error;
   }

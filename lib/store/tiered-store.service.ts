@@ -17,7 +17,6 @@ import type { HealthReport } from '../observability/health';
 import { IdempotencyMetrics } from '../observability/metrics';
 import { MODULE_SETTINGS } from '../options/module-settings';
 import type { ModuleSettings } from '../options/resolve';
-import { CacheDeadline } from './cache-deadline';
 import { ClaimOrder } from './claim-order';
 import { OwnStoreProvider } from './own-store.provider';
 import type { Completion } from './pending-writes';
@@ -38,7 +37,6 @@ export class TieredStoreService implements IdempotencyStore {
   private tiers!: Tiers;
   private claims!: TieredClaims;
   phase: StorePhase = 'new';
-  private readonly cacheDeadline = new CacheDeadline();
   private readonly order = new ClaimOrder();
 
   constructor(
@@ -57,7 +55,7 @@ export class TieredStoreService implements IdempotencyStore {
         { settings, redis, postgres, own, metrics },
         (completion, result, askedAt) => this.copy(completion, result, askedAt),
       );
-      this.claims = new TieredClaims(this.tiers, this.cacheDeadline, this.order, (claim, outcome) =>
+      this.claims = new TieredClaims(this.tiers, this.order, (claim, outcome) =>
         this.complete(claim, outcome),
       );
       this.phase = 'open';
@@ -127,7 +125,7 @@ export class TieredStoreService implements IdempotencyStore {
     try {
       const released = await this.askArbiter('release', () => this.tiers.arbiter.release(claim));
       // A retry at once should find the key free; a slow Redis is not a reason to hold the answer up.
-      if (cache) await this.cacheDeadline.hedged(cache.putRemoved(claim));
+      await cache?.putRemoved(claim);
       return released;
     } catch (error) {
       if (error instanceof StoreUnavailableError) this.tiers.pending.release(claim, this.tiers.retention);
@@ -155,8 +153,8 @@ export class TieredStoreService implements IdempotencyStore {
 
   /** The outcome of a key, if Redis soon answers that it has a copy. */
   async findCopy(id: RecordId): Promise<CompletedRecord | undefined> {
-    const recalled = this.tiers.cache?.read(id);
-    const cached = recalled && (await this.cacheDeadline.hedged(recalled));
+    const read = this.tiers.cache?.read(id);
+    const cached = read && (await read.early);
     return cached?.state === 'completed' && !cached.pending ? cached : undefined;
   }
 
@@ -180,8 +178,8 @@ export class TieredStoreService implements IdempotencyStore {
   }
 
   async find(id: RecordId): Promise<IdempotencyRecord | undefined> {
-    const recalled = this.tiers.cache?.read(id);
-    const cached = recalled && (await this.cacheDeadline.hedged(recalled));
+    const read = this.tiers.cache?.read(id);
+    const cached = read && (await read.early);
     if (cached?.state === 'completed' && !cached.pending) return cached;
     try {
       if (cached && isPending(cached)) await this.tiers.pending.settle(id);
@@ -190,7 +188,7 @@ export class TieredStoreService implements IdempotencyStore {
       if (record) this.tiers.cache?.fill(record, askedAt);
       return record;
     } catch (error) {
-      const late = error instanceof StoreUnavailableError ? await recalled : undefined;
+      const late = error instanceof StoreUnavailableError ? await read?.answer : undefined;
       if (late) return late;
       throw error;
     }

@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import type { Deadline, Deadlines } from '../core/deadlines';
+import { deadlines, type Deadline } from '../core/deadlines';
 import { DeadlineError } from '../store/postgres/connection/failures';
 
 /**
@@ -8,12 +8,7 @@ import { DeadlineError } from '../store/postgres/connection/failures';
  * @param timeout milliseconds
  * @throws DeadlineError; the errors of the work
  */
-export function bounded<T>(
-  work: Promise<T>,
-  what: string,
-  timeout: number,
-  deadlines: Deadlines<Deadline>,
-): Promise<T> {
+export function bounded<T>(work: Promise<T>, what: string, timeout: number): Promise<T> {
   return new Promise((resolve, reject) => {
     const deadline: Deadline = {
       dueAt: performance.now() + timeout,

@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks';
 import type { Pool, PoolClient } from 'pg';
 import type { DataSource } from 'typeorm';
-import type { Deadline } from '../core/deadlines';
+import { deadlines, type Deadline } from '../core/deadlines';
 import { OverloadedError, StoreUnavailableError } from '../core/errors';
 import { DeadlineError } from '../store/postgres/connection/failures';
 import { applicationPool } from '../store/postgres/connection/pool';
@@ -36,7 +36,7 @@ export class Connections {
 
   /** @throws StoreUnavailableError, as OverloadedError where others hold all connections */
   take(): Promise<Session> {
-    const { timeout, deadlines } = this.settings;
+    const { timeout } = this.settings;
     const queryRunner = this.ambient.queryRunner();
     return new Promise((resolve, reject) => {
       let expired = false;

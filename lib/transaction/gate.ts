@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import type { Deadline, Deadlines } from '../core/deadlines';
+import { deadlines, type Deadline } from '../core/deadlines';
 import { OverloadedError } from '../core/errors';
 import { Lanes } from '../store/batching/lanes';
 
@@ -12,7 +12,6 @@ export class Gate {
   constructor(
     limit: number,
     private readonly maxQueued: number,
-    private readonly deadlines: Deadlines<Deadline>,
   ) {
     this.lanes = new Lanes([limit]);
   }
@@ -59,10 +58,10 @@ export class Gate {
         },
       };
       let settled = false;
-      this.deadlines.add(late);
+      deadlines.add(late);
       void entered.then(() => {
         if (settled) return;
-        this.deadlines.delete(late);
+        deadlines.delete(late);
         this.queued--;
         this.inside++;
         resolve();

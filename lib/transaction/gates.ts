@@ -1,4 +1,3 @@
-import type { Deadline, Deadlines } from '../core/deadlines';
 import { Gate } from './gate';
 
 /**
@@ -12,9 +11,8 @@ export class Gates {
   constructor(
     poolSize: number,
     private readonly maxQueued: number,
-    private readonly deadlines: Deadlines<Deadline>,
   ) {
-    this.all = new Gate(Math.max(poolSize - 1, 1), maxQueued, deadlines);
+    this.all = new Gate(Math.max(poolSize - 1, 1), maxQueued);
   }
 
   /**
@@ -61,7 +59,7 @@ export class Gates {
 
   private gateOf(name: string, limit: number): Gate {
     let gate = this.byName.get(name);
-    if (!gate) this.byName.set(name, (gate = new Gate(limit, this.maxQueued, this.deadlines)));
+    if (!gate) this.byName.set(name, (gate = new Gate(limit, this.maxQueued)));
     return gate;
   }
 }

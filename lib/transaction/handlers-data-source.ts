@@ -1,5 +1,4 @@
 import type { DataSource } from 'typeorm';
-import { Deadlines, type Deadline } from '../core/deadlines';
 import { IdempotencySetupError, StoreUnavailableError } from '../core/errors';
 import { applicationPool } from '../store/postgres/connection/pool';
 import type { RecordsPlace } from '../store/postgres/postgres.provider';
@@ -51,7 +50,7 @@ export async function handlersDataSource(
 async function placeOf(dataSource: DataSource, table: string, timeout: number): Promise<string> {
   try {
     const asked = dataSource.query<unknown>(PLACE, [table]); // over the application's pool, which has no time-out
-    return JSON.stringify(await bounded(asked, 'the statement', timeout, new Deadlines<Deadline>()));
+    return JSON.stringify(await bounded(asked, 'the statement', timeout));
   } catch (error) {
     throw new StoreUnavailableError('postgres', 'check', error, false);
   }

@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import type { Deadline, Deadlines } from '../core/deadlines';
+import { deadlines, type Deadline } from '../core/deadlines';
 import type { IdempotencyError } from '../core/errors';
 import type { Claim, Outcome } from '../core/record';
 import type { CompleteResult } from '../core/store';
@@ -20,7 +20,6 @@ export type CommitResult = CompleteResult & { readonly wrote?: boolean };
 /** What an open transaction needs of those that opened it. */
 export interface Opener {
   readonly ambient: Ambient;
-  readonly deadlines: Deadlines<Deadline>;
   /** Milliseconds for which TypeORM's subscribers are waited for where the handler's time does not bound them. */
   readonly patience: number;
   /** Commits; the transaction is over then, committed or not. */
@@ -80,7 +79,7 @@ export class OpenTransaction implements Transaction, Deadline {
   }
 
   run<T>(work: () => Promise<T>): Promise<T> {
-    const { ambient, deadlines } = this.opener;
+    const { ambient } = this.opener;
     deadlines.add(this);
     return ambient.enter(this.session.queryRunner, (joined) => {
       this.joined = joined;
@@ -123,7 +122,7 @@ export class OpenTransaction implements Transaction, Deadline {
       throw this.aborted ?? error;
     }
     if (this.aborted) throw this.aborted;
-    opener.deadlines.delete(this);
+    deadlines.delete(this);
     const askedAt = performance.now();
     const { wrote, ...result } = await opener.commit(this, outcome);
     if (wrote === false) opener.wroteNothing();
@@ -140,7 +139,7 @@ export class OpenTransaction implements Transaction, Deadline {
   close(): void {
     if (this.over) return;
     this.over = true;
-    this.opener.deadlines.delete(this);
+    deadlines.delete(this);
     this.joined?.end();
     this.session.release();
     this.opener.ended();
@@ -148,7 +147,7 @@ export class OpenTransaction implements Transaction, Deadline {
 
   private async undo(): Promise<void> {
     const { joined, session } = this;
-    this.opener.deadlines.delete(this);
+    deadlines.delete(this);
     if (joined?.hasSubscribers) await this.tell('BeforeTransactionRollback');
     joined?.end();
     if (!session.isBroken) await session.send([['ROLLBACK']]).catch(() => session.destroy());
@@ -164,9 +163,9 @@ export class OpenTransaction implements Transaction, Deadline {
 
   /** What comes of it changes nothing, so it is not waited for without end. */
   private async tell(event: TransactionEvent): Promise<void> {
-    const { patience, deadlines } = this.opener;
+    const { patience } = this.opener;
     try {
-      await bounded(this.ambient.notify(event), 'the subscriber', patience, deadlines);
+      await bounded(this.ambient.notify(event), 'the subscriber', patience);
     } catch (error) {
       if (news.isNew(event)) logger.error(`A subscriber of TypeORM has failed (${event}).`, stackOf(error));
     }

@@ -1,6 +1,6 @@
 import type { Client } from 'pg';
 import { performance } from 'node:perf_hooks';
-import type { Deadline, Deadlines } from '../core/deadlines';
+import { deadlines, type Deadline } from '../core/deadlines';
 import { isLate } from '../store/batching/late';
 import { cancelStatement } from '../store/postgres/connection/cancel';
 import { DeadlineError, failureOf, type Failure } from '../store/postgres/connection/failures';
@@ -61,7 +61,6 @@ export function roundTrip(
   client: Client,
   statements: readonly PipelinedStatement[],
   timeout: number,
-  deadlines: Deadlines<Deadline>,
   failed: (failure: Failure) => void,
 ): Promise<readonly StatementResult[]> {
   return new Promise((resolve, reject) => {

@@ -1,6 +1,5 @@
 import type { Client } from 'pg';
 import type { QueryRunner } from 'typeorm';
-import type { Deadline, Deadlines } from '../core/deadlines';
 import { destroySocket } from '../store/postgres/connection/pool';
 import { nameOf } from '../store/postgres/connection/statement-name';
 import type { Plans } from '../store/postgres/connection/plans';
@@ -17,7 +16,6 @@ export interface SessionSettings {
   /** Milliseconds for one round trip. */
   readonly timeout: number;
   readonly plans: Plans;
-  readonly deadlines: Deadlines<Deadline>;
 }
 
 /** By client, the process of the server that served it last: poolers lend another one for each transaction. */
@@ -45,14 +43,14 @@ export class Session {
    * @throws RoundTripError
    */
   send(statements: readonly Statement[]): Promise<readonly StatementResult[]> {
-    const { plans, timeout, deadlines } = this.settings;
+    const { plans, timeout } = this.settings;
     if (plans.arePrepared && plans.areOld(this.client)) forgetPrepared(this.client);
     const named = statements.map(([text, ...values]) => ({
       text,
       values,
       name: plans.arePrepared ? nameOf(text) : undefined,
     }));
-    return roundTrip(this.client, named, timeout, deadlines, (failure) => {
+    return roundTrip(this.client, named, timeout, (failure) => {
       if (failure === 'connection') this.broken = true;
       if (failure === 'unprepared') plans.stopPreparing();
     });

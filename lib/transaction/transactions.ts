@@ -1,7 +1,6 @@
 import { Logger } from '@nestjs/common';
 import { performance } from 'node:perf_hooks';
 import type { DataSource } from 'typeorm';
-import { Deadlines, type Deadline } from '../core/deadlines';
 import { IdempotencySetupError } from '../core/errors';
 import type { Isolation } from '../core/policy';
 import { isOrphaned, type IdempotencyRecord, type RecordId } from '../core/record';
@@ -55,7 +54,6 @@ interface RoundTrips {
 /** Opens transactions on the application's DataSource, in which all joins that its handlers do there. */
 export class Transactions {
   private readonly ambient: Ambient;
-  private readonly deadlines = new Deadlines<Deadline>();
   private readonly connections: Connections;
   private readonly gates: Gates;
   private readonly unwritten = new UnwrittenRoutes();
@@ -71,15 +69,11 @@ export class Transactions {
     private readonly options: TransactionsOptions,
   ) {
     const { timeout, preparedStatements, maxQueued } = options;
-    const settings: SessionSettings = {
-      timeout,
-      plans: new Plans(preparedStatements),
-      deadlines: this.deadlines,
-    };
+    const settings: SessionSettings = { timeout, plans: new Plans(preparedStatements) };
     this.locks = new Locks(connection);
     this.ambient = new Ambient(dataSource);
     this.connections = new Connections(dataSource, this.ambient, settings);
-    this.gates = new Gates(this.connections.max, maxQueued, this.deadlines);
+    this.gates = new Gates(this.connections.max, maxQueued);
     if (this.connections.max > 1) return;
     new Logger('Idempotency').warn(
       `${ONE_CONNECTION} Handlers of the transaction mode run one after another, and what they do in outside() waits ` +
@@ -110,7 +104,6 @@ export class Transactions {
     if (begun === 'standing') return this.standing(request);
     const transaction = new OpenTransaction(begun, policy.timeout, startedAt, {
       ambient: this.ambient,
-      deadlines: this.deadlines,
       patience: this.options.timeout,
       commit: (open, outcome) => commit.run(open, outcome),
       wroteNothing: () => this.unwritten.add(name),

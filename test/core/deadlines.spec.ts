@@ -1,11 +1,13 @@
 import { performance } from 'node:perf_hooks';
-import { Deadlines, type Deadline } from '../../lib/core/deadlines';
+import { Alarm, Deadlines, type Deadline } from '../../lib/core/deadlines';
 import { eventually } from '../support/eventually';
 
 class Waiting implements Deadline {
   expiredAt: number | undefined;
+  expired = 0;
   constructor(public dueAt: number) {}
   expire(): void {
+    this.expired++;
     this.expiredAt = performance.now();
   }
 }
@@ -14,18 +16,18 @@ describe('Deadlines', () => {
   const soon = (ms: number): Waiting => new Waiting(performance.now() + ms);
 
   it('gives up each at its own time, also one that is added later and due earlier', async () => {
-    const deadlines = new Deadlines<Waiting>();
+    const deadlines = new Deadlines();
     const [late, early] = [soon(80), soon(20)];
     deadlines.add(late);
     deadlines.add(early);
     await eventually(() => expect(late.expiredAt).toBeDefined());
     expect(early.expiredAt).toBeLessThan(late.expiredAt!);
     for (const { dueAt, expiredAt } of [early, late]) expect(expiredAt).toBeGreaterThanOrEqual(dueAt - 1);
-    expect(deadlines.all).toEqual([]);
+    expect(early.expired).toBe(1);
   });
 
   it('does not give up what was deleted, and gives up at its new time what was put off', async () => {
-    const deadlines = new Deadlines<Waiting>();
+    const deadlines = new Deadlines();
     const [deleted, postponed, last] = [soon(10), soon(10), soon(60)];
     for (const each of [deleted, postponed, last]) deadlines.add(each);
     deadlines.delete(deleted);
@@ -36,7 +38,7 @@ describe('Deadlines', () => {
   });
 
   it('is still there for the next when all before have settled', async () => {
-    const deadlines = new Deadlines<Waiting>();
+    const deadlines = new Deadlines();
     const settled = soon(10);
     deadlines.add(settled);
     deadlines.delete(settled);
@@ -49,18 +51,47 @@ describe('Deadlines', () => {
     expect(settled.expiredAt).toBeUndefined();
   });
 
-  it('makes one timer for many', () => {
+  it('sets a timer only if no look comes soon enough, also where a sooner one has come in between', async () => {
     const timer = jest.spyOn(global, 'setTimeout');
     try {
-      const deadlines = new Deadlines<Waiting>();
+      const deadlines = new Deadlines();
       for (let n = 0; n < 100; n++) {
-        const each = soon(1_000);
+        const each = soon(60_000);
         deadlines.add(each);
         deadlines.delete(each);
       }
       expect(timer).toHaveBeenCalledTimes(1);
+      const [sooner, later] = [soon(10), soon(61_000)];
+      for (const each of [sooner, later]) deadlines.add(each);
+      expect(timer).toHaveBeenCalledTimes(2);
+      await eventually(() => expect(sooner.expired).toBe(1));
+      expect(timer).toHaveBeenCalledTimes(2); // that of the first hundred is still to come
     } finally {
       timer.mockRestore();
     }
+  });
+});
+
+describe('an alarm', () => {
+  it('rings at the soonest of its times, and can be set again', async () => {
+    const rings: number[] = [];
+    const alarm = new Alarm(() => rings.push(performance.now()));
+    const start = performance.now();
+    for (const ms of [60, 20, 90]) alarm.set(start + ms);
+    await eventually(() => expect(rings).toHaveLength(1));
+    expect(rings[0]! - start).toBeGreaterThanOrEqual(19);
+    expect(alarm.dueAt).toBe(Infinity);
+    alarm.set(start + 120);
+    await eventually(() => expect(rings).toHaveLength(2));
+    expect(rings[1]! - start).toBeGreaterThanOrEqual(119);
+  });
+
+  it('does not ring once it is cleared', async () => {
+    const rings: string[] = [];
+    const [cleared, other] = ['cleared', 'other'].map((name) => new Alarm(() => rings.push(name)));
+    cleared!.set(performance.now() + 10);
+    other!.set(performance.now() + 30);
+    cleared!.clear();
+    await eventually(() => expect(rings).toEqual(['other']));
   });
 });

@@ -11,6 +11,7 @@ import type { PostgresProvider } from '../../lib/store/postgres/postgres.provide
 import type { RedisProvider } from '../../lib/store/redis/redis.provider';
 import { TieredStoreService } from '../../lib/store/tiered-store.service';
 import { MemoryData, MemoryStore, type MemoryStoreOptions } from '../../lib/store/memory/memory.store';
+import { forgetDeadlines } from '../support/forget-deadlines';
 import { ReferenceCache } from '../support/reference.cache';
 
 // All time is the test's: the protocol's timers, its monotonic clock, and the stores' clock.
@@ -101,6 +102,7 @@ async function play(
   Store: Store = MemoryStore,
 ): Promise<void> {
   jest.useFakeTimers({ doNotFake: ['setImmediate', 'nextTick', 'queueMicrotask'] });
+  forgetDeadlines();
   // Pauses have jitter: drawn as all else, or a seed would not give the same run again.
   const random = jest.spyOn(Math, 'random').mockImplementation(() => jitter.next().value as number);
   const now = (): number => performance.now();

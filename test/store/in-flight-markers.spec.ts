@@ -1,5 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import { InFlightMarkers } from '../../lib/store/in-flight-markers';
+import { forgetDeadlines } from '../support/forget-deadlines';
 
 /** Time passes, and no timer is looked at meanwhile. */
 function busy(ms: number): void {
@@ -12,6 +13,7 @@ describe('the hint that a request is in flight', () => {
   beforeEach(() => {
     jest.useFakeTimers();
     jest.spyOn(performance, 'now').mockImplementation(() => Date.now());
+    forgetDeadlines();
     hints = new InFlightMarkers();
     written = [];
   });

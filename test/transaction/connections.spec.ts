@@ -1,7 +1,6 @@
 import { connect, createServer, type AddressInfo } from 'node:net';
 import { DataSource } from 'typeorm';
 import { startPostgres, type RunningPostgres } from '../../servers';
-import { Deadlines, type Deadline } from '../../lib/core/deadlines';
 import { Plans } from '../../lib/store/postgres/connection/plans';
 import { Ambient } from '../../lib/transaction/ambient';
 import { Connections } from '../../lib/transaction/connections';
@@ -35,10 +34,8 @@ describe('connections of the application', () => {
     url.port = String((proxy.address() as AddressInfo).port);
     const dataSource = await new DataSource({ type: 'postgres', url: url.href }).initialize();
     const ambient = new Ambient(dataSource);
-    const make = (): Connections => {
-      const deadlines = new Deadlines<Deadline>();
-      return new Connections(dataSource, ambient, { timeout: 5_000, plans: new Plans(true), deadlines });
-    };
+    const make = (): Connections =>
+      new Connections(dataSource, ambient, { timeout: 5_000, plans: new Plans(true) });
     make();
     const connections = make();
     const first = await connections.take(); // of those that are there from before

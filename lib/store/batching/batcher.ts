@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks';
 import { inBackground } from '../../core/background';
 import type { BatchTracing } from '../../core/ports';
-import { Deadlines, type Deadline } from '../../core/deadlines';
+import { deadlines, type Deadline } from '../../core/deadlines';
 import { isLate } from './late';
 import { QueueEstimate } from './queue-estimate';
 
@@ -86,8 +86,6 @@ class Entry<Item, Result> implements Deadline {
  */
 export class Batcher<Item, Result> {
   private queue: Entry<Item, Result>[] = [];
-  /** All that are not settled. */
-  private readonly waiting = new Deadlines<Entry<Item, Result>>();
   private inFlight = 0;
   private flushing = false;
   /** Whether the last batch had more than one item. */
@@ -109,7 +107,7 @@ export class Batcher<Item, Result> {
     if (queue && (ahead >= queue.max || this.startOf(ahead, addedAt) > dueAt))
       return reject(ahead >= queue.max ? queue.full(addedAt) : expired(false, addedAt));
     const entry = new Entry(item, addedAt, dueAt, resolve, reject, this.expire);
-    this.waiting.add(entry);
+    deadlines.add(entry);
     this.queue.push(entry);
     this.options.traced?.by.add(entry);
     if (!this.goesLater) inBackground(this.flushSoon);
@@ -141,7 +139,7 @@ export class Batcher<Item, Result> {
   /** False if it was settled before. */
   private settle(entry: Entry<Item, Result>): boolean {
     if (entry.settled) return false;
-    this.waiting.delete(entry);
+    deadlines.delete(entry);
     return (entry.settled = true);
   }
 
@@ -187,7 +185,7 @@ export class Batcher<Item, Result> {
     const { queue, expired } = this.options;
     if (!queue || this.queue.length === 0) return;
     const now = performance.now();
-    if (this.waiting.isOverdue(now)) return; // the next look shows whether the process was busy
+    if (deadlines.isOverdue(now)) return; // the next look shows whether the process was busy
     this.queue.forEach((entry, ahead) => {
       if (!entry.settled && this.startOf(ahead, now) > entry.dueAt)
         this.fail(entry, expired(false, entry.addedAt));

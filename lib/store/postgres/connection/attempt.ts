@@ -1,5 +1,5 @@
 import type { PoolClient, QueryResult } from 'pg';
-import type { Deadline, Deadlines } from '../../../core/deadlines';
+import { deadlines, type Deadline } from '../../../core/deadlines';
 import type { Lanes } from '../../batching/lanes';
 import { cancelStatement } from './cancel';
 import type { Clients } from './clients';
@@ -18,7 +18,8 @@ export interface Shared {
   readonly queues: Readonly<Record<Queue, Lanes>>;
   readonly wire: Wire;
   readonly plans: Plans;
-  readonly deadlines: Deadlines<Attempt>;
+  /** Those under way. */
+  readonly attempts: Set<Attempt>;
   /** Clients that have answered before: if one turns out dead, Postgres itself need not be. */
   readonly proven: WeakSet<PoolClient>;
 }
@@ -65,7 +66,9 @@ export class Attempt implements Deadline {
       this.leaveQueue = queued.giveUp;
       void queued.entered.then(() => this.waitsFor === 'its turn' && this.connect());
     } else this.connect();
-    if (this.waitsFor !== 'nothing') this.shared.deadlines.add(this);
+    if (this.waitsFor === 'nothing') return;
+    this.shared.attempts.add(this);
+    deadlines.add(this);
   }
 
   expire(late: number): void {
@@ -178,7 +181,8 @@ export class Attempt implements Deadline {
 
   private end(result: AttemptResult): void {
     this.waitsFor = 'nothing';
-    this.shared.deadlines.delete(this);
+    this.shared.attempts.delete(this);
+    deadlines.delete(this);
     this.onEnd(result);
   }
 }

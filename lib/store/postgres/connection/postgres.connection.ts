@@ -1,7 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { inBackground } from '../../../core/background';
-import { Deadlines } from '../../../core/deadlines';
 import { OverloadedError, StoreUnavailableError } from '../../../core/errors';
 import { Lanes } from '../../batching/lanes';
 import { Attempt, type AttemptResult, type Shared } from './attempt';
@@ -66,7 +65,7 @@ export class PostgresConnection {
       },
       wire: new Wire(),
       plans: new Plans(preparedStatements),
-      deadlines: new Deadlines(),
+      attempts: new Set(),
       proven: new WeakSet(),
     };
   }
@@ -122,13 +121,13 @@ export class PostgresConnection {
   }
 
   private async shutDown(): Promise<void> {
-    const { clients, deadlines } = this.shared;
+    const { clients, attempts } = this.shared;
     const timer = new AbortController();
     const pause = delay(CLOSE_TIMEOUT, undefined, { signal: timer.signal });
     await Promise.race([clients.end(), pause]).catch(() => undefined);
     timer.abort();
     clients.destroyAll();
     // A pool that is ended leaves those in its queue without an answer.
-    for (const attempt of deadlines.all) attempt.giveUp(new Error('the connection is closed'));
+    for (const attempt of attempts) attempt.giveUp(new Error('the connection is closed'));
   }
 }

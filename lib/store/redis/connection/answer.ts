@@ -1,6 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import { isLate } from '../../batching/late';
-import type { Deadline, Deadlines } from '../../../core/deadlines';
+import { deadlines, type Deadline } from '../../../core/deadlines';
 
 /**
  * Waits for Redis' answer, or until `timeout` ms have passed: some ways through ioredis take longer than its own
@@ -12,7 +12,6 @@ export class Answer<T> implements Deadline {
   private over = false;
 
   constructor(
-    private readonly deadlines: Deadlines<Deadline>,
     private readonly timeout: number,
     private readonly onValue: (value: T) => void,
     private readonly onError: (error: unknown) => void,
@@ -21,7 +20,7 @@ export class Answer<T> implements Deadline {
   }
 
   await(promise: Promise<T>): void {
-    this.deadlines.add(this);
+    deadlines.add(this);
     promise.then(
       (value) => {
         if (this.end()) this.onValue(value);
@@ -44,7 +43,7 @@ export class Answer<T> implements Deadline {
 
   private end(): boolean {
     if (this.over) return false;
-    this.deadlines.delete(this);
+    deadlines.delete(this);
     return (this.over = true);
   }
 }

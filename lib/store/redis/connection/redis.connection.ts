@@ -9,7 +9,6 @@ import {
 } from 'cockatiel';
 import { setTimeout as delay } from 'node:timers/promises';
 import { inBackground } from '../../../core/background';
-import { Deadlines, type Deadline } from '../../../core/deadlines';
 import { StoreUnavailableError } from '../../../core/errors';
 import { News } from '../../../observability/news';
 import { Answer } from './answer';
@@ -47,7 +46,6 @@ export class RedisConnection {
   private readonly probePause = new Backoff();
   private readonly connectPause = new Backoff();
   private readonly refusals = new News();
-  private readonly deadlines = new Deadlines<Deadline>();
   /** Timers and connections of ours belong to no request, although one may show that they are needed. */
   private readonly inBackground = AsyncResource.bind((work: () => void): void => work());
   private probeTimer: NodeJS.Timeout | undefined;
@@ -276,7 +274,7 @@ export class RedisConnection {
     onValue: (value: T) => void,
     onError: (error: unknown) => void,
   ): void {
-    const answer = new Answer<T>(this.deadlines, this.timeout, onValue, onError);
+    const answer = new Answer<T>(this.timeout, onValue, onError);
     try {
       answer.await(command(this.client));
     } catch (error) {

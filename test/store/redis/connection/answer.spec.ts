@@ -1,16 +1,12 @@
-import { Deadlines, type Deadline } from '../../../../lib/core/deadlines';
 import { Answer } from '../../../../lib/store/redis/connection/answer';
 
 describe('an answer of Redis', () => {
   let told: unknown[];
-  let deadlines: Deadlines<Deadline>;
   beforeEach(() => {
     told = [];
-    deadlines = new Deadlines();
   });
   const awaited = (promise: Promise<unknown>, timeout = 20): Answer<unknown> => {
     const answer = new Answer<unknown>(
-      deadlines,
       timeout,
       (value) => told.push(value),
       (error) => told.push(error),
