@@ -24,3 +24,8 @@ export function bytes(value: number): string {
     value >= 1e9 ? [1e9, 'GB'] : value >= 1e6 ? [1e6, 'MB'] : value >= 1e4 ? [1e3, 'kB'] : [1, 'B'];
   return `${Math.round((10 * value) / size) / 10} ${unit}`;
 }
+
+/** @param share from 0 to 1 */
+export function percent(share: number): string {
+  return `${(share * 100).toFixed(1)} %`;
+}

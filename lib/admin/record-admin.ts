@@ -16,6 +16,7 @@ import { assertOpen, invalid } from '../options/service-arguments';
 import { resolvedOutcome, type Resolution } from '../outcome/resolution';
 import type { TieredStoreService } from '../store/tiered-store.service';
 import type { AuditLog } from './audit-log';
+import { hitRateOf } from './hit-rate';
 import {
   IdempotencyAdmin,
   type AdminStats,
@@ -134,8 +135,7 @@ export class RecordAdmin extends IdempotencyAdmin {
     const { traffic } = this.sources;
     if (!traffic) return { ...stats, requests: undefined };
     const { executed, replayed } = traffic;
-    const all = executed + replayed;
-    return { ...stats, requests: { executed, replayed, hitRate: all > 0 ? replayed / all : undefined } };
+    return { ...stats, requests: { executed, replayed, hitRate: hitRateOf(replayed, executed) } };
   }
 
   async explain(request: RequestDescription): Promise<Explanation> {

@@ -1,5 +1,5 @@
 import type { AdminStats, IdempotencyAdmin } from '../admin/idempotency-admin';
-import { bytes, seconds } from '../admin/readable';
+import { bytes, percent, seconds } from '../admin/readable';
 import { RECORD_STATES } from '../core/record-directory';
 import type { HealthReport } from '../observability/health';
 import { brief, definitions, link, notice, table } from './elements';
@@ -84,7 +84,7 @@ function traffic(counts: Counts | undefined, requests: ProcessRequests): Markup 
     ([
       ['requests executed', requests.executed.toLocaleString('en')],
       ['requests replayed', requests.replayed.toLocaleString('en')],
-      ['hit rate', requests.hitRate === undefined ? 'none yet' : `${(requests.hitRate * 100).toFixed(1)} %`],
+      ['hit rate', requests.hitRate === undefined ? 'none yet' : percent(requests.hitRate)],
     ] as const);
   if (!counts)
     return markup`${notice('More is counted with @willsoto/nestjs-prometheus and prom-client, which are not installed.')}

@@ -1,3 +1,5 @@
+import { hitRateOf } from '../admin/hit-rate';
+import { percent } from '../admin/readable';
 import { NAMES } from '../observability/metrics';
 import { withoutPassword } from './output';
 import { askPrometheus } from './prometheus';
@@ -34,9 +36,8 @@ export async function lastHour(prometheusUrl: string | undefined): Promise<Known
     if (counts.every((count) => count === undefined))
       return { unknown: 'not known: Prometheus has no metrics of this module in the last hour' };
     const [redisHits = 0, postgresHits = 0, firstRequests = 0] = counts;
-    const hits = redisHits + postgresHits;
-    const all = hits + firstRequests;
-    return { redisHits, postgresHits, firstRequests, hitRate: all > 0 ? hits / all : undefined };
+    const hitRate = hitRateOf(redisHits + postgresHits, firstRequests);
+    return { redisHits, postgresHits, firstRequests, hitRate };
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     return { unknown: `not known: Prometheus cannot be asked: ${withoutPassword(reason)}` };
@@ -49,5 +50,5 @@ export function hitRateText(hour: KnownHour): string {
   const { hitRate, redisHits, postgresHits, firstRequests } = hour;
   if (hitRate === undefined) return 'no requests in the last hour';
   const [redis, postgres, first] = [redisHits, postgresHits, firstRequests].map(Math.round);
-  return `${(hitRate * 100).toFixed(1)} % in the last hour (${redis} from Redis, ${postgres} from Postgres, ${first} first requests; all applications in this Prometheus)`;
+  return `${percent(hitRate)} in the last hour (${redis} from Redis, ${postgres} from Postgres, ${first} first requests; all applications in this Prometheus)`;
 }

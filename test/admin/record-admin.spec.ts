@@ -14,6 +14,7 @@ import { PostgresDirectory } from '../../lib/store/postgres/directory';
 import { MemoryData, MemoryStore } from '../../lib/store/memory/memory.store';
 import { appOnServers } from '../support/app-on-servers';
 import { startApp, type TestApp } from '../support/app';
+import { cutWalk } from '../support/cut-walk';
 import { eventually } from '../support/eventually';
 import { isReplay } from '../support/http';
 import { gate } from '../support/gate';
@@ -218,15 +219,8 @@ describe('IdempotencyAdmin', () => {
     beforeEach(async () => {
       failure = undefined;
       for (let i = 0; i < 3; i++) await send(randomUUID());
-      const { walk } = PostgresDirectory.prototype;
-      jest.spyOn(PostgresDirectory.prototype, 'walk').mockImplementation(async function* (
-        this: PostgresDirectory,
-        selection,
-      ) {
-        const { records } = (await walk.call(this, selection).next()).value as RecordBatch;
-        yield { records: records.slice(0, 1), progress: 0.5 };
+      cutWalk(() => {
         if (failure) throw failure;
-        yield { records: records.slice(1), progress: 1 };
       });
     });
     afterEach(() => jest.restoreAllMocks());

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { plainDigest } from '../../core/digest';
 import { recordId } from '../../core/record';
-import { created, FINGERPRINT, inProgress, OTHER_FINGERPRINT, won, type DefineTest } from './trial';
+import { created, FINGERPRINT, inProgress, OTHER_FINGERPRINT, onlyWinner, type DefineTest } from './trial';
 
 export function claims(test: DefineTest): void {
   test('gives an absent key to the first that asks', async ({ id, claim, expect }) => {
@@ -61,9 +61,7 @@ export function claims(test: DefineTest): void {
     const results = await Promise.all(
       Array.from({ length: 50 }, (_, i) => (i % 2 ? store : another).claim(request())),
     );
-    const winners = results.filter((result) => result.claimed);
-    expect(winners).toHaveLength(1);
-    const winner = won(winners[0]);
+    const winner = onlyWinner(results, expect);
     for (const result of results) {
       if (!result.claimed) expect(result.record).toMatchObject({ token: winner.token, fence: winner.fence });
     }
@@ -110,10 +108,9 @@ export function lapsedLeases(test: DefineTest): void {
     const results = await Promise.all(
       Array.from({ length: 20 }, (_, i) => (i % 2 ? store : another).claim(request({ takeOver: true }))),
     );
-    const winners = results.filter((result) => result.claimed);
-    expect(winners).toHaveLength(1);
-    expect(won(winners[0]).attempt).toBe(2);
-    expect(won(winners[0]).fence).toBeGreaterThan(old.fence);
+    const winner = onlyWinner(results, expect);
+    expect(winner.attempt).toBe(2);
+    expect(winner.fence).toBeGreaterThan(old.fence);
   });
 
   test('is not taken over while it lives', async ({ another, request, claim, expect }) => {

@@ -70,6 +70,13 @@ export function won(result: ClaimResult | undefined): Claim {
   return result.claim;
 }
 
+/** Of claims of one key at once, the one that was won. */
+export function onlyWinner(results: readonly ClaimResult[], expect: ContractRunner['expect']): Claim {
+  const winners = results.filter((result) => result.claimed);
+  expect(winners).toHaveLength(1);
+  return won(winners[0]);
+}
+
 export function inProgress(
   record: IdempotencyRecord | undefined,
 ): IdempotencyRecord & { state: 'in_progress' } {

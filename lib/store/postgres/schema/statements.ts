@@ -209,22 +209,28 @@ export const abandon = (table: string): string => `
   SELECT * FROM orphaned UNION ALL SELECT * FROM deleted`;
 
 /**
- * Extends the leases of many claims at once. The rows are locked in the order of their ids, so that two of these
- * cannot deadlock, and only as strongly as an update does. expires_at moves only where it must: it is
- * indexed, and a renewal that leaves it alone writes to no index.
+ * Locks the rows of claims in the order of their ids, so that two such statements cannot deadlock.
  *
- * Parameters: ids, tokens, fences, lease.
+ * Parameters: ids, tokens, fences.
  */
-export const renew = (table: string): string => `
-  WITH held AS (
+const rowsOfClaims = (table: string, condition: string, lock: 'UPDATE' | 'NO KEY UPDATE'): string => `
     SELECT record.id
     FROM ${table} AS record
     JOIN unnest($1::bytea[], $2::uuid[], $3::bigint[]) AS claim (id, token, fence)
       ON record.id = claim.id AND record.token = claim.token AND record.fence = claim.fence
-    WHERE record.state = 'in_progress'
+    WHERE ${condition}
     ORDER BY record.id
-    FOR NO KEY UPDATE OF record
-  )
+    FOR ${lock} OF record
+  `;
+
+/**
+ * Extends the leases of many claims at once. The rows are locked only as strongly as an update does. expires_at moves
+ * only where it must: it is indexed, and a renewal that leaves it alone writes to no index.
+ *
+ * Parameters: ids, tokens, fences, lease.
+ */
+export const renew = (table: string): string => `
+  WITH held AS (${rowsOfClaims(table, `record.state = 'in_progress'`, 'NO KEY UPDATE')})
   UPDATE ${table} AS record SET
     lease_until = now() + ${milliseconds('$4')},
     expires_at = greatest(record.expires_at, now() + ${milliseconds('$4')})
@@ -232,21 +238,15 @@ export const renew = (table: string): string => `
   WHERE record.id = held.id AND ${commits('durable')}
   RETURNING record.token`;
 
+const NO_LIVING_LEASE = 'record.lease_until IS NULL OR record.lease_until <= now()';
+
 /**
  * Deletes the records of claims, except those whose lease is alive, and marks them as forgotten.
  *
  * Parameters: ids, tokens, fences, for how long (ms) the marks stay.
  */
 export const forget = (table: string): string => `
-  WITH held AS (
-    SELECT record.id
-    FROM ${table} AS record
-    JOIN unnest($1::bytea[], $2::uuid[], $3::bigint[]) AS claim (id, token, fence)
-      ON record.id = claim.id AND record.token = claim.token AND record.fence = claim.fence
-    WHERE record.lease_until IS NULL OR record.lease_until <= now()
-    ORDER BY record.id
-    FOR UPDATE OF record
-  ), deleted AS (
+  WITH held AS (${rowsOfClaims(table, NO_LIVING_LEASE, 'UPDATE')}), deleted AS (
     DELETE FROM ${table} AS record USING held
     WHERE record.id = held.id AND ${commits('durable')}
     RETURNING record.id, record.fence, record.token, record.expires_at > now() AS existed
