@@ -3,11 +3,10 @@ import { mkdtemp, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { IdempotencyAdmin, type AuditEvent, type IdempotencyModuleOptions } from '../../lib';
-import type { RecordBatch } from '../../lib/core/record-directory';
-import { PostgresDirectory } from '../../lib/store/postgres/directory';
 import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
 import { startApp, type TestApp } from '../support/app';
 import { command, type CommandResult } from '../support/command';
+import { cutWalk } from '../support/cut-walk';
 import { eventually } from '../support/eventually';
 import { lapse, sql } from '../support/postgres-store';
 
@@ -83,6 +82,20 @@ describe('a change by the command line', () => {
       }
     });
 
+    it('changes nothing in the Redis of another table, although the prefix is the same', async () => {
+      await start();
+      await app.service.execute('key', () => 1);
+      const [theirs, mine] = [databaseUrl, await postgres.createDatabase()];
+      const neighbour = await startApp({ databaseUrl: mine, redisUrl: other.url });
+      try {
+        await neighbour.service.execute('key', () => 1);
+        expect(await run(['forget', 'key'], { DATABASE_URL: mine })).toMatchObject({ code: 3 });
+        expect(await run(['forget', 'key'], { DATABASE_URL: theirs })).toMatchObject({ code: 0 });
+      } finally {
+        await neighbour.close();
+      }
+    });
+
     it('settles nothing, unless it is overridden', async () => {
       await start();
       await lose('lost');
@@ -121,16 +134,7 @@ describe('a change by the command line', () => {
       async (name) => {
         await start();
         for (const key of ['1', '2', '3']) await app.service.execute(key, () => 1, { scope: 'jobs' });
-        const { walk } = PostgresDirectory.prototype;
-        jest.spyOn(PostgresDirectory.prototype, 'walk').mockImplementation(async function* (
-          this: PostgresDirectory,
-          selection,
-        ) {
-          const { records } = (await walk.call(this, selection).next()).value as RecordBatch;
-          yield { records: records.slice(0, 1), progress: 0.5 };
-          process.emit(name);
-          yield { records: records.slice(1), progress: 1 };
-        });
+        cutWalk(() => process.emit(name));
         const stopped = await run(['purge', '--scope', 'jobs', '--json', '--audit', audit]);
         expect(stopped.code).toBe(4);
         expect(JSON.parse(stopped.stdout)).toMatchObject({ purged: 1, complete: false });
