@@ -7,6 +7,10 @@ import { markup, type Markup, type Part } from './markup';
 import type { View } from './page';
 import { stateOf } from './records';
 import type { ShownRecord } from './redaction';
+import { fitted } from './room';
+
+/** Bytes of a key, route, scope or caller on the page. The command shows them whole. */
+const BYTES_OF_A_TEXT = 1_500;
 
 /** What of a record leads to changes; undefined for readers. */
 export interface ChangeForms {
@@ -58,7 +62,7 @@ ${forms && changes(shown.record, forms)}`,
 }
 
 function code(text: string): Markup {
-  return markup`<code>${visible(text)}</code>`;
+  return markup`<code>${visible(fitted(text, BYTES_OF_A_TEXT))}</code>`;
 }
 
 function timeline({ createdAt, completedAt, leaseUntil, expiresAt, state, attempt }: RecordDetails): Markup {

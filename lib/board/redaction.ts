@@ -2,16 +2,15 @@ import type { RecordDetails } from '../admin/idempotency-admin';
 import type { HeaderList } from '../core/record';
 import { kindOf } from '../http/request/caller/credential-headers';
 import { SafeLogger } from '../observability/safe-logger';
-import { visible } from '../core/visible';
-import { markup } from './markup';
 import type { BoardOptions } from './board.options';
+import { bytesOf, fitted } from './room';
 
 export const HIDDEN = '(hidden)';
 
 /** Of a body, which can be large. */
 const MOST_CHARACTERS = 8_192;
 const MOST_OF_A_VALUE = 512;
-/** Bytes on the page: a character can take several there. With the frame and the forms they stay below 60 kB. */
+/** Bytes on the page. With the frame, the forms and the rest of the record they stay below 60 kB. */
 const BYTES_OF_BODY = 24_000;
 const BYTES_OF_HEADERS = 16_000;
 const BYTES_OF_A_LINE = 64;
@@ -75,21 +74,10 @@ function withinPage(headers: HeaderList): HeaderList {
   return others > 0 ? [...shown, ['…', `(${others} more are not shown)`]] : shown;
 }
 
-function bytesOf(text: string): number {
-  return Buffer.byteLength(markup`${visible(text)}`.source);
-}
-
 function textOf(body: Buffer): string {
   try {
     const text = new TextDecoder('utf-8', { fatal: true }).decode(body);
-    const seen = text.slice(0, MOST_CHARACTERS + 1).replace(UNSEEN, '\uFFFD');
-    let [bytes, end] = [0, 0];
-    for (const character of seen) {
-      bytes += bytesOf(character);
-      if (bytes > BYTES_OF_BODY || end >= MOST_CHARACTERS) break;
-      end += character.length;
-    }
-    return end < text.length ? `${seen.slice(0, end)}… (${text.length} characters)` : seen;
+    return fitted(text, BYTES_OF_BODY, MOST_CHARACTERS).replace(UNSEEN, '\uFFFD');
   } catch {
     return `(${body.length} bytes, not text)`;
   }

@@ -216,10 +216,12 @@ describe('IdempotencyAdmin', () => {
 
   describe('a purge that is interrupted', () => {
     let failure: Error | undefined;
+    let toldBefore: ReturnType<typeof told>;
     beforeEach(async () => {
       failure = undefined;
       for (let i = 0; i < 3; i++) await send(randomUUID());
       cutWalk(() => {
+        toldBefore = told();
         if (failure) throw failure;
       });
     });
@@ -240,6 +242,7 @@ describe('IdempotencyAdmin', () => {
     it('is in the audit also where the store fails', async () => {
       failure = new StoreUnavailableError('postgres', 'look', 'it is down');
       expect(await admin.purge({ principal: user }, CHANGE)).toMatchObject({ purged: 1, complete: false });
+      expect(toldBefore).toEqual([{ result: 'begun', purged: undefined }]);
       expect(told().at(-1)).toEqual({ result: 'stopped', purged: 1 });
     });
 

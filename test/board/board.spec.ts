@@ -31,7 +31,7 @@ class OrdersController {
     return { made: 'a secret' };
   }
 
-  @Post('large')
+  @Post(['large', 'large/:name'])
   @Idempotent()
   large(@Res({ passthrough: true }) response: { setHeader(name: string, value: string): void }): string {
     for (let index = 0; index < 12; index += 1) response.setHeader(`X-Large-${index}`, '"'.repeat(600));
@@ -325,6 +325,43 @@ describe('the board', () => {
     expect(page.body.length).toBeLessThan(60_000);
     expect(page.text).toContain('X-Large-0');
     expect(page.text).toMatch(/\(\d+ more are not shown\)/);
+  });
+
+  it('stays below 60 kB with keys, routes and callers that are long, of characters that take the most room', async () => {
+    const opened = boardOf(await start({ showBodies: true }));
+    const long = (length: number): string => '\u{10ffff}'.repeat(length);
+    const twice = async (index: number): Promise<void> => {
+      const [key, scope] = [`${index}${long(120)}`, `POST /${index}${long(1_000)} scope:s:${long(1_000)}`];
+      for (const work of [1, 2]) await app.service.execute(key, () => work, { scope });
+    };
+    await Promise.all(Array.from({ length: 90 }, (_, index) => twice(index)));
+    const [last] = await records();
+    const pages = ['?view=overview', '?view=records', '?view=keys', `?view=record&hash=${last!.hash}`];
+    for (const at of pages) {
+      const { status, body } = await opened.get(at);
+      expect(status).toBe(200);
+      expect(body.length).toBeLessThan(60_000);
+    }
+  });
+
+  it('stays below 60 kB with a record of which all is large, and says how long what it cuts off is', async () => {
+    const opened = boardOf(await start({ showBodies: true }));
+    const [key, long] = ["'".repeat(255), "'".repeat(4_000)];
+    const headers = { 'idempotency-key': key, 'x-user': long };
+    expect((await app.call(`/orders/large/${long}`, { headers })).status).toBe(201);
+    const [large] = await records();
+    const page = await opened.get(`?view=record&hash=${large!.hash}`);
+    expect(page.body.length).toBeLessThan(60_000);
+    expect(page.text).toContain(`… (${large!.scope.length} characters)</code>`);
+  });
+
+  it('stays below 60 kB with very many headers', async () => {
+    const page = `?view=record&hash=${await orphan('a')}`;
+    const headers = Array.from({ length: 2_000 }, (_, index) => `x${index}:1`).join('\n');
+    await board.submit(page, 'resolve', { status: '201', headers, body: '', reason: 'looked' });
+    const { text, body } = await board.get(page);
+    expect(text).toMatch(/\(\d+ more are not shown\)/);
+    expect(body.length).toBeLessThan(60_000);
   });
 
   it('tells of a change to the browser that made it alone', async () => {
