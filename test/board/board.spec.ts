@@ -425,13 +425,16 @@ describe('the board', () => {
         new RegExp(`${tier} <span class="\\w+">(\\w+)<`).exec(text)?.[1];
       return { status, redis: state('Redis'), postgres: state('Postgres') };
     };
-    stores.redis.kill('SIGSTOP');
-    expect(await tiers()).toEqual({ status: 200, redis: 'down', postgres: 'up' });
-    expect(await tiers('?view=records')).toEqual({ status: 200, redis: 'down', postgres: 'up' });
-    stores.postgres.kill('SIGSTOP');
-    expect(await tiers()).toEqual({ status: 200, redis: 'down', postgres: 'down' });
-    expect(await tiers('?view=records')).toEqual({ status: 503, redis: 'down', postgres: 'down' });
-    for (const store of [stores.postgres, stores.redis]) store.kill('SIGCONT');
+    try {
+      stores.redis.kill('SIGSTOP');
+      expect(await tiers()).toEqual({ status: 200, redis: 'down', postgres: 'up' });
+      expect(await tiers('?view=records')).toEqual({ status: 200, redis: 'down', postgres: 'up' });
+      stores.postgres.kill('SIGSTOP');
+      expect(await tiers()).toEqual({ status: 200, redis: 'down', postgres: 'down' });
+      expect(await tiers('?view=records')).toEqual({ status: 503, redis: 'down', postgres: 'down' });
+    } finally {
+      for (const store of [stores.postgres, stores.redis]) store.kill('SIGCONT');
+    }
     await eventually(async () =>
       expect(await tiers('?view=orphans')).toEqual({ status: 200, redis: 'up', postgres: 'up' }),
     );

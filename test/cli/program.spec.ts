@@ -2,7 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { RecordPage } from '../../lib';
+import type { IdempotencyModuleOptions, RecordPage } from '../../lib';
 import {
   startPgBouncer,
   startPostgres,
@@ -38,7 +38,8 @@ describe('the command line', () => {
 
   const run = (args: readonly string[], { env, ...more }: CliOptions = {}): Promise<CliResult> =>
     cli(args, { ...more, env: { DATABASE_URL: databaseUrl, REDIS_URL: redis.url, ...env } });
-  const started = async (): Promise<TestApp> => (app = await startApp({ databaseUrl, redisUrl: redis.url }));
+  const started = async (options?: IdempotencyModuleOptions): Promise<TestApp> =>
+    (app = await startApp({ databaseUrl, redisUrl: redis.url, options }));
   const tables = async (): Promise<string[]> => {
     const rows = await sql<{ name: string }>(
       databaseUrl,
@@ -354,7 +355,7 @@ describe('the command line', () => {
   });
 
   it('counts, and cleans up', async () => {
-    const { service } = await started();
+    const { service } = await started({ postgres: { cleanupInterval: false } });
     await service.execute('stays', () => 1);
     await service.execute('goes', () => 1);
     await sql(
