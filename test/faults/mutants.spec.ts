@@ -115,6 +115,25 @@ describe('the rig finds out', () => {
     },
   );
 
+  it('a deletion that does not look for what an earlier try has done: it is called none, and the handler runs again', async () => {
+    await start(
+      {
+        file: 'lib/store/postgres/forget.ts',
+        from: 'if (tries === 1 || rows.length === claims.length) return',
+        to: 'if (tries > 0) return',
+      },
+      { instances: ['postgres', 'postgres'] },
+    );
+    const owner = rig!.instance(0);
+    const key = randomUUID();
+    await rig!.send(owner, key, { route: 'reject' });
+    const lost = owner.postgres.watch('forget', 'reply', 'reset');
+    expect(await rig!.forget(owner, key, { route: 'reject', by: 'forget' })).toBe(false);
+    await lost.reached;
+    await rig!.send(rig!.instance(1), key, { route: 'reject' });
+    expect(await broken()).toContain('a handler runs once');
+  });
+
   describe('of transactions', () => {
     const ROUTE = { route: 'transaction' } as const;
     const OPEN = 'lib/transaction/open-transaction.ts';
