@@ -1,7 +1,13 @@
+import { Redis } from 'ioredis';
 import { markCleanup, markTold } from '../../../lib/store/postgres/schema/marks';
 import * as statements from '../../../lib/store/postgres/schema/statements';
 import * as transaction from '../../../lib/transaction/statements';
+import { RedisConnection } from '../../../lib/store/redis/connection/redis.connection';
+import { RedisStore } from '../../../lib/store/redis/redis.store';
 import { COMPLETE, INSPECT, PUT } from '../../../lib/store/redis/scripts';
+import { openRedisStore } from '../../support/open-redis-store';
+import { newClaim, response } from '../../support/redis-store';
+import { Link } from './link';
 import { PostgresReader, postgresStatement, RedisReader } from './statements';
 
 const TABLE = '"idempotency_cache"';
@@ -99,13 +105,13 @@ describe('the links know what passes', () => {
   });
 
   it('in Redis: scripts by their names, and writes by what they write', () => {
-    const rest = ['fence', 'attempt', 'lease', 'ttl', 'rest'];
+    const copy = (rank: number): string[] => [`0 ${rank} 7 1 0 60000`, 'rest'];
     const stream = Buffer.from(
       [
         command('EVALSHA', INSPECT.sha, '1', 'key', '0'),
         command('EVAL', COMPLETE.source, '1', 'key', '0'),
-        ...['0', '1', '2', '3'].map((rank) => command('evalsha', PUT.sha, '1', 'key', '0', rank, '7')),
-        command('evalsha', PUT.sha, '2', 'a', 'b', '0', '0', ...rest, '0', '2', ...rest),
+        ...[0, 1, 2, 3].map((rank) => command('evalsha', PUT.sha, '1', 'key', ...copy(rank))),
+        command('evalsha', PUT.sha, '2', 'a', 'b', ...copy(0), ...copy(2)),
         command('PING'),
       ].join(''),
     );
@@ -117,5 +123,37 @@ describe('the links know what passes', () => {
       const single = ['hint', 'pending', 'outcome', 'removed'];
       expect(seen).toEqual(['inspect', 'complete', ...single, 'hint', 'outcome', 'ping']);
     }
+  });
+
+  describe('in Redis: what the store itself sends', () => {
+    const open = openRedisStore();
+    let link: Link;
+    let application: Redis;
+    let connection: RedisConnection;
+    beforeAll(async () => {
+      const diary = { mode: () => undefined, ruling: () => undefined };
+      link = await Link.open(Number(new URL(open.url).port), () => new RedisReader(), diary);
+      application = new Redis({ port: link.port, lazyConnect: true });
+      connection = new RedisConnection(application, { timeout: 5_000 });
+      await connection.open();
+    });
+    afterAll(async () => {
+      await connection.close();
+      application.disconnect();
+      await link.close();
+    });
+
+    it('by the names of what it writes', async () => {
+      const store = new RedisStore({ connection, keyPrefix: 'idempotency:', ttl: 60_000 });
+      const claim = newClaim();
+      const completed = { claim, state: 'completed', outcome: response(), ttl: 60_000 } as const;
+      await store.put({ claim, state: 'in_progress', lease: 3_000 });
+      await store.put({ ...completed, pending: true });
+      await store.put({ ...completed, pending: false });
+      await store.put({ claim, state: 'removed' });
+      const writes = ['hint', 'pending', 'outcome', 'removed'];
+      // The first is sent twice, as Redis does not know the script yet.
+      expect(writes.map((name) => link.seen.get(name))).toEqual([2, 1, 1, 1]);
+    });
   });
 });

@@ -1,7 +1,7 @@
 import * as scripts from '../../../lib/store/redis/scripts';
 
-/** Of the script that writes, for each key. */
-const COPY_ARGUMENTS = 7;
+/** Of the script that writes, for each key: its numbers, of which the rank is the second, and the rest of its value. */
+const COPY_ARGUMENTS = 2;
 
 /** Turns the bytes that a client sends into the names of what it asks for, as they become complete. */
 export interface StatementReader {
@@ -142,13 +142,13 @@ export class RedisReader implements StatementReader {
   }
 }
 
-/** A script's arguments are `sha, how many keys, keys, …`; of the one that writes, some for each key, the rank second. */
+/** A script's arguments are `sha, how many keys, keys, …`. Of the script that writes, some for each key. */
 function redisStatements([verb = '', what = '', keys = '', ...args]: readonly string[]): string[] {
   const script = SCRIPTS.find(({ sha, source }) => what === (verb === 'eval' ? source : sha));
   if (script?.name !== 'put') return [script?.name ?? verb];
   return Array.from({ length: Number(keys) }, (_, index) => {
-    const rank = args[Number(keys) + index * COPY_ARGUMENTS + 1];
-    return PUT_STEPS[Number(rank)] ?? script.name;
+    const numbers = args[Number(keys) + index * COPY_ARGUMENTS] ?? '';
+    return PUT_STEPS[Number(numbers.split(' ')[1])] ?? script.name;
   });
 }
 
