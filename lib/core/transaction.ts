@@ -72,6 +72,8 @@ export interface Transaction {
 export interface WorkInTransaction {
   /** The work failed with an outcome that counts: what it has written is undone, and its outcome is recorded alone. */
   undo(): void;
+  /** The work has failed, so nothing of it will be committed. Those that answer for it do not have to wait for its locks. */
+  rollBack: Transaction['rollBack'];
   onAbort: Transaction['onAbort'];
   explain: Transaction['explain'];
 }

@@ -91,6 +91,7 @@ export class TransactionalExecutions {
     const wanted = { undone: false };
     const told: WorkInTransaction = {
       undo: () => (wanted.undone = true),
+      rollBack: () => transaction.rollBack(),
       onAbort: (listener) => transaction.onAbort(listener),
       explain: (error) => transaction.explain(error),
     };

@@ -18,7 +18,7 @@ import { runHandler, type HandlerAnswers } from './handler/handler-run';
 import { watched } from './handler/handler-interceptors';
 import { startsOf } from './handler/handler-start';
 import { HandlerWatch, leaveUnwatched } from './handler/handler-watch';
-import { explained, outcomeInTransaction, untilAborted } from './handler/transactional-handler';
+import { explained, inTransaction, outcomeInTransaction } from './handler/transactional-handler';
 import { letPass } from './handler/unprotected';
 import { Explainer } from './explainer';
 import { HttpRequest } from './request/http-request';
@@ -178,8 +178,8 @@ export class IdempotencyInterceptor implements NestInterceptor {
         const direct = isDirect(context);
         if (transaction) {
           const handling = direct ? watched(context, next, watch) : next.handle();
-          // A transaction has its own timeout, after which nothing is left of it.
-          runHandler(untilAborted(handling, transaction, capture), subscriber, capture, undefined, answers);
+          const within = inTransaction(handling, transaction, watch, capture);
+          runHandler(within, subscriber, capture, undefined, answers); // a transaction has its own timeout
         } else {
           if (direct) watch.begin(startsOf(context.getHandler()));
           const watching = direct ? watch : undefined;

@@ -1,4 +1,5 @@
-import { map, Observable } from 'rxjs';
+import { setImmediate } from 'node:timers/promises';
+import { catchError, map, Observable } from 'rxjs';
 import { isIdempotencyError } from '../../core/errors';
 import type { Outcome } from '../../core/record';
 import type { WorkInTransaction } from '../../core/transaction';
@@ -7,19 +8,29 @@ import type { ResponseCapture } from '../response/response-capture';
 import { contextBound } from './context-bound';
 import type { HandlerWatch } from './handler-watch';
 
-/** The handler, until its transaction has to end before it: then its request fails, and the handler is left alone. */
-export function untilAborted(
+/**
+ * The handler, until its transaction has to end before it: then its request fails, and the handler is left alone. What a
+ * handler has written that fails is undone before Nest's exception filters are called: they are outside of the
+ * transaction, and would wait for the rows that it has locked.
+ */
+export function inTransaction(
   handling: Observable<unknown>,
   transaction: WorkInTransaction,
+  watch: HandlerWatch,
   capture: ResponseCapture,
 ): Observable<unknown> {
+  const undone = async (thrown: unknown): Promise<never> => {
+    await setImmediate(); // what interceptors begin at its end is still in the transaction
+    if (!watch.running) await transaction.rollBack();
+    throw thrown;
+  };
   return new Observable((subscriber) => {
     transaction.onAbort((reason) => {
       // Nest can answer what has not begun; what has been answered in part is replaced.
       if (capture.headersSent !== false || subscriber.closed) capture.abort();
       else subscriber.error(new IdempotencyException(reason));
     });
-    return handling.pipe(map(contextBound)).subscribe(subscriber);
+    return handling.pipe(map(contextBound), catchError(undone)).subscribe(subscriber);
   });
 }
 
