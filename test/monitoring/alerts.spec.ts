@@ -29,6 +29,13 @@ describe('monitoring/alerts.yml', () => {
     expect(alerts.filter((alert) => !TESTS.includes(`alertname: ${alert}\n`))).toEqual([]);
   });
 
+  it('aggregates for each job alone, so that no application hides another', () => {
+    const expressions = [...ALERTS.matchAll(/expr: (.+)/g)].map(([, expression]) => expression!);
+    expect(expressions.filter((each) => each.includes(' by (job'))).not.toEqual([]);
+    const overAll = /\b(?:sum|min|max|avg|count)\b(?! by \(job\b)/;
+    expect(expressions.filter((each) => overAll.test(each))).toEqual([]);
+  });
+
   it('has the alert of a fallback as it was asked for', () => {
     expect(ALERTS).toContain('alert: IdempotencyRedisFallbackActive');
     expect(ALERTS).toContain("description: '{{ $value }} requests/sec using DB fallback instead of Redis'");
