@@ -96,6 +96,11 @@ export function program(version: string, end: (code: ExitCode) => void): Command
   verb('stats', 'what this application has in the table')
     .option('--whole-table', 'count the records of all namespaces that share the table')
     .addOption(prometheus('ask it for the hit rate of the last hour'))
+    .addOption(
+      new Option('--prometheus-job <job>', 'whose hit rate (default: of all applications in it)').env(
+        'PROMETHEUS_JOB',
+      ),
+    )
     .action(async (options: StatsCommand) => end(await stats(options)));
 
   verb('cleanup', 'delete expired records now')

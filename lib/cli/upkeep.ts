@@ -1,21 +1,20 @@
 import { ExpiredRecordCleanup } from '../store/postgres/cleanup';
 import { EXIT, UsageError, type ExitCode } from './exit';
 import { bytes, seconds } from '../admin/readable';
-import { hitRateText, lastHour } from './hit-rate';
+import { hitRateText, lastHour, type PrometheusOptions } from './hit-rate';
 import { lines, table } from './output';
 import { withSession } from './session';
 import type { CommonOptions } from './settings';
 import { terminal } from './terminal';
 
-export interface StatsCommand extends CommonOptions {
+export interface StatsCommand extends CommonOptions, PrometheusOptions {
   readonly wholeTable?: boolean;
-  readonly prometheusUrl?: string;
 }
 
 export async function stats(options: StatsCommand): Promise<ExitCode> {
   const { wholeTable = false } = options;
   return withSession(options, async ({ admin }) => {
-    const [found, hour] = await Promise.all([admin.stats({ wholeTable }), lastHour(options.prometheusUrl)]);
+    const [found, hour] = await Promise.all([admin.stats({ wholeTable }), lastHour(options)]);
     if (options.json) {
       terminal.printJson({ ...found, lastHour: hour });
       return EXIT.done;

@@ -31,7 +31,7 @@ describe('the hit rate of the last hour', () => {
       'sum(increase(idempotency_db_hits[1h]))': '9.8',
       'sum(increase(idempotency_misses[1h]))': '120',
     };
-    const hour = await lastHour(`${url.replace('//', '//me:hid%40den@')}/prometheus`);
+    const hour = await lastHour({ prometheusUrl: `${url.replace('//', '//me:hid%40den@')}/prometheus` });
     expect(hour).toEqual({ redisHits: 30.2, postgresHits: 9.8, firstRequests: 120, hitRate: 0.25 });
     expect(hitRateText(hour)).toBe(
       '25.0 % in the last hour (30 from Redis, 10 from Postgres, 120 first requests; all applications in this Prometheus)',
@@ -40,28 +40,46 @@ describe('the hit rate of the last hour', () => {
     expect(asked).toEqual(Array(3).fill({ path: '/prometheus/api/v1/query', authorization }));
   });
 
+  it('is that of one job, whatever its name is', async () => {
+    const job = 'leads "eu" \\ 1';
+    const asJob = String.raw`{job="leads \"eu\" \\ 1"}`;
+    values = {
+      [`sum(increase(idempotency_redis_hits${asJob}[1h]))`]: '1',
+      [`sum(increase(idempotency_misses${asJob}[1h]))`]: '3',
+      'sum(increase(idempotency_misses[1h]))': '1000',
+    };
+    const hour = await lastHour({ prometheusUrl: url, prometheusJob: job });
+    expect(hour).toMatchObject({ job, firstRequests: 3, hitRate: 0.25 });
+    expect(hitRateText(hour)).toMatch(/^25\.0 % .*; the job "leads .*"\)$/);
+    expect(await lastHour({ prometheusUrl: url, prometheusJob: 'laeds' })).toEqual({
+      unknown: 'not known: Prometheus has no metrics of this module for the job "laeds" in the last hour',
+    });
+  });
+
   it('takes a series that is missing, as without Redis, for none', async () => {
     values = {
       'sum(increase(idempotency_db_hits[1h]))': '1',
       'sum(increase(idempotency_misses[1h]))': '1',
     };
-    expect(await lastHour(url)).toMatchObject({ redisHits: 0, hitRate: 0.5 });
+    expect(await lastHour({ prometheusUrl: url })).toMatchObject({ redisHits: 0, hitRate: 0.5 });
   });
 
   it('is none where there was no request', async () => {
     values = { 'sum(increase(idempotency_misses[1h]))': '0' };
-    const hour = await lastHour(url);
+    const hour = await lastHour({ prometheusUrl: url });
     expect(hour).toMatchObject({ firstRequests: 0, hitRate: undefined });
     expect(hitRateText(hour)).toBe('no requests in the last hour');
   });
 
   it('says why it is not known', async () => {
-    expect(await lastHour(undefined)).toEqual({ unknown: 'not known here: set PROMETHEUS_URL' });
-    expect(await lastHour(url)).toEqual({ unknown: expect.stringContaining('no metrics of this module') });
-    expect(await lastHour('http://me:hidden@127.0.0.1:1')).toEqual({
+    expect(await lastHour({})).toEqual({ unknown: 'not known here: set PROMETHEUS_URL' });
+    expect(await lastHour({ prometheusUrl: url })).toEqual({
+      unknown: expect.stringContaining('no metrics of this module'),
+    });
+    expect(await lastHour({ prometheusUrl: 'http://me:hidden@127.0.0.1:1' })).toEqual({
       unknown: expect.stringMatching(/^not known: Prometheus cannot be asked: .*fetch failed$/),
     });
-    expect(await lastHour('http://me:hidden')).toEqual({
+    expect(await lastHour({ prometheusUrl: 'http://me:hidden' })).toEqual({
       unknown: expect.not.stringContaining('hidden'),
     });
   });
