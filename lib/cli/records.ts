@@ -156,15 +156,27 @@ export async function purge(options: PurgeCommand): Promise<ExitCode> {
   });
 }
 
-/** The first signal ends the work where it can be reported; the second one ends the process. */
+/** The first signal ends the work where it can be reported; the second one, of any kind, ends the process. */
 async function untilStopped<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const stop = new AbortController();
-  const abort = (): void => stop.abort();
-  for (const name of STOPS) process.once(name, abort);
+  const leave = (): void => {
+    for (const name of STOPS) process.off(name, stopped);
+  };
+  const stopped = (name: NodeJS.Signals): void => {
+    if (stop.signal.aborted) {
+      leave();
+      process.kill(process.pid, name);
+      return;
+    }
+    stop.abort();
+    terminal.progress('');
+    terminal.note(`${name}: the purge ends after what it is at. A second signal ends the command at once.`);
+  };
+  for (const name of STOPS) process.on(name, stopped);
   try {
     return await work(stop.signal);
   } finally {
-    for (const name of STOPS) process.off(name, abort);
+    leave();
   }
 }
 

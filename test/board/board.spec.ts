@@ -336,6 +336,9 @@ describe('the board', () => {
     };
     await Promise.all(Array.from({ length: 90 }, (_, index) => twice(index)));
     const [last] = await records();
+    expect(
+      linksIn(await opened.get('?view=keys')).filter((at) => at.startsWith('?view=record&')),
+    ).toHaveLength(25);
     const pages = ['?view=overview', '?view=records', '?view=keys', `?view=record&hash=${last!.hash}`];
     for (const at of pages) {
       const { status, body } = await opened.get(at);

@@ -1,7 +1,9 @@
+import type { ChildProcess } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Client } from 'pg';
 import type { IdempotencyModuleOptions, RecordPage } from '../../lib';
 import {
   startPgBouncer,
@@ -269,6 +271,39 @@ describe('the command line', () => {
       { result: 'begun' },
       { result: 'done', purged: 1 },
     ]);
+  });
+
+  it.each([
+    ['of another kind', ['SIGINT', 'SIGTERM']],
+    ['of the same kind', ['SIGINT', 'SIGINT']],
+    ['once the terminal is lost', ['SIGHUP', 'SIGINT']],
+  ] as const)('ends at once by a second signal, %s', async (_, signals) => {
+    const { service } = await started();
+    await service.execute('key', () => 1);
+    const audit = join(tmpdir(), `${randomUUID()}.log`);
+    const holder = new Client(databaseUrl);
+    await holder.connect();
+    try {
+      await holder.query(`BEGIN; SELECT FROM idempotency_cache WHERE key = 'key' FOR UPDATE`);
+      let child: ChildProcess | undefined;
+      let told = '';
+      const ended = run(['purge', '--key', 'key', '--yes', '--audit', audit], {
+        onStart: (process) => {
+          child = process;
+          process.stderr?.on('data', (text) => (told += String(text)));
+        },
+      });
+      const waits = `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`;
+      await until(async () => (await sql(databaseUrl, waits)).length > 0);
+      const [first, second] = signals;
+      child?.kill(first);
+      await until(() => told.includes(`${first}: the purge ends`));
+      child?.kill(second);
+      expect(await ended).toMatchObject({ signal: second, stdout: '' });
+      expect(JSON.parse(await readFile(audit, 'utf8'))).toMatchObject({ result: 'begun' });
+    } finally {
+      await holder.end();
+    }
   });
 
   it('asks for one of several records with one key', async () => {

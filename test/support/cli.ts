@@ -1,10 +1,12 @@
 import { transformFileSync } from '@swc/core';
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
 export interface CliResult {
   readonly code: number | null;
+  /** What ended the process, if it was a signal. */
+  readonly signal: NodeJS.Signals | null;
   readonly stdout: string;
   readonly stderr: string;
   /** The answer, with `--json`. */
@@ -20,6 +22,8 @@ export interface CliOptions {
   readonly input?: string;
   /** Whether output is read. Otherwise the command cannot write any. @default true */
   readonly read?: boolean;
+  /** Told the process once it is there. */
+  readonly onStart?: (child: ChildProcess) => void;
 }
 
 const ROOT = join(__dirname, '../..');
@@ -57,12 +61,13 @@ function build(): string {
 /** Runs the command as a process of its own, without a terminal. */
 export function cli(
   args: readonly string[],
-  { env = {}, preload = [], input = '', read = true }: CliOptions = {},
+  { env = {}, preload = [], input = '', read = true, onStart }: CliOptions = {},
 ): Promise<CliResult> {
   const preloads = preload.flatMap((file) => ['-r', file]);
   const child = spawn(process.execPath, ['--no-warnings', ...preloads, build(), ...args], {
     env: { ...process.env, DATABASE_URL: undefined, REDIS_URL: undefined, ...env },
   });
+  onStart?.(child);
   let [stdout, stderr] = ['', ''];
   child.stdout.on('data', (chunk) => (stdout += String(chunk)));
   child.stderr.on('data', (chunk) => (stderr += String(chunk)));
@@ -70,9 +75,10 @@ export function cli(
   child.stdin.end(input);
   return new Promise((resolve, reject) => {
     child.once('error', reject);
-    child.once('close', (code) =>
+    child.once('close', (code, signal) =>
       resolve({
         code,
+        signal,
         stdout,
         stderr,
         // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- as above
