@@ -74,10 +74,6 @@ const ELSEWHERE: Readonly<Record<string, readonly [spec: string, reason: string]
     'store/postgres/orphans.spec.ts',
     'the watch and the directory read by it',
   ],
-  'store/postgres/forget.ts': [
-    'store/postgres/connection/postgres.connection.spec.ts',
-    'what it decides shows where a reply is lost',
-  ],
   'store/postgres/postgres-source.ts': ['e2e/own-clients.spec.ts', 'it is what an application brings'],
   'store/postgres/postgres.provider.ts': ['idempotency.module.spec.ts', 'it is wiring'],
   'store/postgres/connection/attempt.ts': [
