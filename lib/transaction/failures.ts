@@ -45,6 +45,31 @@ export function endedByHandler(cause: unknown): IdempotencyError {
   );
 }
 
+/** A statement of the handler would have ended its transaction, so it was not sent. */
+export class EndRefusedError extends Error {
+  constructor() {
+    super(
+      'COMMIT, ROLLBACK and PREPARE TRANSACTION are refused in the transaction of a request, which the module ends. ' +
+        'Throw an error to have it rolled back, or use dataSource.transaction() for a part of it.',
+    );
+    this.name = 'EndRefusedError';
+  }
+}
+
+/** What the caller is to have for what a handler has thrown. */
+export function explained(error: unknown): unknown {
+  if (isConflict(error)) return conflict(error);
+  const refused = refusedEndOf(error);
+  return refused ? new IdempotencyError('transaction_broken', refused.message, { cause: error }) : error;
+}
+
+/** Where TypeORM wraps it, that one. */
+function refusedEndOf(error: unknown): EndRefusedError | undefined {
+  if (error instanceof EndRefusedError) return error;
+  const inner = (error as { driverError?: unknown } | null | undefined)?.driverError;
+  return inner === undefined ? undefined : refusedEndOf(inner);
+}
+
 export function swallowedError(cause: unknown): IdempotencyError {
   return new IdempotencyError(
     'transaction_broken',

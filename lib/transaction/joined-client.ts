@@ -1,5 +1,6 @@
 import { Readable, Writable } from 'node:stream';
 import type { PoolClient } from 'pg';
+import { EndRefusedError } from './failures';
 import type { Level, Turn } from './level';
 import { ReadAhead } from './read-ahead';
 
@@ -41,6 +42,19 @@ interface Submittable {
   close?(): unknown;
 }
 
+/** What ends a transaction, maybe after comments (not nested ones). ROLLBACK TO a savepoint does not. */
+const END =
+  /^(?:\s|--.*\n|\/\*(?:(?!\/\*)[^])*?\*\/)*(?:commit|end|abort|prepare\s+transaction|rollback(?!\s+(?:(?:work|transaction)\s+)?to\b))\b/i;
+
+/**
+ * Each retry of a handler that commits by hand would leave its effects once more. Of several statements in one text only
+ * the first is looked at: what others do is found when the outcome is written.
+ */
+function assertGoesOn(query: unknown): void {
+  const text = typeof query === 'string' ? query : (query as { text?: unknown } | undefined)?.text;
+  if (typeof text === 'string' && END.test(text)) throw new EndRefusedError();
+}
+
 /** The transaction's client for one of those that share it: what it sends takes turns, and it cannot give it away. */
 export function joinedClient(
   client: PoolClient,
@@ -50,6 +64,7 @@ export function joinedClient(
   const send = client.query.bind(client) as (...args: unknown[]) => unknown;
 
   const statement = async (args: readonly unknown[]): Promise<unknown> => {
+    assertGoesOn(args[0]);
     const here = place();
     const turn = await connection.turn(here);
     try {

@@ -11,7 +11,7 @@ import { outside, type Ambient, type AmbientTransaction, type TransactionEvent }
 import type { Begun } from './beginning';
 import { bounded } from './bounded';
 import type { TransactionContext } from './context';
-import { conflict, isConflict, timedOut } from './failures';
+import { explained, timedOut } from './failures';
 import type { Session } from './session';
 
 /** What a commit has come to, and whether the handler has written anything, if that is known. */
@@ -108,7 +108,7 @@ export class OpenTransaction implements Transaction, Deadline {
   }
 
   explain(error: unknown): unknown {
-    return isConflict(error) ? conflict(error) : error;
+    return explained(error);
   }
 
   async complete(outcome: Outcome): Promise<CompleteResult> {
