@@ -8,7 +8,7 @@ export function table(headings: readonly string[], rows: readonly (readonly stri
 
 /** Empty where nothing was measured. */
 export function shown(value: number, digits: number): string {
-  return Number.isNaN(value) ? '' : value.toFixed(digits);
+  return Number.isNaN(value) ? '' : value.toFixed(digits).replace(/^-(0(\.0*)?)$/, '$1'); // no -0
 }
 
 export function ranged({ median, min, max }: Spread, digits: number): string {
