@@ -42,9 +42,9 @@ interface Submittable {
   close?(): unknown;
 }
 
-/** What ends a transaction, maybe after comments (not nested ones). ROLLBACK TO a savepoint does not. */
+/** What ends a transaction, maybe after comments (not nested ones) and empty statements. ROLLBACK TO a savepoint does not. */
 const END =
-  /^(?:\s|--.*\n|\/\*(?:(?!\/\*)[^])*?\*\/)*(?:commit|end|abort|prepare\s+transaction|rollback(?!\s+(?:(?:work|transaction)\s+)?to\b))\b/i;
+  /^(?:[\s;]|--.*\n|\/\*(?:(?!\/\*)[^])*?\*\/)*(?:commit|end|abort|prepare\s+transaction|rollback(?!\s+(?:(?:work|transaction)\s+)?to\b))\b/i;
 
 /**
  * Each retry of a handler that commits by hand would leave its effects once more. Of several statements in one text only

@@ -47,6 +47,7 @@ const ENDING = [
   'rollback transaction',
   'ABORT',
   '/* by hand */\n-- now\nCOMMIT',
+  ' ; ;\tCOMMIT',
   `PREPARE TRANSACTION 'later'`,
 ];
 
