@@ -56,11 +56,15 @@ export class EndRefusedError extends Error {
   }
 }
 
-/** What the caller is to have for what a handler has thrown. */
+/** What the caller is to have for what a handler has thrown, which can be anything, also what cannot be read. */
 export function explained(error: unknown): unknown {
-  if (isConflict(error)) return conflict(error);
-  const refused = refusedEndOf(error);
-  return refused ? new IdempotencyError('transaction_broken', refused.message, { cause: error }) : error;
+  try {
+    if (isConflict(error)) return conflict(error);
+    const refused = refusedEndOf(error);
+    return refused ? new IdempotencyError('transaction_broken', refused.message, { cause: error }) : error;
+  } catch {
+    return error;
+  }
 }
 
 /** Where TypeORM wraps it, that one. */

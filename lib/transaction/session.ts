@@ -1,5 +1,6 @@
 import type { Client } from 'pg';
 import type { QueryRunner } from 'typeorm';
+import { cancelStatement } from '../store/postgres/connection/cancel';
 import { destroySocket } from '../store/postgres/connection/pool';
 import { nameOf } from '../store/postgres/connection/statement-name';
 import type { Plans } from '../store/postgres/connection/plans';
@@ -20,6 +21,15 @@ export interface SessionSettings {
 
 /** By client, the process of the server that served it last: poolers lend another one for each transaction. */
 const servedBy = new WeakMap<Client, unknown>();
+
+/** Whether Postgres still works on a statement of this client. What is missing in pg's types. */
+function isBusy(client: Client): boolean {
+  const { readyForQuery, connection } = client as {
+    readyForQuery?: boolean;
+    connection?: { stream?: { destroyed?: boolean } };
+  };
+  return readyForQuery === false && connection?.stream?.destroyed === false;
+}
 
 /** A connection of the application's pool, which is ours until it is released. */
 export class Session {
@@ -71,9 +81,10 @@ export class Session {
   release(): void {
     if (this.released) return;
     this.released = true;
-    if (this.broken)
-      destroySocket(this.client); // pg tells the query runner, which tells the pool
-    else void this.queryRunner.release();
+    if (!this.broken) return void this.queryRunner.release();
+    // Else it would keep its locks until it ends: the application's own time-out for queries ends no statement.
+    if (isBusy(this.client)) cancelStatement(this.client);
+    destroySocket(this.client); // pg tells the query runner, which tells the pool
   }
 
   /** Ends the connection, and with it its transaction. */

@@ -8,7 +8,7 @@ import { Transactions } from '../../lib/transaction/transactions';
 import { sql } from '../support/database';
 import { eventually } from '../support/eventually';
 import { freshDatabases } from '../support/fresh-databases';
-import type { Instance } from '../support/postgres-store';
+import type { Instance, InstanceOptions } from '../support/postgres-store';
 
 const WAITING = `SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`;
 
@@ -18,11 +18,13 @@ describe('the lock of a key', () => {
   const clients: Client[] = [];
   let transactions: Transactions;
   let store: Instance['store'];
+  let dataSource: Instance['dataSource'];
 
-  beforeEach(async () => {
-    const instance = await databases.open();
+  const open = async (options: InstanceOptions = {}): Promise<void> => {
+    const instance = await databases.open(options);
+    ({ dataSource } = instance);
     store = instance.store;
-    transactions = new Transactions(instance.dataSource, instance.connection, {
+    transactions = new Transactions(dataSource, instance.connection, {
       table: 'idempotency_cache',
       cipher: noEncryption,
       retention: 60_000,
@@ -33,12 +35,13 @@ describe('the lock of a key', () => {
       findInPostgres: (wanted) => store.find(wanted),
       completed: () => undefined,
     });
-  });
+  };
+  beforeEach(() => open());
   const begin = (): Promise<BeginResult> =>
     transactions.begin({
       id,
       fingerprint: 'ab'.repeat(32),
-      policy: { isolation: undefined, timeout: 10_000, maxConcurrent: undefined },
+      policy: { isolation: undefined, timeout: 600_000, maxConcurrent: undefined },
       name: 'Route.handler',
       deadline: performance.now() + 5_000,
     });
@@ -83,5 +86,16 @@ describe('the lock of a key', () => {
     const { key, held } = locksOf(id);
     await underWay(TRY_LOCK, [key, held]);
     expect(await begin()).toMatchObject({ kind: 'standing', record: { state: 'completed' } });
+  });
+
+  it('is free again where the application has given up a statement that Postgres still works on', async () => {
+    await open({ dataSource: { extra: { query_timeout: 100 } } });
+    const result = await begin();
+    if (result.kind !== 'begun') throw new Error(result.kind);
+    const { transaction } = result;
+    const sleeping = transaction.run(() => dataSource.query<unknown>('SELECT pg_sleep(600)'));
+    await expect(sleeping).rejects.toThrow('Query read timeout');
+    await transaction.rollBack();
+    await eventually(async () => expect(await transactions.isLocked(id)).toBe(false));
   });
 });
