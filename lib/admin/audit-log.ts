@@ -38,12 +38,12 @@ export class AuditLog {
   private async tell({ by, reason }: Change, usual: AuditEvent['result'], deed?: Deed): Promise<void> {
     if (!deed) return;
     const event: AuditEvent = { at: new Date(), by, reason, result: usual, ...deed };
-    const { action, record, purged, result } = event;
+    const { action, record, purged, left, result } = event;
     const what = record
       ? `${record.route ?? 'no HTTP route'}, record ${record.hash}`
       : purged === undefined
         ? 'records'
-        : `${purged} records`;
+        : `${purged} records, ${left ?? 0} left`;
     this.logger.warn(
       visible(`Audit: ${action} (${result}) of ${what}, by ${JSON.stringify(by)}: ${JSON.stringify(reason)}`),
     );

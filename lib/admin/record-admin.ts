@@ -37,6 +37,10 @@ const TOGETHER = 256;
 
 const STOPPED = 'it was stopped before it had looked at all records';
 
+/** Batches in a row without an answer that end a purge: each costs the time-out of a statement. */
+const SILENT_BATCHES = 3;
+const SILENT = 'the store that decides did not answer several times in a row';
+
 /** Counts of the requests that this process has answered. */
 export interface Traffic {
   readonly executed: number;
@@ -105,12 +109,15 @@ export class RecordAdmin extends IdempotencyAdmin {
     assertChange('purge', change);
     const directory = this.directory('purge');
     const report = emptyReport();
+    let silent = 0;
     const walk = async (): Promise<PurgeReport> => {
       try {
         for await (const { records, progress } of directory.walk(selection)) {
           for (let at = 0; at < records.length; at += TOGETHER) {
             if (signal?.aborted) return endedEarly(report, STOPPED);
-            await this.purgeTogether(records.slice(at, at + TOGETHER), report);
+            const answered = await this.purgeTogether(records.slice(at, at + TOGETHER), report);
+            silent = answered ? 0 : silent + 1;
+            if (silent === SILENT_BATCHES) return endedEarly(report, SILENT);
           }
           onProgress({ read: progress, purged: report.purged });
           if (signal?.aborted && progress < 1) return endedEarly(report, STOPPED);
@@ -126,6 +133,7 @@ export class RecordAdmin extends IdempotencyAdmin {
       action: 'purge',
       filter,
       purged: report.purged,
+      left: leftBy(report),
       ...(ended?.complete === false && { result: 'stopped' }),
     }));
   }
@@ -197,7 +205,8 @@ export class RecordAdmin extends IdempotencyAdmin {
     return this.sources.digest.idOf(summary.scope, summary.key) === id.hash ? summary : undefined;
   }
 
-  private async purgeTogether(records: readonly SelectedRecord[], report: Counting): Promise<void> {
+  /** @returns whether the store that decides has answered */
+  private async purgeTogether(records: readonly SelectedRecord[], report: Counting): Promise<boolean> {
     const claims = records.filter(({ inFlight }) => !inFlight).map(({ claim }) => claim);
     report.inFlight += records.length - claims.length;
     const { purged, copies, changed, unreachable } = await this.sources.store.purge(claims);
@@ -206,6 +215,7 @@ export class RecordAdmin extends IdempotencyAdmin {
     report.changed += changed;
     report.unreachable.redis += unreachable.redis;
     report.unreachable.arbiter += unreachable.arbiter;
+    return unreachable.arbiter === 0 || purged + changed > 0;
   }
 
   private async copyOf(id: RecordId): Promise<RecordDetails['copy']> {
@@ -261,6 +271,11 @@ function emptyReport(): Counting {
     complete: true,
     error: undefined,
   };
+}
+
+/** Records that are still there, as far as is known. */
+function leftBy({ inFlight, changed, unreachable }: PurgeReport): number {
+  return inFlight + changed + unreachable.redis + unreachable.arbiter;
 }
 
 function endedEarly(report: Counting, error: string): PurgeReport {

@@ -146,11 +146,16 @@ export async function purge(options: PurgeCommand): Promise<ExitCode> {
       );
     }
     const { complete, unreachable, inFlight, changed, purged } = report;
+    const unreached = unreachable.redis + unreachable.arbiter;
+    if (unreached > 0)
+      terminal.note(
+        `${unreached} records could not be reached in both stores, and were left. Purge again once these answer.`,
+      );
     if (inFlight > 0)
       terminal.note(`${inFlight} records are in flight, and were left. Purge again once they have ended.`);
     if (changed > 0)
       terminal.note(`${changed} records were changed by others meanwhile. Purge again to be sure of them.`);
-    const left = unreachable.redis + unreachable.arbiter + inFlight + changed;
+    const left = unreached + inFlight + changed;
     if (!complete || left > 0) return EXIT.unfinished;
     return purged > 0 ? EXIT.done : EXIT.nothing;
   });

@@ -23,6 +23,8 @@ export interface AuditEvent extends Change {
   readonly filter?: unknown;
   /** Of a purge that has ended: records that were deleted. */
   readonly purged?: number;
+  /** The same: records that it came to and left, as they were in flight, changed meanwhile, or not reached. */
+  readonly left?: number;
 }
 
 /** Told of each change that an operator makes, once it is made; of a purge also before. */

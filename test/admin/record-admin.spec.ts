@@ -11,6 +11,7 @@ import {
 import { StoreUnavailableError } from '../../lib/core/errors';
 import type { RecordBatch } from '../../lib/core/record-directory';
 import { PostgresDirectory } from '../../lib/store/postgres/directory';
+import { PostgresStore } from '../../lib/store/postgres/postgres.store';
 import { MemoryData, MemoryStore } from '../../lib/store/memory/memory.store';
 import { appOnServers } from '../support/app-on-servers';
 import { startApp, type TestApp } from '../support/app';
@@ -180,6 +181,7 @@ describe('IdempotencyAdmin', () => {
         action: 'purge',
         filter: { principal: user },
         purged: 5,
+        left: 0,
         result: 'done',
       },
     ]);
@@ -237,6 +239,24 @@ describe('IdempotencyAdmin', () => {
         { result: 'stopped', purged: 1 },
       ]);
       expect(await admin.purge({ principal: user }, CHANGE)).toMatchObject({ purged: 2, complete: true });
+    });
+
+    it('ends where the store that decides stays silent, and not by one time that it does not answer', async () => {
+      for (let i = 0; i < 3; i++) await send(randomUUID());
+      const down = new StoreUnavailableError('postgres', 'forget', 'it is down');
+      const forgetAll = jest.spyOn(PostgresStore.prototype, 'forgetAll').mockRejectedValue(down);
+      const silent = await admin.purge({ principal: user }, CHANGE);
+      expect(silent).toMatchObject({ purged: 0, unreachable: { redis: 0, arbiter: 3 }, complete: false });
+      expect(told().at(-1)).toEqual({ result: 'stopped', purged: 0 });
+      expect(events.at(-1)).toMatchObject({ left: 3 });
+      forgetAll.mockReset().mockRestore();
+      jest
+        .spyOn(PostgresStore.prototype, 'forgetAll')
+        .mockRejectedValueOnce(down)
+        .mockRejectedValueOnce(down);
+      const again = await admin.purge({ principal: user }, CHANGE);
+      expect(again).toMatchObject({ purged: 4, unreachable: { redis: 0, arbiter: 2 }, complete: true });
+      expect(events.at(-1)).toMatchObject({ result: 'done', left: 2 });
     });
 
     it('is in the audit also where the store fails', async () => {

@@ -17,7 +17,7 @@ import { OrphanWatch } from './orphans';
 import { PostgresConnection } from './connection/postgres.connection';
 import { applicationDataSource, postgresSource } from './postgres-source';
 import { PostgresStore } from './postgres.store';
-import { assertMigrated, makeTable } from './schema/setup';
+import { assertMigratedIfUp, makeTable } from './schema/setup';
 import { tableNames } from './schema/table-name';
 import { TableIdentity } from './schema/table-identity';
 
@@ -75,7 +75,7 @@ export class PostgresProvider {
     this.connection = new PostgresConnection(pool, postgres);
     this.identity = new TableIdentity(this.connection, names.table, this.digest);
     const make = dataSource?.options.synchronize ? () => makeTable(dataSource) : undefined;
-    this.silentAtStart = !(await assertMigrated(this.connection, names, make));
+    this.silentAtStart = !(await assertMigratedIfUp(this.connection, names, make));
     if (!this.silentAtStart)
       await this.identity.confirm().catch((error: unknown) => {
         unlessUnavailable(error);

@@ -111,31 +111,44 @@ const INSPECTION = `
  * @returns whether Postgres could be asked
  * @throws IdempotencySetupError naming what is missing and how to fix it
  */
-export async function assertMigrated(
+export async function assertMigratedIfUp(
   connection: PostgresConnection,
   names: TableNames,
   make?: () => Promise<void>,
 ): Promise<boolean> {
-  const inspect = async (): Promise<Findings | undefined> => {
-    const run = connection.operation('check');
-    const { table, schema = null } = names;
-    const [found] = await run<Findings>(INSPECTION, [table, schema, JSON.stringify(COLUMNS)]);
-    return found;
-  };
   try {
-    let found = await inspect();
-    if (make && found && !found.table) {
-      await make();
-      found = await inspect();
-    }
-    const problem = found && problemOf(found, names);
-    if (problem) throw new IdempotencySetupError(problem);
+    await assertMigrated(connection, names, make);
     return true;
   } catch (error) {
     if (!(error instanceof StoreUnavailableError)) throw error;
     new Logger('Idempotency').warn(`${error.message}; the table ${names.table} is not checked at this start`);
     return false;
   }
+}
+
+/**
+ * As {@link assertMigratedIfUp}, for a caller that needs Postgres.
+ * @throws IdempotencySetupError
+ * @throws StoreUnavailableError
+ */
+export async function assertMigrated(
+  connection: PostgresConnection,
+  names: TableNames,
+  make?: () => Promise<void>,
+): Promise<void> {
+  const inspect = async (): Promise<Findings | undefined> => {
+    const run = connection.operation('check');
+    const { table, schema = null } = names;
+    const [found] = await run<Findings>(INSPECTION, [table, schema, JSON.stringify(COLUMNS)]);
+    return found;
+  };
+  let found = await inspect();
+  if (make && found && !found.table) {
+    await make();
+    found = await inspect();
+  }
+  const problem = found && problemOf(found, names);
+  if (problem) throw new IdempotencySetupError(problem);
 }
 
 /**

@@ -1,10 +1,14 @@
 import { Logger } from '@nestjs/common';
 import { DataSource } from 'typeorm';
-import { IdempotencySetupError } from '../../../../lib/core/errors';
+import { IdempotencySetupError, StoreUnavailableError } from '../../../../lib/core/errors';
 import { IdempotencyCache } from '../../../../lib/store/postgres/schema/idempotency-cache.entity';
 import { applicationPool } from '../../../../lib/store/postgres/connection/pool';
 import { PostgresConnection } from '../../../../lib/store/postgres/connection/postgres.connection';
-import { assertMigrated, assertUsable } from '../../../../lib/store/postgres/schema/setup';
+import {
+  assertMigrated,
+  assertMigratedIfUp,
+  assertUsable,
+} from '../../../../lib/store/postgres/schema/setup';
 import { tableNames } from '../../../../lib/store/postgres/schema/table-name';
 import { startPostgres } from '../../../../servers';
 import { migrate, openDataSource, sql, type InstanceOptions } from '../../../support/postgres-store';
@@ -110,8 +114,10 @@ describe('The check of the set-up', () => {
     const dataSource = await openDataSource(own.url);
     const connection = new PostgresConnection(applicationPool(dataSource), { timeout: 500, poolSize: 1 });
     await own.stop();
-    await assertMigrated(connection, tableNames(dataSource.getMetadata(IdempotencyCache)));
+    const names = tableNames(dataSource.getMetadata(IdempotencyCache));
+    await assertMigratedIfUp(connection, names);
     expect(warn).toHaveBeenCalledWith(expect.stringContaining('is not checked at this start'));
+    await expect(assertMigrated(connection, names)).rejects.toThrow(StoreUnavailableError);
     await connection.close();
     await dataSource.destroy().catch(() => undefined);
   });
