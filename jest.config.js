@@ -20,7 +20,7 @@ const esModules = [
 
 /** @type {import('jest').Config} */
 module.exports = {
-  testEnvironment: 'node',
+  testEnvironment: '<rootDir>/test/support/environment.js',
   // Specs wait for their servers as much as they compute, so that two cores have work for three.
   maxWorkers: Math.max(3, availableParallelism()),
   globalSetup: '<rootDir>/test/support/run-setup.js',
