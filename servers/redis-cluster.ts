@@ -20,11 +20,13 @@ export async function startRedisCluster(): Promise<RunningRedis[]> {
   const nodes = await Promise.all(Array.from({ length: NODES }, startNode));
   const clients = nodes.map(({ url }) => new Redis(url));
   try {
-    await Promise.all(clients.map(async (client, index) => {
+    // Before any of them meets another: a node that knows others takes no epoch.
+    for (const [index, client] of clients.entries()) {
       await client.call('CLUSTER', 'SET-CONFIG-EPOCH', index + 1);
       await client.cluster('ADDSLOTS', ...slotsOf(index));
+    }
+    for (const client of clients)
       for (const { port } of nodes) await client.cluster('MEET', '127.0.0.1', port);
-    })); // prettier-ignore
     for (const client of clients) await retrying(UNTIL_KNOWN, () => expectWhole(client));
     return nodes;
   } catch (error) {
