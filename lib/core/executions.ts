@@ -1,24 +1,24 @@
 import { randomUUID } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
-import {
-  ClaimedExecutions,
-  executeUnprotected,
-  NotBegunError,
-  releaseClaim,
-  type Claimed,
-  type ProtectedRequest,
-  type RunResult,
-  type Work,
-} from './claimed-executions';
+import { ClaimedExecutions, type Claimed } from './claimed-executions';
 import { StoreError } from './errors';
 import type { InFlightResult } from './in-flight-requests';
 import type { LeaseManager } from './lease';
 import type { RequestObserver } from './ports';
-import type { CompletedRecord, InProgressRecord, Outcome } from './record';
+import type { Outcome } from './record';
 import { legacyUnavailable, unavailable } from './refusals';
 import type { ClaimResult, IdempotencyStore } from './store';
 import type { TransactionStore } from './transaction';
 import { TransactionalExecutions, type Begun } from './transactional-executions';
+import {
+  executeUnprotected,
+  NotBegunError,
+  releaseClaim,
+  type ProtectedRequest,
+  type RunResult,
+  type WaitForWinner,
+  type Work,
+} from './work';
 
 /** The right to run the handler of a key: a claim that is committed, or a transaction that has the key's lock. */
 export type Right = Claimed | Begun;
@@ -32,30 +32,26 @@ export class Executions {
   private readonly claimed: ClaimedExecutions;
   private readonly transactional: TransactionalExecutions | undefined;
 
-  /** @param waitForWinner for the outcome of the request that took a key over */
   constructor(
     private readonly store: IdempotencyStore,
     private readonly observer: RequestObserver,
     private readonly leases: LeaseManager,
-    waitForWinner: (
-      record: InProgressRecord,
-      request: ProtectedRequest,
-    ) => Promise<CompletedRecord | undefined>,
+    waitForWinner: WaitForWinner,
     private readonly transactions: TransactionStore | undefined,
   ) {
     this.claimed = new ClaimedExecutions(store, observer, waitForWinner);
     this.transactional =
       transactions &&
       new TransactionalExecutions(store, transactions, observer, {
-        claimOrRead: (request) => this.claimOrRead(request, true),
+        claim: (request) => this.claim(request, true),
         waitForWinner,
       });
   }
 
-  /** @param fresh whether a cache may be out of date */
-  begin(request: ProtectedRequest, fresh: boolean): Promise<Right | InFlightResult> {
+  /** @param bypassCache whether a hint of a cache counts for nothing */
+  begin(request: ProtectedRequest, bypassCache: boolean): Promise<Right | InFlightResult> {
     const { transaction } = request.policy;
-    if (!transaction) return this.claimOrRead(request, fresh);
+    if (!transaction) return this.claim(request, bypassCache);
     if (!this.transactional) throw new TypeError('There is no store of transactions.');
     return this.transactional.begin(request, transaction);
   }
@@ -114,9 +110,9 @@ export class Executions {
     return transactions ? (claim) => transactions.outside(() => work(claim)) : work;
   }
 
-  private async claimOrRead(
+  private async claim(
     { id, fingerprint, policy }: ProtectedRequest,
-    fresh: boolean,
+    bypassCache: boolean,
   ): Promise<Claimed | InFlightResult> {
     const claimedAt = performance.now();
     let result: ClaimResult;
@@ -127,7 +123,7 @@ export class Executions {
         token: randomUUID(),
         lease: policy.lease,
         takeOver: policy.onOrphan === 'retry',
-        bypassCache: fresh,
+        bypassCache,
         durability: policy.durability,
       });
     } catch (error) {

@@ -1,7 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { RequestObserver, RequestOutcome } from './ports';
-import { replay, type ProtectedRequest, type RunResult, type Work } from './claimed-executions';
 import { ClientLeftError, isIdempotencyError } from './errors';
 import { Executions, isRight } from './executions';
 import { InFlightRequests, type InFlightRequest, type InFlightResult } from './in-flight-requests';
@@ -10,8 +8,10 @@ import type { TransactionStore } from './transaction';
 import { Polls } from './poll';
 import { isOrphaned, type CompletedRecord, type InProgressRecord } from './record';
 import { inFlight, mismatch, outcomeUnknown } from './refusals';
+import { settledWithin } from './settled-within';
 import type { IdempotencyStore } from './store';
 import { WaitingRoom, type WaitingBounds, type WaitOptions } from './waiting-room';
+import { replay, type ProtectedRequest, type RunResult, type Work } from './work';
 
 const OPEN: InFlightResult = { kind: 'open' };
 
@@ -62,8 +62,8 @@ export class Protocol {
     try {
       let result: RunResult | undefined;
       // A hint in Redis may outlive its claim, so it is not a ground to refuse a request, nor to wait twice.
-      for (let fresh = policy.inFlight === 'reject'; !result; fresh = true) {
-        const found = await this.joinOrLead(request, work, fresh, deadline);
+      for (let bypassCache = policy.inFlight === 'reject'; !result; bypassCache = true) {
+        const found = await this.joinOrLead(request, work, bypassCache, deadline);
         result = isAnswer(found) ? found : await this.answerFrom(found, request, deadline);
       }
       this.traffic[result.kind] += 1;
@@ -100,13 +100,13 @@ export class Protocol {
   private joinOrLead(
     request: ProtectedRequest,
     work: Work,
-    fresh: boolean,
+    bypassCache: boolean,
     deadline: number,
   ): Promise<RunResult | InFlightResult> {
     const other = this.inFlight.get(request.id.hash);
     if (other) return this.follow(other, request, deadline);
     const known = this.knownElsewhere(request);
-    return known ? Promise.resolve(known) : this.lead(request, work, fresh);
+    return known ? Promise.resolve(known) : this.lead(request, work, bypassCache);
   }
 
   /** Waits for what the request that leads finds out; under `inFlight: 'wait'` also for its handler. */
@@ -137,13 +137,13 @@ export class Protocol {
   private async lead(
     request: ProtectedRequest,
     work: Work,
-    fresh: boolean,
+    bypassCache: boolean,
   ): Promise<RunResult | InFlightResult> {
     const { id, fingerprint, policy } = request;
     const own = this.inFlight.run(id.hash);
     let result: InFlightResult = OPEN;
     try {
-      const found = await this.executions.begin(request, fresh);
+      const found = await this.executions.begin(request, bypassCache);
       const outage = found.kind === 'unavailable' && found.isOutage && policy.onOutage === 'execute';
       // What this process knows to be under way elsewhere does not run here without protection.
       const unprotected = outage && !this.polls.get(id.hash);
@@ -257,15 +257,4 @@ function outcomeOf(result: RunResult): RequestOutcome {
   }
   if (result.recorded) return 'executed';
   return result.outcome ? 'unprotected' : 'released';
-}
-
-/** The promise's value, or undefined once `timeout` ms have passed. */
-async function settledWithin<T>(promise: Promise<T>, timeout: number): Promise<T | undefined> {
-  if (timeout <= 0) return undefined;
-  const timer = new AbortController();
-  try {
-    return await Promise.race([promise, delay(timeout, undefined, { signal: timer.signal })]);
-  } finally {
-    timer.abort();
-  }
 }

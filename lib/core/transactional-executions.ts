@@ -1,22 +1,23 @@
 import { performance } from 'node:perf_hooks';
-import {
-  releasable,
-  releaseClaim,
-  replay,
-  type Claimed,
-  type ProtectedRequest,
-  type RunResult,
-  type Work,
-} from './claimed-executions';
+import type { Claimed } from './claimed-executions';
 import { StoreError } from './errors';
 import type { InFlightResult } from './in-flight-requests';
 import type { Lease } from './lease';
 import type { RequestObserver } from './ports';
 import type { TransactionPolicy } from './policy';
-import type { Claim, CompletedRecord, IdempotencyRecord, InProgressRecord, Outcome } from './record';
-import { inFlight, mismatch, notRecorded, unavailable } from './refusals';
+import type { Claim, Outcome } from './record';
+import { notRecorded, unavailable } from './refusals';
 import type { CompleteResult, IdempotencyStore } from './store';
 import type { BeginResult, Transaction, TransactionStore, WorkInTransaction } from './transaction';
+import {
+  releasable,
+  releaseClaim,
+  replayWinner,
+  type ProtectedRequest,
+  type RunResult,
+  type WaitForWinner,
+  type Work,
+} from './work';
 
 /** The key is this request's, in a transaction that is open. */
 export interface Begun {
@@ -28,8 +29,8 @@ export interface Begun {
 
 /** What the protocol does for both modes. */
 export interface Claims {
-  claimOrRead(request: ProtectedRequest): Promise<Claimed | InFlightResult>;
-  waitForWinner(record: InProgressRecord, request: ProtectedRequest): Promise<CompletedRecord | undefined>;
+  readonly claim: (request: ProtectedRequest) => Promise<Claimed | InFlightResult>;
+  readonly waitForWinner: WaitForWinner;
 }
 
 /** Runs handlers in transactions, which commit what they have done together with their outcomes. */
@@ -69,7 +70,7 @@ export class TransactionalExecutions {
     request: ProtectedRequest,
     begin: (claim: Claim) => Promise<BeginResult>,
   ): Promise<Begun | InFlightResult> {
-    const claimed = await this.claims.claimOrRead(request);
+    const claimed = await this.claims.claim(request);
     if (claimed.kind !== 'claimed') return claimed;
     const { claim, lease } = claimed;
     let result: Begun | InFlightResult = { kind: 'open' };
@@ -113,24 +114,12 @@ export class TransactionalExecutions {
         ? this.completeAlone(transaction, outcome)
         : transaction.complete(outcome).catch((error: unknown) => this.failToCommit(begun, error)));
       if (completion.recorded) return { kind: 'executed', outcome, recorded: true };
-      return await this.replayWinner(completion.record, request, lease);
+      if (lease) this.observer.leaseLost();
+      return await replayWinner(completion.record, request, this.claims.waitForWinner);
     } finally {
       this.observer.inFlight(-1);
       lease?.stop();
     }
-  }
-
-  /** Another claim of the key was committed meanwhile: what that one records is what every retry gets. */
-  private async replayWinner(
-    record: IdempotencyRecord,
-    request: ProtectedRequest,
-    lease: Lease | undefined,
-  ): Promise<RunResult> {
-    if (lease) this.observer.leaseLost();
-    const winner = record.state === 'completed' ? record : await this.claims.waitForWinner(record, request);
-    if (!winner) throw inFlight(request.policy.lease);
-    if (winner.fingerprint !== request.fingerprint) throw mismatch();
-    return replay(winner);
   }
 
   private async failToCommit(begun: Begun, error: unknown): Promise<never> {

@@ -4,7 +4,7 @@ import type { OutgoingHttpHeaders } from 'node:http';
 import { catchError, Observable, type Subscriber } from 'rxjs';
 import { Digest } from '../core/digest';
 import { ClientLeftError, IdempotencyError, isIdempotencyError } from '../core/errors';
-import type { ProtectedRequest, RunResult } from '../core/claimed-executions';
+import type { ProtectedRequest, RunResult } from '../core/work';
 import { Protocol } from '../core/protocol';
 import { recordId, type Outcome, type ResponseOutcome } from '../core/record';
 import { tombstoneFor, unsendable } from '../outcome/stored-outcome';

@@ -1,5 +1,5 @@
 import type { ExecutionContext } from '@nestjs/common';
-import type { ProtectedRequest } from '../../core/claimed-executions';
+import type { ProtectedRequest } from '../../core/work';
 import type { Outcome, RecordId } from '../../core/record';
 import type { Policy } from '../../core/policy';
 import { lookUpLegacy } from '../../legacy/legacy-lookup';
