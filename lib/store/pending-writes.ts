@@ -1,9 +1,9 @@
 import { Logger } from '@nestjs/common';
 import { performance } from 'node:perf_hooks';
-import { setTimeout as delay } from 'node:timers/promises';
 import { inBackground } from '../core/background';
 import { IdempotencySetupError, StoreError } from '../core/errors';
 import { bytesOfOutcome, type Claim, type Outcome, type RecordId } from '../core/record';
+import { settledWithin } from '../core/settled-within';
 import type { CompleteResult, IdempotencyStore } from '../core/store';
 import type { Metrics } from '../core/ports';
 
@@ -92,8 +92,7 @@ export class PendingWrites {
   /** Tries once more what is left, for `timeout` ms at most, and gives up the rest. */
   async stop(timeout: number): Promise<void> {
     clearTimeout(this.timer);
-    const deadline = delay(timeout, undefined, { ref: false });
-    await Promise.race([this.pass(), deadline]);
+    await settledWithin(this.pass(), timeout);
     this.stopped = true;
     if (this.completions.size > 0) {
       this.logger.error(
@@ -152,7 +151,7 @@ export class PendingWrites {
         moveToEnd(this.completions, claim.id.hash);
         throw error;
       }
-      // The arbiter has refused this write for good; its gate has logged why.
+      // The arbiter has refused this write for good; its monitor has logged why.
     }
     this.dropCompletion(completion);
   }

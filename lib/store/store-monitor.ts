@@ -1,6 +1,6 @@
 import { Logger } from '@nestjs/common';
-import { AsyncResource } from 'node:async_hooks';
 import { performance } from 'node:perf_hooks';
+import { inBackground } from '../core/background';
 import {
   ForgottenRecordError,
   IdempotencySetupError,
@@ -93,25 +93,24 @@ export class StoreMonitor {
   }
 
   /** Finds out in the background whether the tier answers; does nothing while that is under way. */
-  readonly suspect = AsyncResource.bind((): void => {
+  suspect(): void {
     const { probe } = this;
     if (!probe || this.timer || this.closed) return;
-    this.timer = setTimeout(() => {
-      void this.ask('ping', probe)
-        .catch(() => undefined)
-        .then(() => {
-          this.timer = undefined;
-          if (this.up) return;
-          this.sayDown();
-          this.suspect();
-        });
-    }, this.pause.next());
+    this.timer = inBackground(() => setTimeout(() => void this.ping(probe), this.pause.next()));
     this.timer.unref();
-  });
+  }
 
   close(): void {
     this.closed = true;
     clearTimeout(this.timer);
+  }
+
+  private async ping(probe: () => Promise<unknown>): Promise<void> {
+    await this.ask('ping', probe).catch(() => undefined);
+    this.timer = undefined;
+    if (this.up) return;
+    this.sayDown();
+    this.suspect();
   }
 
   private report(up: boolean, error?: StoreUnavailableError): void {

@@ -120,15 +120,15 @@ export class TieredStoreService implements IdempotencyStore {
   }
 
   async release(claim: Claim): Promise<boolean> {
-    const { cache } = this.tiers;
+    const { monitor, arbiter, cache, pending, retention } = this.tiers;
     cache?.unmark(claim);
     try {
-      const released = await this.askArbiter('release', () => this.tiers.arbiter.release(claim));
+      const released = await monitor.ask('release', () => arbiter.release(claim));
       // A retry at once should find the key free; a slow Redis is not a reason to hold the answer up.
       await cache?.putRemoved(claim);
       return released;
     } catch (error) {
-      if (error instanceof StoreUnavailableError) this.tiers.pending.release(claim, this.tiers.retention);
+      if (error instanceof StoreUnavailableError) pending.release(claim, retention);
       throw error;
     }
   }
@@ -140,7 +140,8 @@ export class TieredStoreService implements IdempotencyStore {
 
   /** What the arbiter alone says. */
   findInArbiter(id: RecordId): Promise<IdempotencyRecord | undefined> {
-    return this.askArbiter('find', () => this.tiers.arbiter.find(id));
+    const { monitor, arbiter } = this.tiers;
+    return monitor.ask('find', () => arbiter.find(id));
   }
 
   /**
@@ -174,18 +175,20 @@ export class TieredStoreService implements IdempotencyStore {
   }
 
   renew(claims: readonly Claim[], lease: number): Promise<ReadonlySet<string>> {
-    return this.askArbiter('renew', () => this.tiers.arbiter.renew(claims, lease));
+    const { monitor, arbiter } = this.tiers;
+    return monitor.ask('renew', () => arbiter.renew(claims, lease));
   }
 
   async find(id: RecordId): Promise<IdempotencyRecord | undefined> {
-    const read = this.tiers.cache?.read(id);
+    const { cache, pending } = this.tiers;
+    const read = cache?.read(id);
     const cached = read && (await read.early);
     if (cached?.state === 'completed' && !cached.pending) return cached;
     try {
-      if (cached && isPending(cached)) await this.tiers.pending.settle(id);
+      if (cached && isPending(cached)) await pending.settle(id);
       const askedAt = performance.now();
-      const record = await this.askArbiter('find', () => this.tiers.arbiter.find(id));
-      if (record) this.tiers.cache?.fill(record, askedAt);
+      const record = await this.findInArbiter(id);
+      if (record) cache?.fill(record, askedAt);
       return record;
     } catch (error) {
       const late = error instanceof StoreUnavailableError ? await read?.answer : undefined;
@@ -199,13 +202,13 @@ export class TieredStoreService implements IdempotencyStore {
    * @throws StoreUnavailableError also if only Redis cannot be told, and then nothing is deleted
    */
   async forget(claim: Claim): Promise<boolean> {
-    const { cache, pending } = this.tiers;
+    const { monitor, arbiter, cache, pending } = this.tiers;
     await pending.settle(claim.id); // or it would come back
     const cached = await cache?.ask('find', (store) => store.find(claim.id));
-    const standing = await this.askArbiter('find', () => this.tiers.arbiter.find(claim.id));
+    const standing = await this.findInArbiter(claim.id);
     if (standing?.state === 'in_progress' && standing.leaseRemaining > 0) return false;
     await cache?.ask('put', (store) => store.put({ claim, state: 'removed' }));
-    const forgotten = await this.askArbiter('forget', () => this.tiers.arbiter.forget(claim));
+    const forgotten = await monitor.ask('forget', () => arbiter.forget(claim));
     return forgotten || (cached?.token === claim.token && cached.fence === claim.fence);
   }
 
@@ -219,18 +222,15 @@ export class TieredStoreService implements IdempotencyStore {
 
   /** Asks each tier over the path that requests take. */
   async health(): Promise<HealthReport> {
-    const arbiter = healthOf(this.askArbiter('ping', () => this.tiers.arbiter.find(PROBE)));
-    const cache = this.tiers.cache && healthOf(this.tiers.cache.ask('ping', (store) => store.find(PROBE)));
-    if (this.tiers.name === 'redis') return { redis: await arbiter, postgres: 'disabled' };
-    if (this.tiers.name === 'store') return { redis: 'disabled', postgres: 'disabled', store: await arbiter };
-    return { redis: (await cache) ?? 'disabled', postgres: await arbiter };
+    const { name, monitor, arbiter, cache } = this.tiers;
+    const decides = healthOf(monitor.ask('ping', () => arbiter.find(PROBE)));
+    const copies = cache && healthOf(cache.ask('ping', (store) => store.find(PROBE)));
+    if (name === 'redis') return { redis: await decides, postgres: 'disabled' };
+    if (name === 'store') return { redis: 'disabled', postgres: 'disabled', store: await decides };
+    return { redis: (await copies) ?? 'disabled', postgres: await decides };
   }
 
   private async closeTiers(): Promise<void> {
     await Promise.all([this.redis.close(), this.postgres.close()]);
-  }
-
-  private askArbiter<T>(operation: string, call: () => Promise<T>): Promise<T> {
-    return this.tiers.monitor.ask(operation, call);
   }
 }

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { Lanes } from '../../../lib/store/batching/lanes';
-import { LANE, laneLimits } from '../../../lib/store/postgres/connection/lanes';
+import { LANE, laneLimits } from '../../../lib/store/postgres/connection/turns';
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 

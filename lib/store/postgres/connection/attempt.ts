@@ -4,7 +4,7 @@ import type { Lanes } from '../../batching/lanes';
 import { cancelStatement } from './cancel';
 import type { Clients } from './clients';
 import { DeadlineError, failureOf, type Failure } from './failures';
-import type { Queue } from './lanes';
+import type { Queue } from './turns';
 import type { Operation } from './operation';
 import type { Plans } from './plans';
 import { nameOf } from './statement-name';

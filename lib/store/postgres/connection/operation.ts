@@ -1,6 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import { isLate } from '../../batching/late';
-import { turnOf, type Turn } from './lanes';
+import { turnOf, type Turn } from './turns';
 
 export interface OperationOptions {
   /** Milliseconds that Postgres has, from its turn on. */

@@ -1,12 +1,12 @@
 import { performance } from 'node:perf_hooks';
-import { setTimeout as delay } from 'node:timers/promises';
 import { inBackground } from '../../../core/background';
 import { OverloadedError, StoreUnavailableError } from '../../../core/errors';
+import { settledWithin } from '../../../core/settled-within';
 import { Lanes } from '../../batching/lanes';
 import { Attempt, type AttemptResult, type Shared } from './attempt';
 import { Clients } from './clients';
 import { setupError } from './failures';
-import { connectionsOf, QUEUE_LIMITS } from './lanes';
+import { connectionsOf, QUEUE_LIMITS } from './turns';
 import { Operation, type OperationOptions } from './operation';
 import { Plans } from './plans';
 import type { ApplicationPool } from './pool';
@@ -122,10 +122,7 @@ export class PostgresConnection {
 
   private async shutDown(): Promise<void> {
     const { clients, attempts } = this.shared;
-    const timer = new AbortController();
-    const pause = delay(CLOSE_TIMEOUT, undefined, { signal: timer.signal });
-    await Promise.race([clients.end(), pause]).catch(() => undefined);
-    timer.abort();
+    await settledWithin(clients.end(), CLOSE_TIMEOUT);
     clients.destroyAll();
     // A pool that is ended leaves those in its queue without an answer.
     for (const attempt of attempts) attempt.giveUp(new Error('the connection is closed'));

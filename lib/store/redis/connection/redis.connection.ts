@@ -1,5 +1,4 @@
 import { Logger } from '@nestjs/common';
-import { AsyncResource } from 'node:async_hooks';
 import {
   circuitBreaker,
   CircuitState,
@@ -7,9 +6,9 @@ import {
   handleWhen,
   type CircuitBreakerPolicy,
 } from 'cockatiel';
-import { setTimeout as delay } from 'node:timers/promises';
 import { inBackground } from '../../../core/background';
 import { StoreUnavailableError } from '../../../core/errors';
+import { settledWithin } from '../../../core/settled-within';
 import { News } from '../../../observability/news';
 import { Answer } from './answer';
 import { Backoff } from '../../../core/backoff';
@@ -46,8 +45,6 @@ export class RedisConnection {
   private readonly probePause = new Backoff();
   private readonly connectPause = new Backoff();
   private readonly refusals = new News();
-  /** Timers and connections of ours belong to no request, although one may show that they are needed. */
-  private readonly inBackground = AsyncResource.bind((work: () => void): void => work());
   private probeTimer: NodeJS.Timeout | undefined;
   private underWay = 0;
   private probing: Promise<void> | undefined;
@@ -70,7 +67,7 @@ export class RedisConnection {
       halfOpenAfter: Number.NEGATIVE_INFINITY,
       breaker: new ConsecutiveBreaker(FAILURES_TO_OPEN),
     });
-    this.breaker.onBreak(() => this.inBackground(() => this.giveUpConnection()));
+    this.breaker.onBreak(() => inBackground(() => this.giveUpConnection()));
     // That there is one shows in the connection's status.
     this.client.on('error', (error) => this.reportRefusal('the connection', error));
     this.client.on('ready', () => void this.probeNewConnection());
@@ -84,7 +81,7 @@ export class RedisConnection {
       () => this.probe(),
       () => undefined, // ioredis goes on trying
     );
-    await settled(connected, START_TIMEOUT);
+    await settledWithin(connected, START_TIMEOUT);
     if (this.up || this.closed) return;
     this.onAvailabilityChange(false);
     this.warn('Redis is not available at start: it is bypassed until it answers');
@@ -133,7 +130,7 @@ export class RedisConnection {
       const unavailable = new StoreUnavailableError('redis', operation, withoutArguments(error));
       if (!isFailureOfRedis(error)) return reject(unavailable);
       void this.tell(error).then(() => {
-        this.inBackground(() => this.suspect());
+        this.suspect();
         reject(unavailable);
       });
     };
@@ -166,7 +163,7 @@ export class RedisConnection {
     if (this.client.status === 'end') return;
     const ended = new Promise<void>((resolve) => this.client.once('end', resolve));
     this.client.disconnect();
-    await settled(ended, 2 * DISCONNECT_TIMEOUT);
+    await settledWithin(ended, 2 * DISCONNECT_TIMEOUT);
   }
 
   /** Finds out at once what is wrong, instead of at the expense of the next requests. */
@@ -281,14 +278,6 @@ export class RedisConnection {
       onError(error);
     }
   }
-}
-
-/** Resolves when the promise does, or after `timeout` ms. The timer holds the process, which has yet to go on. */
-async function settled(promise: Promise<unknown>, timeout: number): Promise<void> {
-  const timer = new AbortController();
-  const pause = delay(timeout, undefined, { signal: timer.signal });
-  await Promise.race([promise, pause]).catch(() => undefined);
-  timer.abort();
 }
 
 /** ioredis hangs the command's arguments on its errors, and with them keys and bodies, which do not belong in logs. */

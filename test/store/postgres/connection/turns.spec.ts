@@ -1,4 +1,4 @@
-import { connectionsOf, laneLimits, turnOf } from '../../../../lib/store/postgres/connection/lanes';
+import { connectionsOf, laneLimits, turnOf } from '../../../../lib/store/postgres/connection/turns';
 
 describe('the lanes to Postgres', () => {
   it('let renewals go before outcomes, claims and reads', () => {
