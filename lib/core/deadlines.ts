@@ -50,20 +50,23 @@ export class Deadlines {
     const pause = Math.max(0, time - performance.now());
     // A process that was busy finds its timer due before it has read what was answered meanwhile: that goes first.
     const due = (): void => {
-      const late = performance.now() - time;
-      setImmediate(() => this.look(time, late));
+      const now = performance.now();
+      setImmediate(() => this.look(time, now));
     };
     inBackground(() => setTimeout(due, pause)).unref();
   }
 
-  private look(time: number, late: number): void {
-    while (this.nextLook <= time) this.looks.pop();
+  /** @param now when its timer came: of what has become due since then, the answer may not have been read yet */
+  private look(time: number, now: number): void {
+    const index = this.looks.indexOf(time);
+    if (index < 0) return; // a later look has come before, and has seen to it
+    this.looks.length = index;
     // A timer counts from the turn of the event loop that set it, and may come a little early.
-    const now = performance.now() + 1;
+    const due = now + 1;
     let next = Infinity;
     for (const deadline of this.waiting) {
-      if (deadline.dueAt <= now) deadline.expire(late);
-      if (deadline.dueAt > now) next = Math.min(next, deadline.dueAt);
+      if (deadline.dueAt <= due) deadline.expire(now - time);
+      if (deadline.dueAt > due) next = Math.min(next, deadline.dueAt);
       else this.waiting.delete(deadline);
     }
     if (next < Infinity) this.lookAt(next);
