@@ -1,4 +1,8 @@
 import { Batcher, type BatchBounds } from '../../../lib/store/batching/batcher';
+import { forgetDeadlines } from '../../support/forget-deadlines';
+
+// So that a test can set the clock.
+jest.mock('node:perf_hooks', () => ({ performance: { now: () => globalThis.performance.now() } }));
 
 interface Item {
   readonly key: string;
@@ -70,7 +74,25 @@ const outcomes = (results: PromiseSettledResult<string>[]): string[] =>
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
+/**
+ * Stops the clock.
+ * @returns what lets so many milliseconds pass
+ */
+function stoppedClock(): (ms: number) => Promise<void> {
+  jest.useFakeTimers({ doNotFake: ['setImmediate', 'nextTick', 'queueMicrotask'] });
+  forgetDeadlines();
+  return async (ms) => {
+    jest.advanceTimersByTime(ms);
+    await new Promise((resolve) => setImmediate(resolve));
+  };
+}
+
 describe('Batcher', () => {
+  afterEach(() => {
+    jest.useRealTimers();
+    forgetDeadlines();
+  });
+
   it('sends at once and alone what comes while nothing is under way', async () => {
     const { add, sent, settled } = byHand();
     const only = add('a');
@@ -180,26 +202,28 @@ describe('Batcher', () => {
   });
 
   it('ends a batch before any of its items is given up, and sends those again that have time left', async () => {
+    const pass = stoppedClock();
     const { add, flushes, sent } = byHand({}, 300, true);
     const first = add('x');
-    const early = add('a');
-    await new Promise((resolve) => setTimeout(resolve, 150)); // half of the deadline, which the second has to itself
+    const early = expect(add('a')).rejects.toThrow('late');
+    await pass(150); // half of the deadline, which the second has to itself
     const late = add('b');
     flushes[0]?.answer();
     await first;
-    await expect(early).rejects.toThrow('late');
-    await new Promise((resolve) => setImmediate(resolve));
+    await pass(150);
+    await early;
     expect(sent()).toEqual(['x', 'a b', 'b']);
     flushes[2]?.answer();
     await expect(late).resolves.toBe('b done');
   });
 
   it('gives a batch that begins late as long as one that begins at once', async () => {
+    const pass = stoppedClock();
     const { add, flushes } = byHand({}, 100);
     const added = add('a');
-    await new Promise((resolve) => setTimeout(resolve, 60)); // more than half of the time, twice
+    await pass(99);
     flushes[0]?.onStart();
-    await new Promise((resolve) => setTimeout(resolve, 60));
+    await pass(99);
     flushes[0]?.answer();
     await expect(added).resolves.toBe('a done');
   });
@@ -213,14 +237,15 @@ describe('Batcher', () => {
   });
 
   it('turns away at once what cannot be sent in time, going by the batches before it', async () => {
+    const pass = stoppedClock();
     const { add, flushes, settled } = byHand({ items: 1 }, 400, false, false, 100);
     const first = add('x');
     flushes[0]?.onStart();
     const queued = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'].map((key) => add(key));
     const all = Promise.allSettled(queued);
     const last = expect(queued.at(-1)).rejects.toThrow('expired, not sent');
-    await new Promise((resolve) => setTimeout(resolve, 100)); // what the batch takes
-    flushes[0]?.answer(); // so each takes 100 ms at least, and the last of eight cannot begin within 400 ms
+    await pass(100); // what the batch takes
+    flushes[0]?.answer(); // so each takes 100 ms, and the last of eight cannot begin within 400 ms
     await first;
     await last;
     expect(flushes.length).toBeLessThan(3); // those before it are still under way

@@ -172,8 +172,12 @@ describe('ExpiredRecordCleanup', () => {
     await cleanup.stop();
     await expired(5);
     const passes = jest.spyOn(opened.connection, 'operation');
-    await new Promise((resolve) => setTimeout(resolve, 100));
-    expect(passes.mock.calls).toEqual([]);
+    const other = await instance();
+    const run = jest.fn(() => Promise.resolve([{ deleted: 0 }]));
+    jest.spyOn(other.connection, 'operation').mockReturnValue(run as never);
+    cleanupOf(other, 100, 20).start();
+    await until(() => run.mock.calls.length > 3);
+    expect(passes.mock.calls).toEqual([]); // in the time in which another one has started four times
     expect(await rows()).toBe(5);
   });
 
@@ -196,7 +200,7 @@ describe('ExpiredRecordCleanup', () => {
     await until(() => run.mock.calls.length > 0);
     let stopped = false;
     const stopping = cleanup.stop().then(() => (stopped = true));
-    await new Promise((resolve) => setTimeout(resolve, 20)); // nothing has to happen meanwhile
+    await new Promise((resolve) => setImmediate(resolve)); // by then it would have stopped
     expect(stopped).toBe(false);
     finish();
     await stopping;
