@@ -1,35 +1,30 @@
 import { Injectable, type CallHandler, type ExecutionContext, type NestInterceptor } from '@nestjs/common';
 import { HttpAdapterHost } from '@nestjs/core';
-import type { OutgoingHttpHeaders } from 'node:http';
 import { catchError, Observable, type Subscriber } from 'rxjs';
 import { Digest } from '../core/digest';
 import { ClientLeftError, IdempotencyError, isIdempotencyError } from '../core/errors';
 import type { ProtectedRequest, RunResult } from '../core/work';
 import { Protocol } from '../core/protocol';
-import { recordId, type Outcome, type ResponseOutcome } from '../core/record';
-import { tombstoneFor, unsendable } from '../outcome/stored-outcome';
+import { recordId, type ResponseOutcome } from '../core/record';
+import { unsendable } from '../outcome/stored-outcome';
 import { RequestObservers } from '../observability/observers';
 import { SafeLogger } from '../observability/safe-logger';
 import type { RouteOptions } from '../options/resolve';
 import { fingerprintOf, requestFingerprint } from './request/fingerprint/fingerprint';
-import { isDirect } from './handler/direct-handler';
-import { answersItself } from './handler/handler-parameters';
-import { runHandler, type HandlerAnswers } from './handler/handler-run';
-import { watched } from './handler/handler-interceptors';
+import { HandlerRun } from './handler/handler-run';
 import { startsOf } from './handler/handler-start';
-import { HandlerWatch, leaveUnwatched } from './handler/handler-watch';
-import { explained, inTransaction, outcomeInTransaction } from './handler/transactional-handler';
+import { leaveUnwatched } from './handler/handler-watch';
 import { letPass } from './handler/unprotected';
 import { Explainer } from './explainer';
 import { HttpRequest } from './request/http-request';
 import { headerKeyOf, keyOf } from './request/key';
 import { routePattern, target } from './request/target';
 import { sendOrFail } from './response/last-resort';
-import { IdempotencyException, problemResponse } from './response/problems';
-import { asProblem, notStored, refusalOf } from './response/refusal';
+import { problemResponse } from './response/problems';
+import { notStored, problemOf, refusalOf } from './response/refusal';
 import { replay, substitute } from './response/replay';
 import { isHttpRequest, rawResponse, requestOf, responseOf, type PlatformResponse } from './platform';
-import { ResponseCapture } from './response/response-capture';
+import type { ResponseCapture } from './response/response-capture';
 import { RouteOptionsReader } from './routes/route-options';
 import { ScopeResolver } from './request/caller/scope';
 
@@ -57,14 +52,14 @@ export class IdempotencyInterceptor implements NestInterceptor {
     const route = this.routes.read(context);
     const explained = this.explainer.answer(context, route);
     if (explained) return explained;
-    if (!route) return this.handle(context, next, this.routes.documentation);
+    if (!route) return this.runUnprotected(context, next, this.routes.documentation);
     return new Observable((subscriber) => {
       const go = (request: ProtectedRequest | undefined): void => {
         if (subscriber.closed) return; // the client has left before anything began
         if (request) void this.protect(context, next, route, request, subscriber);
         else {
           letPass(requestOf(context));
-          subscriber.add(this.handle(context, next, route.documentation).subscribe(subscriber));
+          subscriber.add(this.runUnprotected(context, next, route.documentation).subscribe(subscriber));
         }
       };
       const response = responseOf(context);
@@ -81,7 +76,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
   }
 
   /** A handler that works with `IdempotencyService` may refuse its request as we do, with the same answer. */
-  private handle(
+  private runUnprotected(
     context: ExecutionContext,
     next: CallHandler,
     documentation: string | undefined,
@@ -155,91 +150,26 @@ export class IdempotencyInterceptor implements NestInterceptor {
     subscriber: Subscriber<unknown>,
   ): Promise<void> {
     const response = responseOf(context);
-    let before: OutgoingHttpHeaders = {};
-    let capture = undefined as ResponseCapture | undefined;
-    let refused = false;
-    let threw = false;
+    const handler = new HandlerRun(context, next, route, subscriber, this.adapterHost);
     try {
-      const result = await this.protocol.run(request, async (claim, transaction) => {
-        // Something else has answered meanwhile, such as a timeout: no client would get what the handler answers.
-        if (rawResponse(response).writableEnded) return undefined;
-        const watch = new HandlerWatch(requestOf(context), claim);
-        before = response.getHeaders();
-        capture = new ResponseCapture(rawResponse(response), route.policy.maxBodySize, route.keepsHeader);
-        const answers: HandlerAnswers = {
-          reply: (value): unknown => this.adapterHost.httpAdapter.reply(response, value),
-          errorFor: (thrown) => {
-            threw = true;
-            const error = transaction ? explained(transaction, thrown) : thrown;
-            refused = error instanceof IdempotencyException;
-            return problemOf(error, response, route.documentation);
-          },
-        };
-        const direct = isDirect(context);
-        if (transaction) {
-          const handling = direct ? watched(context, next, watch) : next.handle();
-          const within = inTransaction(handling, transaction, watch, capture);
-          runHandler(within, subscriber, capture, undefined, answers); // a transaction has its own timeout
-        } else {
-          if (direct) watch.begin(startsOf(context.getHandler()));
-          const watching = direct ? watch : undefined;
-          runHandler(next.handle(), subscriber, capture, route.policy.lease, answers, watching);
-        }
-        const outcome = await capture.ended;
-        // A refusal tells the caller to come back, so it is not an outcome of the request.
-        const counts = outcome !== undefined && !refused && this.records(route, outcome);
-        if (transaction)
-          return outcomeInTransaction(watch, capture, transaction, {
-            outcome: counts ? outcome : undefined,
-            threw,
-          });
-        // Nothing was executed where an interceptor or a pipe threw before the handler began, with any answer that a filter made of
-        // that. What an interceptor answers itself, as one does that hands its request on, is what has come of it.
-        if (counts && (watch.began || !threw)) return outcome;
-        if (!watch.running && !watch.cutShort) return undefined;
-        const lost = await this.waitForAbandonedHandler(context, watch, capture, outcome);
-        return counts && watch.began ? outcome : lost;
-      });
-      this.answer(response, route, before, capture, result);
+      const result = await this.protocol.run(request, (claim, transaction) =>
+        handler.run(claim, transaction),
+      );
+      this.answer(response, route, handler, result);
     } catch (error) {
       if (error instanceof ClientLeftError) return; // nothing is answered, so that nothing holds the request
+      const { capture, headersBefore } = handler;
       if (capture) {
-        const problem = problemResponse(error, route.documentation, before);
+        const problem = problemResponse(error, route.documentation, headersBefore);
         this.replaceWithProblem(response, capture, problem, error);
       } else subscriber.error(refusalOf(response, error, route.documentation));
-    }
-  }
-
-  /**
-   * The response was ended while the handler still runs, for example by a time-out. Its key is not free as long as it
-   * does; and unless it was the handler that ended it, its answer is lost, but it has been executed.
-   */
-  private async waitForAbandonedHandler(
-    context: ExecutionContext,
-    watch: HandlerWatch,
-    capture: ResponseCapture,
-    outcome: Outcome | undefined,
-  ): Promise<Outcome | undefined> {
-    capture.send();
-    const unheard = (await watch.succeeded()) && (watch.abandoned || !answersItself(context));
-    return unheard && outcome ? tombstoneFor(outcome.status, 'unstorable') : undefined;
-  }
-
-  /** An option that fails must not let the handler run again. */
-  private records(route: RouteOptions, outcome: Outcome): boolean {
-    try {
-      return route.records(outcome.status);
-    } catch (error) {
-      this.logger.error('The `record` option failed, so the response is recorded', error);
-      return true;
     }
   }
 
   private answer(
     response: PlatformResponse,
     { keepsHeader }: RouteOptions,
-    before: OutgoingHttpHeaders,
-    capture: ResponseCapture | undefined,
+    { capture, headersBefore }: HandlerRun,
     result: RunResult,
   ): void {
     const raw = rawResponse(response);
@@ -259,7 +189,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
     }
     sendOrFail(raw, () => {
       if (capture && !capture.discard()) return undefined;
-      const present = capture ? before : response.getHeaders();
+      const present = capture ? headersBefore : response.getHeaders();
       // Nest must not write to this response any more: its subscriber is told nothing, and Fastify is.
       response.hijack?.();
       return replay(raw, outcome, present, keepsHeader);
@@ -285,11 +215,6 @@ export class IdempotencyInterceptor implements NestInterceptor {
     const raw = rawResponse(response);
     sendOrFail(raw, () => (!capture.sent && capture.discard() ? substitute(raw, problem) : undefined));
   }
-}
-
-/** A refusal of ours as the answer that it gets; any other error as it is. */
-function problemOf(error: unknown, response: PlatformResponse, documentation: string | undefined): unknown {
-  return error instanceof IdempotencyException ? asProblem(response, error, documentation) : error;
 }
 
 function keyMissing(route: RouteOptions): IdempotencyError {

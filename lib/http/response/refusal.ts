@@ -14,12 +14,21 @@ export function refusalOf(
   return asProblem(response, new IdempotencyException(error), documentation);
 }
 
+/** A refusal of ours as the answer that it gets; any other error as it is. */
+export function problemOf(
+  error: unknown,
+  response: PlatformResponse,
+  documentation: string | undefined,
+): unknown {
+  return error instanceof IdempotencyException ? asProblem(response, error, documentation) : error;
+}
+
 /**
  * What filters make of the exception is left to the application: only the link to the documentation is added to it,
  * and where it is the problem document as it is, the content type says so.
  * @returns the exception, or what the application's middleware failed with on its way
  */
-export function asProblem(
+function asProblem(
   platformResponse: PlatformResponse,
   exception: IdempotencyException,
   documentation: string | undefined,
