@@ -424,7 +424,7 @@ describe.each(CLIENTS)('Transactions over %s', (_, options, roundTrips) => {
     const warm = await begin();
     await warm.rollBack();
     link.watch('begin', side, ruling);
-    const transaction = await begin();
+    const transaction = await eventually(() => begin()); // until Postgres finds it dead, the first has the lock
     await write(transaction);
     expect(await transaction.complete(OUTCOME)).toEqual({ recorded: true });
     await nothingIsHeld();
