@@ -153,6 +153,7 @@ describe('Postgres fails under a transaction', () => {
     const [one, other] = [rig.instance(0), rig.instance(1)];
     const route = 'serializable';
     const { answer } = await begin(one, first, { route, sql: [add(1)] });
+    await haveUpdated(1);
     // It waits for the row, in a snapshot from before the other's commit.
     const waits = rig.send(other, second, { route, sql: [add(1)] });
     await eventually(async () => expect(await waiting()).toBe(1));
@@ -188,7 +189,7 @@ describe('Postgres fails under a transaction', () => {
     const [one, other] = [rig.instance(0), rig.instance(1)];
     const { answer: first } = await begin(one, keys[0], { sql: [add(1)], then: [add(2)] });
     const { answer: second } = await begin(other, keys[1], { sql: [add(2)], then: [add(1)] });
-    await eventually(async () => expect((await sql(rig.databaseUrl, IN_TRANSACTION)).length).toBe(2));
+    await haveUpdated(2);
     one.finish(keys[0]);
     other.finish(keys[1]);
     const seen = [await first, await second];
@@ -260,9 +261,13 @@ describe('Postgres fails under a transaction', () => {
     expect(await rig.effects(key)).toHaveLength(1);
   });
 
+  /** Resolves when so many handlers have sent their first update, which follows their row, and hold. */
+  const haveUpdated = (handlers: number): Promise<void> =>
+    eventually(async () => expect(await sql(rig.databaseUrl, UPDATED)).toHaveLength(handlers));
   const waiting = async (): Promise<number> =>
     (await sql(rig.databaseUrl, 'SELECT FROM pg_locks WHERE NOT granted')).length;
 });
 
 const add = (row: number): string => `UPDATE counter SET n = n + 1 WHERE id = ${row}`;
-const IN_TRANSACTION = `SELECT FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'`;
+const UPDATED = `SELECT FROM pg_stat_activity
+  WHERE datname = current_database() AND state = 'idle in transaction' AND query LIKE 'UPDATE counter%'`;
