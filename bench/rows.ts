@@ -1,5 +1,4 @@
 import { Column, DataSource, Entity, PrimaryGeneratedColumn, type DataSourceOptions } from 'typeorm';
-import type { Order } from './host';
 
 /** Made before the subjects start, which share it: none of them pays for it. */
 export const CREATE_PLACED_ORDER = `CREATE TABLE placed_order (
@@ -35,6 +34,9 @@ export function openDataSource(url: string): Promise<DataSource> {
 }
 
 /** As most handlers do it, through a repository: a transaction of three statements, none of them prepared. */
-export async function writeRow(dataSource: DataSource, { user_id, filling = '' }: Order): Promise<void> {
+export async function writeRow(
+  dataSource: DataSource,
+  { user_id, filling = '' }: { readonly user_id?: string; readonly filling?: string },
+): Promise<void> {
   await dataSource.getRepository(PlacedOrder).save({ customer: user_id, note: filling.slice(0, 100) });
 }
