@@ -1,11 +1,10 @@
 import { RedisModule } from '@nestjs-modules/ioredis';
 import { Body, Controller, Module, Post, type DynamicModule } from '@nestjs/common';
-import { NestFactory } from '@nestjs/core';
-import { FastifyAdapter } from '@nestjs/platform-fastify';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { CreateIdempotencyCache1764000000015, Idempotent, IdempotencyModule } from 'nestjs-idempotency';
 import { DataSource } from 'typeorm';
-import { place, serve, type Answer, type Order } from './host';
+import { place, type Answer, type Order } from './host';
+import { start } from './nest';
 import { dataSourceOptions } from './rows';
 
 /** This module, or with MODE=bare the same application without it. Also from the environment: PLATFORM and the stores. */
@@ -77,15 +76,4 @@ function protectedModule(): DynamicModule {
   };
 }
 
-async function main(): Promise<void> {
-  const module = MODE === 'bare' ? bareModule() : protectedModule();
-  const settings = { logger: ['error' as const] };
-  const app =
-    PLATFORM === 'fastify'
-      ? await NestFactory.create(module, new FastifyAdapter(), settings)
-      : await NestFactory.create(module, settings);
-  await app.listen(0, '127.0.0.1');
-  serve((await app.getUrl()).replace('localhost', '127.0.0.1'));
-}
-
-void main();
+void start(MODE === 'bare' ? bareModule() : protectedModule(), PLATFORM);

@@ -9,14 +9,13 @@ import {
   type ExecutionContext,
   type NestInterceptor,
 } from '@nestjs/common';
-import { NestFactory } from '@nestjs/core';
-import { FastifyAdapter } from '@nestjs/platform-fastify';
 import { Redis } from 'ioredis';
 import { randomUUID } from 'node:crypto';
 import { Client, type QueryConfig } from 'pg';
 import { from, lastValueFrom, of, switchMap, type Observable } from 'rxjs';
 import { DataSource } from 'typeorm';
-import { place, serve, type Answer, type Order } from './host';
+import { place, type Answer, type Order } from './host';
+import { start } from './nest';
 import { RecentKeys } from '../lib/store/recent-keys';
 import { openDataSource } from './rows';
 
@@ -152,13 +151,7 @@ async function main(): Promise<void> {
   );
   // Its plans are made on an empty table, and stay.
   for (const client of [claiming, completing]) await client.query('SET enable_seqscan = off');
-  const settings = { logger: ['error' as const] };
-  const app =
-    PLATFORM === 'fastify'
-      ? await NestFactory.create(FloorModule, new FastifyAdapter(), settings)
-      : await NestFactory.create(FloorModule, settings);
-  await app.listen(0, '127.0.0.1');
-  serve((await app.getUrl()).replace('localhost', '127.0.0.1'));
+  await start(FloorModule, PLATFORM);
 }
 
 void main();

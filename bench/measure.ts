@@ -11,7 +11,7 @@ import type { Subject } from './subjects';
 /** Seconds of a round that does not count, before those that do, and of each turn before it counts. */
 const WARM_UP = 0.5;
 const RUN_IN = 0.3;
-/** Turns of the warm-up, whose CPU per response is that of the one before within so much once a subject is warm. */
+/** Turns of a second for each kind of load. A subject is warm if its CPU per response falls by less than this share. */
 const MOST_WARM_UPS = 25;
 const LEVEL = 0.05;
 const RECORDED = 512;

@@ -17,27 +17,32 @@ export interface Subject {
 
 const OURS = ['durable', 'fast', 'transaction', 'redis only', 'postgres only', 'redis down'] as const;
 
+function on(platform: Platform, mode: string): string {
+  return platform === 'fastify' ? `${mode}, Fastify` : mode;
+}
+
 function ours(mode: string, platform: Platform, lib?: string): Subject {
-  const bare = platform === 'express' ? 'bare' : 'bare, Fastify';
-  const name = (mode === 'bare' ? 'bare' : mode) + (platform === 'fastify' ? ', Fastify' : '');
+  const name = on(platform, mode);
   const redisDown = mode === 'redis down';
   return {
     name: lib ? nameBefore(name) : name,
     entry: 'app.ts',
     mode: redisDown ? 'durable' : mode,
     platform,
-    bare,
+    bare: on(platform, 'bare'),
     redisDown,
     lib,
   };
 }
 
 /** What no module can do with less: no product, but what a goal can ask for on a machine. */
-const FLOORS = ['floor', 'floor, fast', 'floor, redis down'] as const;
-const FLOOR_ON_FASTIFY = 'floor, Fastify';
+const FLOORS: readonly Subject[] = [
+  ...['floor', 'floor, fast', 'floor, redis down'].map((mode) => floor(mode, 'express')),
+  floor('floor', 'fastify'),
+];
 
-function floor(mode: string): Subject {
-  return { name: mode, entry: 'floor.ts', mode, platform: 'express', bare: 'bare' };
+function floor(mode: string, platform: Platform): Subject {
+  return { name: on(platform, mode), entry: 'floor.ts', mode, platform, bare: on(platform, 'bare') };
 }
 
 const EXPRESS = { entry: 'rivals/express.ts', platform: 'express', bare: 'bare, Express 4' } as const;
@@ -56,11 +61,10 @@ const RIVALS: readonly Subject[] = [
 export const SUBJECTS: readonly Subject[] = [
   ours('bare', 'express'),
   ...OURS.map((mode) => ours(mode, 'express')),
-  ...FLOORS.map(floor),
+  ...FLOORS,
   ...RIVALS,
   ours('bare', 'fastify'),
   ...OURS.map((mode) => ours(mode, 'fastify')),
-  { ...floor('floor'), name: FLOOR_ON_FASTIFY, platform: 'fastify', bare: 'bare, Fastify' },
 ];
 
 /** Ours as it is and as it was, in the modes that are named. */
@@ -90,5 +94,5 @@ export function isInTransaction({ mode }: Subject): boolean {
 }
 
 export function isFloor({ name }: Pick<Subject, 'name'>): boolean {
-  return name === FLOOR_ON_FASTIFY || FLOORS.some((each) => each === name);
+  return FLOORS.some((each) => each.name === name);
 }

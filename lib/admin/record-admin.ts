@@ -274,7 +274,7 @@ function emptyReport(): Counting {
 }
 
 /** Records that are still there, as far as is known. */
-function leftBy({ inFlight, changed, unreachable }: PurgeReport): number {
+export function leftBy({ inFlight, changed, unreachable }: PurgeReport): number {
   return inFlight + changed + unreachable.redis + unreachable.arbiter;
 }
 

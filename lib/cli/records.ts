@@ -5,6 +5,7 @@ import type {
   RecordReference,
 } from '../admin/idempotency-admin';
 import { age, bytes, WITHOUT_RESPONSE } from '../admin/readable';
+import { leftBy } from '../admin/record-admin';
 import { callersCalled } from '../admin/selection';
 import { StoreError } from '../core/errors';
 import { recordId } from '../core/record';
@@ -155,8 +156,7 @@ export async function purge(options: PurgeCommand): Promise<ExitCode> {
       terminal.note(`${inFlight} records are in flight, and were left. Purge again once they have ended.`);
     if (changed > 0)
       terminal.note(`${changed} records were changed by others meanwhile. Purge again to be sure of them.`);
-    const left = unreached + inFlight + changed;
-    if (!complete || left > 0) return EXIT.unfinished;
+    if (!complete || leftBy(report) > 0) return EXIT.unfinished;
     return purged > 0 ? EXIT.done : EXIT.nothing;
   });
 }

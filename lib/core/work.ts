@@ -1,5 +1,4 @@
-import type { ContextSource } from './context';
-import { runAsItIs } from './context';
+import { runAsItIs, type ContextSource } from './context';
 import { StoreError } from './errors';
 import type { Policy } from './policy';
 import type {

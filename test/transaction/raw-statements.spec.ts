@@ -3,8 +3,7 @@ import { Body, Controller, HttpCode, Inject, Post } from '@nestjs/common';
 import { Client } from 'pg';
 import { DataSource } from 'typeorm';
 import { Idempotent } from '../../lib';
-import { startPostgres, type RunningPostgres } from '../../servers';
-import { startApp, type TestApp } from '../support/app';
+import { appOnServers } from '../support/app-on-servers';
 import { sql } from '../support/database';
 import { eventually } from '../support/eventually';
 import { comparable, isReplay, type Answer } from '../support/http';
@@ -91,29 +90,19 @@ const BREAKING: Record<string, readonly [statement: string, status: number]> = {
 };
 
 describe('a handler in a transaction that sends', () => {
-  let postgres: RunningPostgres;
-  let app: TestApp;
+  const servers = appOnServers({ controllers: [StatementsController] });
   let key: string;
 
-  beforeAll(async () => {
-    postgres = await startPostgres();
-    await sql(postgres.url, 'CREATE TABLE effect (key text)');
-    await sql(postgres.url, 'CREATE TABLE note (note text)');
-    app = await startApp({ databaseUrl: postgres.url, controllers: [StatementsController] });
-  });
-  afterAll(async () => {
-    await app.close();
-    await postgres.stop();
-  });
+  beforeAll(() => sql(servers.postgres.url, 'CREATE TABLE effect (key text); CREATE TABLE note (note text)'));
   beforeEach(() => {
     runs = 0;
     key = randomUUID();
   });
 
   const post = (statements: readonly string[], more: Partial<Order> = {}): Promise<Answer> =>
-    app.call('/', { headers: { 'Idempotency-Key': key }, body: { key, statements, ...more } });
+    servers.app.call('/', { headers: { 'Idempotency-Key': key }, body: { key, statements, ...more } });
   const effects = async (): Promise<number> =>
-    (await sql(postgres.url, 'SELECT FROM effect WHERE key = $1', [key])).length;
+    (await sql(servers.postgres.url, 'SELECT FROM effect WHERE key = $1', [key])).length;
   const isRecorded = async (first: Answer, retry: Promise<Answer>): Promise<void> => {
     const answer = await retry;
     expect([first.status, isReplay(answer), comparable(answer)]).toEqual([200, true, comparable(first)]);
@@ -157,7 +146,7 @@ describe('a handler in a transaction that sends', () => {
 
   it('a NOTIFY: it is heard if the request is committed', async () => {
     const heard: (string | undefined)[] = [];
-    const listener = new Client({ connectionString: postgres.url });
+    const listener = new Client({ connectionString: servers.postgres.url });
     listener.on('notification', ({ payload }) => heard.push(payload));
     await listener.connect();
     try {
