@@ -49,6 +49,9 @@ export interface MeasuredAppOptions {
 /** Requests after which every plan is prepared and every connection open. */
 const WARM = 40;
 
+/** Requests that a count is the median of. */
+const COUNTED = 9;
+
 /** The application in a process of its own, asked one request at a time over one connection. */
 export class MeasuredApp {
   private readonly recorded = randomUUID();
@@ -102,9 +105,9 @@ export class MeasuredApp {
   }
 
   /** The median of several requests: now and then one meets a timer of the background. */
-  async counts(kind: RequestKind, requests = 9, extra = 0): Promise<Counts> {
+  async counts(kind: RequestKind, extra = 0): Promise<Counts> {
     const traces: Trace[] = [];
-    while (traces.length < requests) traces.push(await this.trace(kind, extra));
+    while (traces.length < COUNTED) traces.push(await this.trace(kind, extra));
     const of = (what: Kind): number =>
       median(traces.map(({ made }) => made.filter(({ kind: made }) => made === what).length));
     return {
