@@ -16,7 +16,8 @@ import { startApp, type TestApp } from '../support/app';
 import { directoryPlans } from '../support/plans';
 import { cli, type CliOptions, type CliResult } from '../support/cli';
 import { gate } from '../support/gate';
-import { lapse, sql, until } from '../support/postgres-store';
+import { until } from '../support/eventually';
+import { lapse, sql } from '../support/postgres-store';
 
 /** Each command is a process that loads the module. */
 jest.setTimeout(180_000);

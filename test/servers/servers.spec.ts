@@ -4,7 +4,6 @@ import { chmodSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { setTimeout as delay } from 'node:timers/promises';
 import Redis from 'ioredis';
 import { Client } from 'pg';
 import {
@@ -17,6 +16,7 @@ import {
   type RunningPostgres,
   type RunningRedis,
 } from '../../servers';
+import { until } from '../support/eventually';
 
 const ROOT = join(__dirname, '..', '..');
 
@@ -42,14 +42,6 @@ function state(pid: number): string | undefined {
     return letter === 'Z' || letter === 'X' ? undefined : letter;
   } catch {
     return undefined;
-  }
-}
-
-async function eventually(condition: () => boolean | Promise<boolean>, bound = 10_000): Promise<void> {
-  const deadline = Date.now() + bound;
-  while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error(`Not within ${bound} ms: ${String(condition)}`);
-    await delay(10);
   }
 }
 
@@ -91,7 +83,7 @@ describe('embedded Postgres', () => {
       const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
       const backend = rows[0]!.pid;
       postgres.kill('SIGSTOP');
-      await eventually(() => state(postgres.pid) === 'T' && state(backend) === 'T');
+      await until(() => state(postgres.pid) === 'T' && state(backend) === 'T');
       const answer = client.query('SELECT 1 AS one');
       postgres.kill('SIGCONT');
       expect((await answer).rows).toEqual([{ one: 1 }]);
@@ -112,7 +104,7 @@ describe('embedded Postgres', () => {
     await connected(postgres.url, async (client) => {
       const sleeping = client.query('SELECT pg_sleep(60)').catch(String);
       const asleep = `SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'`;
-      await eventually(async () => (await query(postgres.url, asleep)).length === 1);
+      await until(async () => (await query(postgres.url, asleep)).length === 1);
       process.kill(postgres.pid, 'SIGKILL');
       await postgres.restart();
       expect(await sleeping).toMatch(/terminat/);
@@ -175,7 +167,7 @@ describe('embedded Redis', () => {
     const connection = client(redis.url);
     expect(await connection.info('server')).toContain(`process_id:${redis.pid}\r\n`);
     redis.kill('SIGSTOP');
-    await eventually(() => state(redis.pid) === 'T');
+    await until(() => state(redis.pid) === 'T');
     const answer = connection.ping();
     redis.kill('SIGCONT');
     expect(await answer).toBe('PONG');
@@ -278,15 +270,15 @@ describe('when the process that started the servers ends', () => {
     expect(pids.map(state)).not.toContain(undefined);
     expect(leftBehind()).toHaveLength(2);
     parent.kill(signal);
-    await eventually(() => pids.every((pid) => state(pid) === undefined));
-    await eventually(() => leftBehind().length === 0);
+    await until(() => pids.every((pid) => state(pid) === undefined));
+    await until(() => leftBehind().length === 0);
   });
 
   it('since it has nothing else to do, they do not keep it', async () => {
     const pids = await start('idle');
     if (parent.exitCode === null) await once(parent, 'exit');
     expect(parent.exitCode).toBe(0);
-    await eventually(() => pids.every((pid) => state(pid) === undefined));
-    await eventually(() => leftBehind().length === 0);
+    await until(() => pids.every((pid) => state(pid) === undefined));
+    await until(() => leftBehind().length === 0);
   });
 });

@@ -12,3 +12,10 @@ export async function eventually<T>(check: () => T | Promise<T>, timeout = 15_00
     await delay(15);
   }
 }
+
+/** Waits until a condition holds; after 30 s, which only a machine that is far too busy takes, it fails. */
+export function until(holds: () => boolean | Promise<boolean>, what = holds.toString()): Promise<void> {
+  return eventually(async () => {
+    if (!(await holds())) throw new Error(`waited in vain until ${what}`);
+  }, 30_000);
+}

@@ -121,15 +121,6 @@ export async function lapse(url: string, key: string): Promise<void> {
   ]);
 }
 
-/** Waits until `condition` holds; fails after 30 s, which only a machine that is far too busy takes. */
-export async function until(condition: () => Promise<boolean> | boolean): Promise<void> {
-  const giveUp = Date.now() + 30_000;
-  while (!(await condition())) {
-    if (Date.now() > giveUp) throw new Error(`Never came true: ${condition.toString()}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
-
 /** Runs `work` while no process of Postgres does anything, as on a machine that hangs. */
 export async function whileFrozen<T>(
   server: RunningPostgres,

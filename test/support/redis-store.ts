@@ -1,18 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { setTimeout as delay } from 'node:timers/promises';
 import { recordId, type Claim, type ResponseOutcome } from '../../lib/core/record';
 import type { ClaimRequest } from '../../lib/core/store';
-
-const PATIENCE = 20_000;
-
-/** Waits until a condition holds, as long as it takes within reason. */
-export async function until(holds: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  const deadline = performance.now() + PATIENCE;
-  while (!(await holds())) {
-    if (performance.now() > deadline) throw new Error(`waited ${PATIENCE} ms in vain until ${what}`);
-    await delay(5);
-  }
-}
 
 /** The error that a promise rejects with, and after how many ms; fails if it is fulfilled. */
 export async function rejection(promise: Promise<unknown>): Promise<{ error: unknown; after: number }> {

@@ -5,12 +5,12 @@ import { StoreUnavailableError } from '../../../lib/core/errors';
 import { recordId, type Claim, type Outcome } from '../../../lib/core/record';
 import { Batches } from '../../../lib/store/postgres/batches';
 import { type RunningPostgres } from '../../../servers';
+import { until } from '../../support/eventually';
 import {
   claimed,
   claimRequest,
   response,
   sql,
-  until,
   whileFrozen,
   type Instance,
 } from '../../support/postgres-store';

@@ -2,6 +2,7 @@ import { Logger } from '@nestjs/common';
 import { Client } from 'pg';
 import { StoreUnavailableError } from '../../../lib/core/errors';
 import { ExpiredRecordCleanup } from '../../../lib/store/postgres/cleanup';
+import { until } from '../../support/eventually';
 import {
   claimed,
   claimRequest,
@@ -9,7 +10,6 @@ import {
   migrate,
   response,
   sql,
-  until,
   type Instance,
 } from '../../support/postgres-store';
 import { freshDatabases } from '../../support/fresh-databases';

@@ -7,6 +7,7 @@ import { recordId } from '../../../lib/core/record';
 import { PostgresDirectory } from '../../../lib/store/postgres/directory';
 import { OrphanWatch, type OrphanReport } from '../../../lib/store/postgres/orphans';
 import { TableIdentity } from '../../../lib/store/postgres/schema/table-identity';
+import { until } from '../../support/eventually';
 import {
   claimed,
   claimRequest,
@@ -14,7 +15,6 @@ import {
   lapse,
   response,
   sql,
-  until,
   type Instance,
 } from '../../support/postgres-store';
 import { freshDatabases } from '../../support/fresh-databases';

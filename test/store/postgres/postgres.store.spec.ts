@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { type RunningPostgres } from '../../../servers';
 import { recordId, type Claim } from '../../../lib/core/record';
 import type { ClaimResult } from '../../../lib/core/store';
+import { until } from '../../support/eventually';
 import {
   claimed,
   claimRequest,
@@ -12,7 +13,6 @@ import {
   response,
   sha256,
   sql,
-  until,
 } from '../../support/postgres-store';
 import { freshDatabases } from '../../support/fresh-databases';
 

@@ -7,7 +7,8 @@ import type { Claim } from '../../../lib/core/record';
 import { ForeignValueError } from '../../../lib/store/redis/codec';
 import { RedisConnection } from '../../../lib/store/redis/connection/redis.connection';
 import { RedisStore, type CacheEntry } from '../../../lib/store/redis/redis.store';
-import { claimRequest, newClaim, response, rejection, until } from '../../support/redis-store';
+import { until } from '../../support/eventually';
+import { claimRequest, newClaim, response, rejection } from '../../support/redis-store';
 import { openRedisStore } from '../../support/open-redis-store';
 
 const open = openRedisStore();

@@ -3,7 +3,8 @@ import type { DataSource } from 'typeorm';
 import { Clients } from '../../../../lib/store/postgres/connection/clients';
 import { applicationPool } from '../../../../lib/store/postgres/connection/pool';
 import { startPostgres, type RunningPostgres } from '../../../../servers';
-import { openDataSource, sql, until } from '../../../support/postgres-store';
+import { until } from '../../../support/eventually';
+import { openDataSource, sql } from '../../../support/postgres-store';
 
 describe('the clients of the module’s own pool', () => {
   let server: RunningPostgres;

@@ -6,13 +6,13 @@ import { IdempotencySetupError, StoreUnavailableError } from '../../../../lib/co
 import { IdempotencyCache } from '../../../../lib/store/postgres/schema/idempotency-cache.entity';
 import { applicationPool } from '../../../../lib/store/postgres/connection/pool';
 import { type RunningPostgres } from '../../../../servers';
+import { until } from '../../../support/eventually';
 import {
   claimed,
   claimRequest,
   openInstance,
   response,
   sql,
-  until,
   whileFrozen,
 } from '../../../support/postgres-store';
 import { freshDatabases } from '../../../support/fresh-databases';

@@ -6,7 +6,8 @@ import { RedisConnection } from '../../../../lib/store/redis/connection/redis.co
 import { RedisStore } from '../../../../lib/store/redis/redis.store';
 import { startRedisCluster, type RunningRedis } from '../../../../servers';
 import { storeContract } from '../../../../lib/testing';
-import { claimRequest, newClaim, rejection, response, until } from '../../../support/redis-store';
+import { until } from '../../../support/eventually';
+import { claimRequest, newClaim, rejection, response } from '../../../support/redis-store';
 
 let nodes: RunningRedis[];
 let application: Cluster;

@@ -4,7 +4,8 @@ import { createServer, type AddressInfo, type Server, type Socket } from 'node:n
 import { RedisConnection } from '../../../../lib/store/redis/connection/redis.connection';
 import { RedisStore } from '../../../../lib/store/redis/redis.store';
 import { startRedis, type RunningRedis } from '../../../../servers';
-import { claimRequest, until } from '../../../support/redis-store';
+import { until } from '../../../support/eventually';
+import { claimRequest } from '../../../support/redis-store';
 
 let redis: RunningRedis;
 let sentinel: Server;

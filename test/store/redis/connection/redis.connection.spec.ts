@@ -4,7 +4,8 @@ import { StoreUnavailableError } from '../../../../lib/core/errors';
 import { RedisConnection } from '../../../../lib/store/redis/connection/redis.connection';
 import { RedisStore } from '../../../../lib/store/redis/redis.store';
 import { startRedis, type RunningRedis } from '../../../../servers';
-import { claimRequest, newClaim, rejection, response, until } from '../../../support/redis-store';
+import { until } from '../../../support/eventually';
+import { claimRequest, newClaim, rejection, response } from '../../../support/redis-store';
 
 const TIMEOUT = 250;
 /** Room for a busy machine; what is bounded here took for ever, or seconds, before. */

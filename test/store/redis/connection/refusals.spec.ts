@@ -9,7 +9,8 @@ import { RedisConnection } from '../../../../lib/store/redis/connection/redis.co
 import { RedisStore } from '../../../../lib/store/redis/redis.store';
 import { refusalOf } from '../../../../lib/store/redis/connection/refusals';
 import { startRedis, startRedisCluster, type RunningRedis } from '../../../../servers';
-import { claimRequest, newClaim, rejection, response, until } from '../../../support/redis-store';
+import { until } from '../../../support/eventually';
+import { claimRequest, newClaim, rejection, response } from '../../../support/redis-store';
 
 const DOC = readFileSync(join(__dirname, '../../../../docs/operate/redis.md'), 'utf8');
 /** What the documented line allows, with what it says beside it for other set-ups. */
