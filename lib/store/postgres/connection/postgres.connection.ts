@@ -100,7 +100,8 @@ export class PostgresConnection {
       if (failure === 'refused') return onError(error);
       if (failure === 'setup') return onError(setupError(error));
       if (failure === 'unprepared') this.shared.plans.stopPreparing();
-      if (failure === 'queued' && !this.closing && !this.isDownSince(operation.began))
+      // It waited as long as it may. Where others were answered meanwhile, Postgres has too much to do; else it is silent.
+      if (failure === 'queued' && !this.closing && this.shared.wire.isUpSince(operation.began))
         return onError(new OverloadedError('postgres', operation.name, 'claims_late', everSent));
       if (failure === 'transient' && ++transients <= TRANSIENT_RETRIES)
         return void setTimeout(attempt, Math.random() * 5 * transients);

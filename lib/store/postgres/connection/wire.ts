@@ -17,4 +17,9 @@ export class Wire {
   isDownSince(time: number): boolean {
     return this.failedAt >= time && this.answeredAt < this.failedAt;
   }
+
+  /** Whether it has answered since then, and not failed after that. */
+  isUpSince(time: number): boolean {
+    return this.answeredAt >= time && this.answeredAt >= this.failedAt;
+  }
 }

@@ -2,7 +2,7 @@ import { Logger } from '@nestjs/common';
 import { performance } from 'node:perf_hooks';
 import { Client } from 'pg';
 import { DataSource } from 'typeorm';
-import { IdempotencySetupError, StoreUnavailableError } from '../../../../lib/core/errors';
+import { IdempotencySetupError, OverloadedError, StoreUnavailableError } from '../../../../lib/core/errors';
 import { IdempotencyCache } from '../../../../lib/store/postgres/schema/idempotency-cache.entity';
 import { applicationPool } from '../../../../lib/store/postgres/connection/pool';
 import { type RunningPostgres } from '../../../../servers';
@@ -46,6 +46,42 @@ describe('PostgresConnection', () => {
     );
     expect(claims.map(({ status }) => status)).toEqual(Array(3).fill('fulfilled'));
     await Promise.all([slow, ...reads]);
+  });
+
+  describe('what has waited for its turn until its deadline', () => {
+    const late = ({ connection }: Awaited<ReturnType<typeof instance>>): Promise<unknown> =>
+      connection
+        .operation('find', { timeout: 300 })('SELECT 1', [])
+        .catch((error: unknown) => error);
+    /** Holds the only connection of the reads. */
+    const hold = ({ connection }: Awaited<ReturnType<typeof instance>>): Promise<unknown> =>
+      connection
+        .operation('find', { timeout: 5_000 })('SELECT pg_sleep(1)', [])
+        .catch((error: unknown) => error);
+
+    it('is told that too much waits, where Postgres answers others meanwhile', async () => {
+      const opened = await instance({ poolSize: 2 });
+      const held = hold(opened);
+      const waits = late(opened);
+      const renew = (): Promise<unknown> => opened.connection.operation('renew')('SELECT 1', []);
+      let found: unknown;
+      while (found === undefined) found = await Promise.race([waits, renew().then(() => undefined)]);
+      expect(found).toBeInstanceOf(OverloadedError);
+      await held;
+    });
+
+    it('is told that Postgres is unavailable, where it answers to nothing meanwhile', async () => {
+      const opened = await instance({ poolSize: 2 });
+      await opened.connection.operation('find')('SELECT 1', []);
+      await frozen(async () => {
+        const held = hold(opened);
+        const error = await late(opened);
+        expect(error).toBeInstanceOf(StoreUnavailableError);
+        expect(error).not.toBeInstanceOf(OverloadedError);
+        await opened.connection.close();
+        await held;
+      });
+    });
   });
 
   const backends = (application: string): Promise<Record<string, unknown>[]> =>
