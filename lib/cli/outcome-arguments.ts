@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { text as readAll } from 'node:stream/consumers';
+import { buffer } from 'node:stream/consumers';
 import { headersIn, type Resolution } from '../outcome/resolution';
 import { UsageError } from './exit';
 
@@ -28,8 +28,8 @@ export async function outcomeIn({
   value,
 }: OutcomeOptions): Promise<Exclude<Resolution, 'retry'>> {
   if (value !== undefined) {
-    if (status !== undefined || body !== undefined)
-      throw new UsageError('Pass --value, or --status with --body.');
+    if (status !== undefined || body !== undefined || header.length > 0)
+      throw new UsageError('Pass --value, or --status with --header and --body.');
     try {
       return { value: JSON.parse(value) as unknown };
     } catch {
@@ -44,7 +44,8 @@ export async function outcomeIn({
 }
 
 async function bodyIn(body = ''): Promise<string | Buffer> {
-  if (body === '@-') return readAll(process.stdin);
+  // As bytes: as a text it would lose a byte order mark, and all that is not UTF-8.
+  if (body === '@-') return buffer(process.stdin);
   if (!body.startsWith('@')) return body;
   const file = body.slice(1);
   return readFile(file).catch((error: unknown) => {

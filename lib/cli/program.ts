@@ -4,7 +4,7 @@ import { doctor, type DoctorCommand } from './doctor/doctor';
 import type { ExitCode } from './exit';
 import { migrate, type MigrateCommand } from './migrate';
 import * as records from './records';
-import { addCommonOptions } from './settings';
+import { addCommonOptions, fromEnvironment } from './settings';
 import { cleanup, stats, type CleanupCommand, type StatsCommand } from './upkeep';
 
 /** @param end told the exit code of the command that was run */
@@ -97,7 +97,8 @@ export function program(version: string, end: (code: ExitCode) => void): Command
     .option('--whole-table', 'count the records of all namespaces that share the table')
     .addOption(prometheus('ask it for the hit rate of the last hour'))
     .addOption(
-      new Option('--prometheus-job <job>', 'whose hit rate (default: of all applications in it)').env(
+      fromEnvironment(
+        new Option('--prometheus-job <job>', 'whose hit rate (default: of all applications in it)'),
         'PROMETHEUS_JOB',
       ),
     )
@@ -111,7 +112,7 @@ export function program(version: string, end: (code: ExitCode) => void): Command
 }
 
 function prometheus(text: string): Option {
-  return new Option('--prometheus-url <url>', text).env('PROMETHEUS_URL');
+  return fromEnvironment(new Option('--prometheus-url <url>', text), 'PROMETHEUS_URL');
 }
 
 function collect(value: string, before: readonly string[]): string[] {

@@ -33,7 +33,7 @@ export interface Place {
 
 export function addCommonOptions(command: Command): Command {
   const option = (flags: string, text: string, variable: string): Option =>
-    new Option(flags, text).env(variable);
+    fromEnvironment(new Option(flags, text), variable);
   return command
     .addOption(option('--database-url <url>', 'Postgres', 'DATABASE_URL'))
     .addOption(
@@ -62,11 +62,21 @@ export function addCommonOptions(command: Command): Command {
     .option('--json', 'print JSON');
 }
 
+/** A variable that is empty is one that is not set, as files for Compose have them. */
+export function fromEnvironment(option: Option, variable: string): Option {
+  return process.env[variable] === '' ? option : option.env(variable);
+}
+
 /** Secrets come from the environment alone: arguments can be seen by every user of the machine. */
 export function placeOf(options: CommonOptions, environment: NodeJS.ProcessEnv): Place {
-  const { databaseUrl, redis, schema, table } = options;
+  const { databaseUrl, redis, schema, table, redisSentinel } = options;
   if (!databaseUrl) throw new UsageError('No database is given. Set DATABASE_URL, or pass --database-url.');
-  assertUrl('DATABASE_URL', databaseUrl);
+  assertUrl('DATABASE_URL', databaseUrl, {
+    form: 'postgres://user:password@host:5432/database',
+    holds: () => /^(?:[\w+]+:\/\/|socket:)/.test(databaseUrl),
+  });
+  for (const [flag, value] of Object.entries({ schema, table, 'redis-sentinel': redisSentinel }))
+    if (value === '') throw new UsageError(`--${flag} is empty. Give it a value, or leave it out.`);
   const keys = environment.IDEMPOTENCY_ENCRYPTION_KEYS?.split(/[\s,]+/).filter((key) => key !== '');
   const given = {
     ...(options.namespace === undefined ? {} : { namespace: options.namespace }),
@@ -92,7 +102,11 @@ function redisPlaceOf(
   { redisUrl, redisCluster = false, redisSentinel }: CommonOptions,
   environment: NodeJS.ProcessEnv,
 ): RedisPlace {
-  const [first, ...others] = (redisUrl ?? '').split(/[\s,]+/).filter((url) => url !== '');
+  // Host and port are enough for ioredis as well.
+  const [first, ...others] = (redisUrl ?? '')
+    .split(/[\s,]+/)
+    .filter((url) => url !== '')
+    .map((url) => (/^[\w.-]+:\d+$/.test(url) ? `redis://${url}` : url));
   if (first === undefined)
     throw new UsageError(
       'No Redis is given. Set REDIS_URL, or pass --no-redis if the application runs with `redis: false`. ' +
@@ -105,7 +119,12 @@ function redisPlaceOf(
       'REDIS_URL has several URLs. Pass --redis-cluster if they are nodes of a cluster, or --redis-sentinel <name> if ' +
         'they are Sentinels.',
     );
-  for (const url of [first, ...others]) assertUrl('REDIS_URL', url);
+  for (const url of [first, ...others])
+    assertUrl('REDIS_URL', url, {
+      form: 'redis://user:password@host:6379/0, with rediss:// for TLS',
+      holds: ({ protocol, pathname }) =>
+        /^rediss?:$/.test(protocol) && /^\/?\d*$/.test(pathname) && isDecodable(url),
+    });
   return {
     urls: [first, ...others],
     isCluster: redisCluster,
@@ -114,7 +133,25 @@ function redisPlaceOf(
   };
 }
 
-function assertUrl(name: string, url: string): void {
-  if (!URL.canParse(url))
-    throw new UsageError(`${name} is not a URL. It is not shown, as it may hold a password.`);
+interface UrlForm {
+  readonly form: string;
+  readonly holds: (url: URL) => boolean;
+}
+
+/** A driver ends the process, or asks another server, where a URL is of another form. */
+function assertUrl(name: string, text: string, { form, holds }: UrlForm): void {
+  if (URL.canParse(text) && holds(new URL(text))) return;
+  throw new UsageError(
+    `${name} is not a URL of the form ${form}. It is not shown, as it may hold a password. In a password, write % as ` +
+      '%25, @ as %40 and / as %2F.',
+  );
+}
+
+function isDecodable(text: string): boolean {
+  try {
+    decodeURIComponent(text);
+    return true;
+  } catch {
+    return false;
+  }
 }

@@ -319,10 +319,13 @@ describe('the command line', () => {
 
   it('settles with a body from a file, from standard input, or a value', async () => {
     const { service } = await started();
-    const settled: Record<string, readonly [scope: string, args: string[], input?: string]> = {
+    // A mark of byte order, a byte that no text has, and a NUL.
+    const bytes = Buffer.from([0xef, 0xbb, 0xbf, 0xff, 0, 0x61]);
+    const settled: Record<string, readonly [scope: string, args: string[], input?: string | Buffer]> = {
       'by value': ['execute', ['--value', '{"a":1}']],
       'by body': ['POST /a', ['--status', '201', '--header', 'Content-Type: text/plain', '--body', 'text']],
       'by input': ['POST /a', ['--status', '201', '--body', '@-'], 'from input'],
+      'by bytes': ['POST /a', ['--status', '201', '--body', '@-'], bytes],
     };
     for (const [key, [scope, args, input]] of Object.entries(settled)) {
       const work = service.execute(key, () => new Promise(() => undefined), { lease: '1h', scope });
@@ -333,6 +336,12 @@ describe('the command line', () => {
     }
     expect(await run(['resolve', 'by value', '--yes', '--value', '1'])).toMatchObject({ code: 1 });
     expect((await run(['show', 'by input', '--body'])).stdout).toContain('from input');
+    expect((await run(['show', 'by bytes', '--body', '--json'])).json()).toMatchObject({
+      body: bytes.toString('base64'),
+    });
+    expect(await run(['resolve', 'by value', '--yes', '--value', '1', '--header', 'a: b'])).toMatchObject({
+      code: 2,
+    });
     expect(await run(['resolve', 'by body', '--yes'])).toMatchObject({ code: 2 });
     expect(await run(['resolve', 'by body', '--yes', '--status', '201', '--body', '@/none'])).toMatchObject({
       code: 2,

@@ -19,7 +19,7 @@ export interface CliOptions {
   /** What is loaded before all else. */
   readonly preload?: readonly string[];
   /** Standard input; without it there is none. */
-  readonly input?: string;
+  readonly input?: string | Buffer;
   /** Whether output is read. Otherwise the command cannot write any. @default true */
   readonly read?: boolean;
   /** Told the process once it is there. */
