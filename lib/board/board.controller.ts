@@ -53,6 +53,12 @@ class BoardController {
           403,
         );
       const form = await formOf(request);
+      if (form === 400)
+        return refusal(
+          'Not read',
+          'Middleware of the application has read the form, and kept nothing of it.',
+          400,
+        );
       if (form === 413)
         return refusal('Too large', 'The form is larger than 1 MiB. Use the command line.', 413);
       if (form === 415) return refusal('Not a form', 'The board takes its own forms only.', 415);

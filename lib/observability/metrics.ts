@@ -86,7 +86,11 @@ export class IdempotencyMetrics implements Metrics, Partial<RequestObserver> {
     private readonly orphans: Counter,
     private readonly leasesLost: Counter,
     private readonly sheds: Counter<'reason'>,
-  ) {}
+  ) {
+    // What is counted in the process is known from the start.
+    for (const name of [NAMES.inFlight, NAMES.pendingWrites, NAMES.waitingRequests, NAMES.waitingBytes])
+      add(name, 0);
+  }
 
   labelRoutes(known: Iterable<string>): void {
     this.labelsRoutes = true;

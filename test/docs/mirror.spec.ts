@@ -47,7 +47,6 @@ const ELSEWHERE: Readonly<Record<string, readonly [spec: string, reason: string]
   'observability/channels.ts': ['e2e/signals.spec.ts', 'it is what subscribers of an application are told'],
   'observability/tracing.ts': ['e2e/signals.spec.ts', 'it acts on the spans of an application'],
   'observability/observers.ts': ['e2e/signals.spec.ts', 'it joins those that listen'],
-  'observability/metrics.ts': ['e2e/observability.spec.ts', 'it is what an operator scrapes'],
   'store/tiered-store.service.ts': ['contract/tiered.store.spec.ts', 'it is a store, as the contract says'],
   'protocol.service.ts': ['idempotency.service.spec.ts', 'it is the service that applications inject'],
   'options/own-store.ts': ['options/resolve.spec.ts', 'it says what one option takes'],
