@@ -13,7 +13,9 @@ const ROUTE_FORM =
 const PRINCIPAL_FORM =
   'a name, a list of names as the `scope` option gives it, or { text } as `list` gives it';
 
-const callerText = z.string().regex(/^(?:user\.(?:id|sub|userId)|scope|credentials):[^ ]+$/);
+const CALLER = /^(?:user\.(?:id|sub|userId)|scope|credentials):[^ ]+$/;
+const CALLER_FORM = "a principal as `list` gives it, such as 'user.id:s:u7'";
+const callerText = z.string({ error: CALLER_FORM }).regex(CALLER, { error: CALLER_FORM });
 
 /** Of a purge that gives none, all records would be meant. */
 const conditions = {
@@ -22,7 +24,11 @@ const conditions = {
   principal: z
     .union(
       [
-        z.strictObject({ text: z.union([callerText, z.array(callerText).min(1)]) }),
+        z.strictObject({
+          text: z.union([callerText, z.array(callerText).min(1, { error: CALLER_FORM })], {
+            error: CALLER_FORM,
+          }),
+        }),
         z.custom<ScopeAnswer>(isScopeAnswer),
       ],
       { error: PRINCIPAL_FORM },

@@ -4,8 +4,11 @@ import { z } from 'zod';
 /** Node's timers cannot wait longer (2^31 - 1 ms, almost 25 days). */
 export const LONGEST_TIMER = 2_147_483_647;
 
-export function duration(smallest: number, largest = Number.MAX_SAFE_INTEGER) {
-  const allowed = `a duration from ${smallest} ms to ${largest === LONGEST_TIMER ? '24 days' : 'any length'}, as milliseconds or a string such as '250ms', '30s' or '24h'`;
+/** Both stores count with it, from now into either direction: Postgres knows no time before 4713 BC. */
+const THOUSAND_YEARS = 1_000 * 365.25 * 86_400_000;
+
+export function duration(smallest: number, largest = THOUSAND_YEARS) {
+  const allowed = `a duration from ${smallest} ms to ${largest === LONGEST_TIMER ? '24 days' : '1,000 years'}, as milliseconds or a string such as '250ms', '30s' or '24h'`;
   return z
     .union([z.number(), z.string()], { error: allowed })
     .transform(milliseconds)

@@ -49,9 +49,12 @@ describe('a selection', () => {
     [{ principal: undefined, route: '/leads' }, '"principal" is undefined'],
     [{ principal: '' }, '"principal"'],
     [{ principal: {} }, '"principal'],
-    [{ principal: { text: 'u7' } }, '"principal'],
+    [{ principal: { text: 'u7' } }, "must be a principal as `list` gives it, such as 'user.id:s:u7'"],
+    [{ principal: { text: [] } }, 'must be a principal as `list` gives it'],
     [{ route: 'leads' }, '"route" is'],
     [{ olderThan: 'soon' }, '"olderThan" is'],
+    // Postgres has no such time.
+    [{ olderThan: '10000y' }, '"olderThan" is'],
     [{ state: 'completed' }, '"state" is unknown'],
     [undefined, 'must be an object'],
   ])('of a purge refuses %j', (filter, problem) => {

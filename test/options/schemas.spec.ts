@@ -33,6 +33,10 @@ describe('what an option may be', () => {
     expect(duration(0, LONGEST_TIMER).safeParse(value).data).toBe(ms);
   });
 
+  it('is a duration of 1,000 years at most, so that both stores know the time', () => {
+    expect(accepts(duration(0), ['1000y', '1001y', Number.MAX_SAFE_INTEGER])).toEqual([true, false, false]);
+  });
+
   it('is a whole number within its bounds', () => {
     expect(accepts(integer(1, 5), [1, 5, 0, 6, 1.5, '1', NaN])).toEqual([
       true,
