@@ -72,7 +72,8 @@ async function onceEnded(
   transaction: WorkInTransaction,
   counting: Outcome | undefined,
 ): Promise<Outcome | undefined> {
-  if (!counting) capture.send();
+  // Listeners that hear it has gone, such as a middleware's log, are outside of the transaction.
+  if (!counting) watch.context.outside(() => capture.send());
   const ended = await Promise.race([watch.succeeded(), aborted(transaction)]);
   if (counting && !ended) throw new Error('The handler failed after its response had been ended');
   return counting;
