@@ -82,7 +82,11 @@ export function joinedClient(
         ? new ReadAhead(submittable)
         : undefined;
     const occupied = stream ?? { stop: () => void submittable.close?.() };
-    connection.turn(place(), occupied).then(
+    const given = async (): Promise<Turn> => {
+      assertGoesOn(submittable);
+      return connection.turn(place(), occupied);
+    };
+    given().then(
       (turn) => {
         whenReady(submittable, () => turn.done());
         send(submittable);

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { Body, Controller, HttpCode, Inject, Post } from '@nestjs/common';
-import { Client } from 'pg';
+import { Client, Query } from 'pg';
 import { DataSource } from 'typeorm';
 import { Idempotent } from '../../lib';
 import { appOnServers } from '../support/app-on-servers';
@@ -13,6 +14,8 @@ interface Order {
   readonly statements: readonly string[];
   readonly swallow?: boolean;
   readonly fail?: boolean;
+  /** Whether statements are objects of pg, which a client submits. */
+  readonly submit?: boolean;
 }
 
 let runs = 0;
@@ -25,15 +28,23 @@ class StatementsController {
   @Post()
   @HttpCode(200)
   @Idempotent({ required: true, transaction: true })
-  async run(@Body() { key, statements, swallow, fail }: Order): Promise<unknown> {
+  async run(@Body() { key, statements, swallow, fail, submit }: Order): Promise<unknown> {
     runs++;
     await this.dataSource.query('INSERT INTO effect (key) VALUES ($1)', [key]);
     for (const statement of statements)
-      await this.dataSource.query(statement).catch((error: unknown) => {
+      await (submit ? this.submit(statement) : this.dataSource.query(statement)).catch((error: unknown) => {
         if (!swallow) throw error;
       });
     if (fail) throw new Error('failed');
     return { runs };
+  }
+
+  private async submit(statement: string): Promise<void> {
+    const client = (await this.dataSource.createQueryRunner().connect()) as Client;
+    const query = new Query(statement);
+    const ended = once(query, 'end');
+    client.query(query);
+    await ended;
   }
 }
 
@@ -116,6 +127,12 @@ describe('a handler in a transaction that sends', () => {
         expect([answer.status, answer.text]).toEqual([500, expect.stringContaining('transaction-broken')]);
       }
       expect([runs, await effects()]).toEqual([2, 0]);
+    });
+
+    it('is told so where it submits an object of pg', async () => {
+      const answer = await post([statement], { submit: true });
+      expect([answer.status, answer.text]).toEqual([500, expect.stringContaining('transaction-broken')]);
+      expect([runs, await effects()]).toEqual([1, 0]);
     });
 
     it('has it committed by the module where it goes on', async () => {
