@@ -1,8 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { IdempotencyRecord } from '../../core/record';
 import {
   created,
   FINGERPRINT,
+  newId,
   onlyWinner,
   OTHER_FINGERPRINT,
   SHORT_RETENTION,
@@ -95,5 +97,22 @@ export function expiry(test: DefineTest): void {
     await store.renew([mine], 60_000);
     await delay(SHORT_RETENTION + 80); // longer than the retention: nothing may happen
     expect(await store.find(id)).toMatchObject({ state: 'in_progress', token: mine.token });
+  });
+
+  test('answers for all of the retention once it is completed, however long its handler took', async ({
+    store,
+    another,
+    claim,
+    expect,
+  }) => {
+    let found: IdempotencyRecord | undefined;
+    // Once is enough, but this process may be too busy to look in time.
+    for (let tries = 0; tries < 5 && !found; tries++) {
+      const mine = await claim({ id: newId() });
+      await delay(SHORT_RETENTION + 80); // longer than the retention: nothing may happen
+      await store.complete(mine, created);
+      found = await another.find(mine.id);
+    }
+    expect(found?.state).toBe('completed');
   });
 }

@@ -1,6 +1,7 @@
 import { releases, renewals } from './claim-ends';
 import { claims, lapsedLeases } from './claims';
 import { completions } from './completions';
+import { races } from './races';
 import { expiry, findAndForget } from './records';
 import type { ContractFactory, ContractRunner, ContractSubject } from './runner';
 import { SHORT_RETENTION, trialOn, type DefineTest } from './trial';
@@ -24,6 +25,7 @@ export function storeContract(runner: ContractRunner, factory: ContractFactory):
     describe('release', () => releases(test));
     describe('renew', () => renewals(test));
     describe('find and forget', () => findAndForget(test));
+    describe('each verb is one step, which', () => races(test));
     describe('an expired record', () =>
       expiry(testsOn(runner, () => factory({ retention: SHORT_RETENTION }))));
   });

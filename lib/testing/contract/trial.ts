@@ -15,7 +15,7 @@ export const FINGERPRINT = 'a'.repeat(64);
 export const OTHER_FINGERPRINT = 'b'.repeat(64);
 /** Milliseconds. */
 export const SHORT_RETENTION = 120;
-const SHORT_LEASE = 60;
+export const SHORT_LEASE = 60;
 
 export const created: ResponseOutcome = {
   kind: 'response',
