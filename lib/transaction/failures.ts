@@ -45,22 +45,35 @@ export function endedByHandler(cause: unknown): IdempotencyError {
   );
 }
 
-/** A statement of the handler would have ended its transaction, so it was not sent. */
-export class EndRefusedError extends Error {
-  constructor() {
-    super(
-      'COMMIT, ROLLBACK and PREPARE TRANSACTION are refused in the transaction of a request, which the module ends. ' +
-        'Throw an error to have it rolled back, or use dataSource.transaction() for a part of it.',
-    );
-    this.name = 'EndRefusedError';
+/** A statement of the handler was not sent. */
+export class RefusedError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'RefusedError';
   }
+}
+
+/** It would have ended the transaction. */
+export function endRefused(): RefusedError {
+  return new RefusedError(
+    'COMMIT, ROLLBACK and PREPARE TRANSACTION are refused in the transaction of a request, which the module ends. ' +
+      'Throw an error to have it rolled back, or use dataSource.transaction() for a part of it.',
+  );
+}
+
+/** It would be rolled back with a request that it is to be independent of. */
+export function leftRefused(): RefusedError {
+  return new RefusedError(
+    'A manager of the transaction of a request is used in outside(), or in work with its own key. What that writes must not be rolled back with ' +
+      'the request. Use the DataSource or an injected repository there, and within a method with @Transactional() a method with REQUIRES_NEW.',
+  );
 }
 
 /** What the caller is to have for what a handler has thrown, which can be anything, also what cannot be read. */
 export function explained(error: unknown): unknown {
   try {
     if (isConflict(error)) return conflict(error);
-    const refused = refusedEndOf(error);
+    const refused = refusalIn(error);
     return refused ? new IdempotencyError('transaction_broken', refused.message, { cause: error }) : error;
   } catch {
     return error;
@@ -68,10 +81,10 @@ export function explained(error: unknown): unknown {
 }
 
 /** Where TypeORM wraps it, that one. */
-function refusedEndOf(error: unknown): EndRefusedError | undefined {
-  if (error instanceof EndRefusedError) return error;
+function refusalIn(error: unknown): RefusedError | undefined {
+  if (error instanceof RefusedError) return error;
   const inner = (error as { driverError?: unknown } | null | undefined)?.driverError;
-  return inner === undefined ? undefined : refusedEndOf(inner);
+  return inner === undefined ? undefined : refusalIn(inner);
 }
 
 export function swallowedError(cause: unknown): IdempotencyError {

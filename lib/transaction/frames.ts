@@ -22,16 +22,46 @@ export interface Frame {
   readonly callsBack?: boolean;
 }
 
-const frames = new AsyncLocalStorage<Frame | undefined>();
+/** Where code is that has left its transactions. */
+class Outside {
+  constructor(readonly left: WeakSet<Joinable>) {}
+}
+
+const frames = new AsyncLocalStorage<Frame | Outside | undefined>();
+
+function current(): Frame | undefined {
+  const place = frames.getStore();
+  return place instanceof Outside ? undefined : place;
+}
 
 /** Runs the work outside of all transactions: what it does there is committed at once, and can happen more than once. */
 export function outside<T>(work: () => T): T {
-  return frames.run(undefined, work);
+  const place = frames.getStore();
+  if (!place || place instanceof Outside) return work();
+  const left = new WeakSet<Joinable>();
+  for (let frame: Frame | undefined = place; frame; frame = frame.outer) left.add(frame.transaction);
+  return frames.run(new Outside(left), work);
+}
+
+/**
+ * Whether the caller has left a transaction that it still has a manager of: it is outside, or in a transaction of another
+ * key. Code whose context was lost has not.
+ */
+export function hasLeft(transaction: Joinable): boolean {
+  const place = frames.getStore();
+  if (place instanceof Outside) return place.left.has(transaction);
+  if (!place || place.transaction === transaction) return false;
+  let isApart = false;
+  for (let frame: Frame | undefined = place; frame; frame = frame.outer) {
+    if (frame.transaction === transaction) return isApart;
+    isApart ||= frame.transaction.dataSource === transaction.dataSource;
+  }
+  return false;
 }
 
 /** The innermost frame that fits. */
 export function currentFrame(fits: (frame: Frame) => boolean): Frame | undefined {
-  let frame = frames.getStore();
+  let frame = current();
   while (frame && !fits(frame)) frame = frame.outer;
   if (!frame || frame.command || frame.level.start === frame.level) return frame;
   // A sibling of the code that opens this level, started in the same tick: what follows there is at the level above.
@@ -56,6 +86,6 @@ export function enter(transaction: Joinable, level: Level): Frame {
 
 /** Levels know those above them, so one frame for each transaction is enough. */
 function around(transaction: Joinable): Frame | undefined {
-  const frame = frames.getStore();
+  const frame = current();
   return frame?.transaction === transaction ? frame.outer : frame;
 }

@@ -1,6 +1,6 @@
 import { Readable, Writable } from 'node:stream';
 import type { PoolClient } from 'pg';
-import { EndRefusedError } from './failures';
+import { endRefused } from './failures';
 import type { Level, Turn } from './level';
 import { ReadAhead } from './read-ahead';
 
@@ -52,7 +52,7 @@ const END =
  */
 function assertGoesOn(query: unknown): void {
   const text = typeof query === 'string' ? query : (query as { text?: unknown } | undefined)?.text;
-  if (typeof text === 'string' && END.test(text)) throw new EndRefusedError();
+  if (typeof text === 'string' && END.test(text)) throw endRefused();
 }
 
 /** The transaction's client for one of those that share it: what it sends takes turns, and it cannot give it away. */

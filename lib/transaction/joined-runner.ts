@@ -1,7 +1,8 @@
 import type { PoolClient } from 'pg';
 import type { EntityManager, QueryRunner } from 'typeorm';
 import { isTransactionEndedError } from '../core/errors';
-import { currentFrame, enter, within, type Frame, type Joinable } from './frames';
+import { leftRefused } from './failures';
+import { currentFrame, enter, hasLeft, within, type Frame, type Joinable } from './frames';
 import { joinedClient, type Place, type SharedConnection } from './joined-client';
 import { Level, type Turn } from './level';
 
@@ -29,21 +30,27 @@ export class JoinedRunner {
       isTransactionActive: true, // so that a save() opens no savepoint
       query: (...args: unknown[]) => query(...args).catch(unwrapped),
       connect: () => (this.client ??= this.connect()),
-      startTransaction: () => this.start(),
-      commitTransaction: () => this.commit(),
-      rollbackTransaction: () => this.rollBack(),
+      startTransaction: () => this.unlessLeft(() => this.start()),
+      commitTransaction: () => this.unlessLeft(() => this.commit()),
+      rollbackTransaction: () => this.unlessLeft(() => this.rollBack()),
       release: () => this.close(() => this.rollBack()).finally(release),
       [Symbol.asyncDispose]: () => this.close(() => this.commit()).finally(release),
     });
-    const place = (): Pick<Frame, 'transaction' | 'level'> => ({
-      transaction: shared,
-      level: this.place().level,
-    });
+    const place = (): Pick<Frame, 'transaction' | 'level'> | undefined =>
+      hasLeft(shared) ? undefined : { transaction: shared, level: this.place().level };
     runner.manager.transaction = containedTransaction(runner.manager, place);
   }
 
   private async connect(): Promise<PoolClient> {
-    return joinedClient(await this.shared.client(), this.shared, () => this.place());
+    return joinedClient(await this.shared.client(), this.shared, () => {
+      if (hasLeft(this.shared)) throw leftRefused();
+      return this.place();
+    });
+  }
+
+  /** TypeORM rolls back what it could not start, which would be what is open on this runner. */
+  private unlessLeft(work: () => Promise<void>): Promise<void> {
+    return hasLeft(this.shared) ? Promise.reject(leftRefused()) : work();
   }
 
   private frame(): Frame | undefined {

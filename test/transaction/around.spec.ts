@@ -142,11 +142,30 @@ describe.each(VERSIONS)('what surrounds a transaction over %s', (version) => {
       await dataSource.getRepository(Row).save({ name: 'outer' });
       await transact(async () => {
         await dataSource.getRepository(Row).save({ name: 'inner' });
-        await manager.insert(Row, { name: 'outer from within' });
+        const lost = manager.insert(Row, { name: 'outer from within' }); // a retry of the other key does not come here
+        await expect(lost).rejects.toThrow('in work with its own key');
       });
+      await manager.insert(Row, { name: 'outer, too' });
       await dataSource.getRepository(Row).save({ name: 'outer after it' });
     }, 'ROLLBACK');
     expect(await rows()).toEqual(['inner']);
+  });
+
+  it('a manager of it is refused outside, also for a transaction within it, which undoes nothing of it', async () => {
+    const { dataSource, transact, rows } = await open();
+    await transact(() =>
+      dataSource.transaction(async (manager) => {
+        await manager.insert(Row, { name: 'before' });
+        const refused = [
+          outside(() => manager.insert(Row, { name: 'outside' })),
+          outside(() => manager.transaction((nested) => nested.insert(Row, { name: 'outside' }))),
+          outside(() => manager.queryRunner?.commitTransaction()),
+        ];
+        for (const each of refused) await expect(each).rejects.toThrow('is used in outside()');
+        await manager.insert(Row, { name: 'after' });
+      }),
+    );
+    expect(await rows()).toEqual(['after', 'before']);
   });
 
   it('requests at the same time have each its own transaction', async () => {

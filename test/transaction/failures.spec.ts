@@ -1,4 +1,4 @@
-import { conflict, EndRefusedError, explained } from '../../lib/transaction/failures';
+import { conflict, endRefused, explained } from '../../lib/transaction/failures';
 
 const cyclic = new Error('cyclic');
 Object.assign(cyclic, { driverError: cyclic });
@@ -7,7 +7,7 @@ describe('what a handler has thrown in a transaction', () => {
   it('is explained where another transaction or the module stood in the way, also as TypeORM wraps it', () => {
     const deadlock = { driverError: { code: '40P01' } };
     expect(explained(deadlock)).toEqual(conflict(deadlock));
-    expect(explained({ driverError: new EndRefusedError() })).toMatchObject({ code: 'transaction_broken' });
+    expect(explained({ driverError: endRefused() })).toMatchObject({ code: 'transaction_broken' });
   });
 
   it.each<[name: string, thrown: unknown]>([

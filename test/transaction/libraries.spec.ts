@@ -183,6 +183,24 @@ describe.each(Object.keys(LIBRARIES))('@Transactional() of %s within a transacti
     expect(await database.rows()).toEqual(['done 0', 'done 2', 'done 4']);
   });
 
+  it('refuses what is to be outside of it and would be rolled back with it', async () => {
+    await handle(() =>
+      library.transactional('REQUIRED', async () => {
+        await expect(outside(() => library.write('outside'))).rejects.toThrow('is used in outside()');
+        const within = outside(() => library.transactional('REQUIRED', () => library.write('outside')));
+        await expect(within).rejects.toThrow('is used in outside()');
+        await library.write('a');
+      }),
+    );
+    expect(await database.rows()).toEqual(['a']);
+  });
+
+  it('is left by a method with REQUIRES_NEW in outside()', async () => {
+    const write = (): Promise<unknown> => library.transactional('REQUIRES_NEW', () => library.write('a'));
+    await handle(() => library.transactional('REQUIRED', () => outside(write)), 'ROLLBACK');
+    expect(await database.rows()).toEqual(['a']);
+  });
+
   if (name.startsWith('typeorm-transactional')) {
     it('calls what is to run on commit when its method ends, which is before the module commits', async () => {
       await handle(async () => {
