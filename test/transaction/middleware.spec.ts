@@ -34,7 +34,7 @@ class Impatient implements NestInterceptor {
 }
 
 @Controller()
-@Idempotent({ transaction: { timeout: 300 } })
+@Idempotent({ transaction: true })
 class OrdersController {
   constructor(@Inject(DataSource) private readonly dataSource: DataSource) {}
 
@@ -43,6 +43,12 @@ class OrdersController {
     await this.dataSource.query('SELECT 1');
     await held?.pass();
     if (fails) throw new ConflictException();
+  }
+
+  @Post('slow')
+  @Idempotent({ transaction: { timeout: 300 } })
+  async slow(): Promise<void> {
+    await this.create({});
   }
 
   @Post('impatient')
@@ -84,7 +90,7 @@ describe.each<Platform>(['express', 'fastify'])(
     it.each([
       ['ends well', '/orders', {}, 201],
       ['fails', '/orders', { fails: true }, 409],
-      ['takes longer than its transaction may', '/orders', {}, 503],
+      ['takes longer than its transaction may', '/slow', {}, 503],
       ['is answered for by a time-out', '/impatient', {}, 408],
     ])('is outside of the transaction of a handler that %s', async (_, path, body, status) => {
       if (status === 503 || status === 408) held = gate();
