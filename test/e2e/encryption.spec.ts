@@ -14,6 +14,8 @@ import { IS_RECORD, REDIS_RECORDS, redisKeyOf } from '../support/stored';
 import { metric } from '../support/metrics';
 import { openProcess } from '../support/tiers';
 
+jest.mock('../../lib/store/cache-deadline', () => jest.requireActual<object>('../support/awaited-redis'));
+
 const newKey = (): string => randomBytes(32).toString('base64');
 const [KEY, NEW_KEY] = [newKey(), newKey()];
 

@@ -6,9 +6,12 @@ import { RANK } from '../../lib/store/redis/codec';
 import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
 import { startApp, type TestApp } from '../support/app';
 import { eventually } from '../support/eventually';
+import { patience } from '../support/awaited-redis';
 import { gate, type Gate } from '../support/gate';
 import { comparable, isReplay, type Answer } from '../support/http';
 import { metric } from '../support/metrics';
+
+jest.mock('../../lib/store/cache-deadline', () => jest.requireActual<object>('../support/awaited-redis'));
 
 const [IN_PROGRESS, COMPLETED] = [String(RANK.in_progress), String(RANK.completed)];
 
@@ -46,6 +49,7 @@ describe('with two tiers', () => {
   beforeEach(async () => {
     runs = 0;
     held = undefined;
+    patience.isEndless = false;
     key = randomUUID();
     await redis.restart();
   });
@@ -61,7 +65,7 @@ describe('with two tiers', () => {
       databaseUrl: postgres.url,
       redisUrl: redis.url,
       controllers: [LeadsController],
-      options: { postgres: { timeout: 1_000 }, ...options },
+      options: { postgres: { timeout: 1_000 }, redis: { timeout: 1_000 }, ...options },
     });
     apps.push(app);
     return app;
@@ -81,6 +85,7 @@ describe('with two tiers', () => {
   };
 
   it('should use Redis for idempotency when available', async () => {
+    patience.isEndless = true;
     const app = await start();
     let first: Answer | undefined;
     expect(await countOf('idempotency_misses', async () => (first = await post(app)))).toBe(1);
@@ -205,6 +210,7 @@ describe('with two tiers', () => {
     });
     redis.kill('SIGCONT');
     await isUp('redis', 'up');
+    patience.isEndless = true;
     await post(app); // refills it
     await redisKnows(app);
     const hits = await countOf('idempotency_redis_hits', async () => {

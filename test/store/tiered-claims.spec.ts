@@ -11,13 +11,7 @@ import type { Process } from '../support/tiers';
 const OUTCOME: Outcome = { kind: 'response', status: 201, headers: [], body: Buffer.from('first') };
 const LEASE = 30_000;
 
-// That this machine is busy makes no slow Redis.
-jest.mock('../../lib/store/cache-deadline', () => ({
-  hedged: (ask: () => Promise<unknown>) => {
-    const answer = ask();
-    return { early: answer, answer };
-  },
-}));
+jest.mock('../../lib/store/cache-deadline', () => jest.requireActual<object>('../support/awaited-redis'));
 
 describe('a claim over both tiers', () => {
   const running = processesOnServers();
