@@ -68,7 +68,11 @@ describe('With `secret`', () => {
     databaseUrl: without === 'postgres' ? undefined : url,
     redisUrl: without === 'redis' ? undefined : redis.url,
     controllers: [LeadsController],
-    options: { postgres: without === 'postgres' ? (false as const) : { timeout: 1_000 }, ...options },
+    options: {
+      postgres: without === 'postgres' ? (false as const) : { timeout: 1_000 },
+      redis: without === 'redis' ? (false as const) : { timeout: 1_000 },
+      ...options,
+    },
   });
   const start = async (options: IdempotencyModuleOptions, place: Place = {}): Promise<TestApp> => {
     const app = await startApp(testOptions(options, place));
@@ -348,6 +352,7 @@ describe('With `secret`', () => {
   it('a table that was emptied by an operator, mark included, is as new', async () => {
     const app = await start({ secret: SECRET });
     await post(app);
+    await eventually(async () => expect(await client.keys(REDIS_RECORDS)).toHaveLength(1));
     await sql(databaseUrl, 'DELETE FROM idempotency_cache');
     await client.flushall();
     const first = await post(app); // what runs goes on

@@ -30,6 +30,8 @@ import { KeptLog } from '../support/log';
 import { metric } from '../support/metrics';
 import { startTracing, stopTracing } from '../support/tracing';
 
+jest.mock('../../lib/store/cache-deadline', () => jest.requireActual<object>('../support/awaited-redis'));
+
 let held: Gate | undefined;
 
 @Controller('leads')
@@ -164,6 +166,12 @@ describe.each(['express', 'fastify'] as const)('on %s', (platform) => {
       return [...roots.sort(byStart), ...spans.filter(({ name }) => name !== 'request')];
     });
   }
+  /** Resolves once Redis has what is recorded under this key. */
+  async function copied(key: string): Promise<void> {
+    const admin = app.app.get(IdempotencyAdmin);
+    const [record] = (await admin.list({ key })).records;
+    await eventually(async () => expect((await admin.show(record!.hash))?.copy).toBe('completed'));
+  }
   const hash = expect.stringMatching(/^[0-9a-f]{64}$/) as string;
   const route = 'POST /leads/many/:id';
 
@@ -193,9 +201,7 @@ describe.each(['express', 'fastify'] as const)('on %s', (platform) => {
   it('a replay says which tier it came from', async () => {
     const key = randomUUID();
     await post(key);
-    const admin = app.app.get(IdempotencyAdmin);
-    const [record] = (await admin.list({ key })).records;
-    await eventually(async () => expect((await admin.show(record!.hash))?.copy).toBe('completed'));
+    await copied(key);
     await post(key);
     await copies.flushall();
     await post(key);
@@ -330,6 +336,7 @@ describe.each(['express', 'fastify'] as const)('on %s', (platform) => {
   it('a takeover is told beside its claim', async () => {
     const key = randomUUID();
     await post(key);
+    await copied(key); // or it would come after Redis was emptied
     await sql(
       postgres.url,
       `UPDATE idempotency_cache SET state = 'in_progress', lease_until = now() - interval '1 min',
