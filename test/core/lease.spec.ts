@@ -39,8 +39,8 @@ describe('the keeper of leases', () => {
   });
 
   it('stops renewing a claim that was dropped', async () => {
-    const held = keeper.start(claimOf('a'), 60, performance.now());
-    keeper.start(claimOf('b'), 60, performance.now());
+    const held = keeper.start(claimOf('a'), 1_000, performance.now());
+    keeper.start(claimOf('b'), 1_000, performance.now());
     await eventually(() => expect(beats.flat()).toContain('a'));
     held.stop();
     beats = [];

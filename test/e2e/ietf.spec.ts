@@ -410,7 +410,7 @@ describe.each<Platform>(['express', 'fastify'])('Idempotency-Key (IETF draft -07
         platform,
         databaseUrl: postgres.url,
         controllers: [PaymentsController],
-        options: { lease: '100ms', postgres: { retention: '1s' } },
+        options: { lease: '1s', postgres: { retention: '2s' } },
       });
       const post = (): Promise<Answer> =>
         brief.call('/expiring', { body: {}, headers: { 'idempotency-key': id } });

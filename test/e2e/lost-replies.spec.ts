@@ -52,7 +52,7 @@ describe('processes that lose a store, or a reply', () => {
     );
 
   it('an outcome that has expired in Postgres is not replayed from Redis, however long that keeps others', async () => {
-    const process = await start({ lease: 150, redis: { ttl: '1h' }, postgres: { retention: '1s' } });
+    const process = await start({ lease: 150, redis: { ttl: '1h' }, postgres: { retention: '2s' } });
     await process.store.complete(await claim(process), text('first'));
     expect(answer(await process.store.find(id))).toBe('first');
     await eventually(async () => expect(await process.store.find(id)).toBeUndefined());
@@ -202,12 +202,12 @@ describe('processes that lose a store, or a reply', () => {
 
   it('a claim whose reply comes after its lease runs no handler, and leaves an orphan an orphan', async () => {
     const [a, crashed] = [await start(), await start()];
-    const options = { lease: 150, fingerprint: 'x' };
+    const options = { lease: 1_000, fingerprint: 'x' };
     void crashed.service.execute(id.key, () => new Promise(() => undefined), options).catch(() => undefined);
     await eventually(() => expect(crashed.calls['redis.put']).toBe(1));
     await running.close(crashed);
     await lapsed(a);
-    a.postgres.slowBy = 200;
+    a.postgres.slowBy = 1_050;
     const attempt = a.service.execute(id.key, (context) => context.attempt, options);
     await eventually(() => expect(a.calls['postgres.release']).toBe(1));
     a.postgres.slowBy = undefined;

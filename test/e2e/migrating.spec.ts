@@ -34,6 +34,7 @@ import { bothStores } from '../support/both-stores';
 import { eventually } from '../support/eventually';
 import { gate, type Gate } from '../support/gate';
 import { call, comparable, isReplay, type Answer } from '../support/http';
+import { REDIS_RECORDS } from '../support/stored';
 
 interface Order {
   readonly name: string;
@@ -99,7 +100,7 @@ class NewController {
   }
 
   @Post('attempts')
-  @Idempotent({ lease: '200ms' })
+  @Idempotent({ lease: '1s' })
   attempts(@IdempotencyClaim() { attempt }: IdempotencyContext): number {
     return attempt;
   }
@@ -135,7 +136,7 @@ describe.each<Platform>(['express', 'fastify'])('a change from another system on
   };
 
   /** An instance of the new version. */
-  const startNew = async (timeout: Duration = '300ms'): Promise<TestApp> => {
+  const startNew = async (timeout: Duration = '1s'): Promise<TestApp> => {
     const app = await startApp({
       platform,
       databaseUrl: stores.postgres.url,
@@ -380,7 +381,7 @@ describe.each<Platform>(['express', 'fastify'])('a change from another system on
       const app = await startNew();
       const key = randomUUID();
       lookup = () => {
-        const until = performance.now() + 250; // as a process is that is frozen for longer than the lease
+        const until = performance.now() + 1_050; // as a process is that is frozen for longer than the lease
         while (performance.now() < until);
         return undefined;
       };
@@ -394,6 +395,7 @@ describe.each<Platform>(['express', 'fastify'])('a change from another system on
       const app = await startNew();
       const key = randomUUID();
       expect((await post(`${app.url}/attempts`, key)).text).toBe('1');
+      await eventually(async () => expect(await stores.client.keys(REDIS_RECORDS)).toHaveLength(1));
       // As a process leaves it that is killed while its handler runs.
       const dataSource = app.app.get<DataSource>(getDataSourceToken());
       await dataSource.query(

@@ -178,23 +178,23 @@ describe('across application processes', () => {
   });
 
   it('a lease shorter than the handler: the heartbeat keeps it, and no other process takes over', async () => {
-    const [owner, other] = await start(2, { options: { lease: 300, waitTimeout: '20s' } });
+    const [owner, other] = await start(2, { options: { lease: 1_200, waitTimeout: '20s' } });
     const name = randomUUID();
-    const first = owner!.post('/leads', name, { name, takes: 2_000 });
+    const first = owner!.post('/leads', name, { name, takes: 3_000 });
     await owner!.handling(name);
-    const second = await other!.post('/leads', name, { name, takes: 2_000 });
+    const second = await other!.post('/leads', name, { name, takes: 3_000 });
     expect(isReplay(second)).toBe(true);
     expect(comparable(second)).toEqual(comparable(await first));
     expect(await leads(name)).toBe(1);
   });
 
   it('an owner that was frozen for three leases answers with what the one that took over has recorded', async () => {
-    const [owner, other] = await start(2, { options: { lease: 400, waitTimeout: '20s' } });
+    const [owner, other] = await start(2, { options: { lease: 800, waitTimeout: '20s' } });
     const name = randomUUID();
-    const first = owner!.post('/leads', name, { name, takes: 300 });
+    const first = owner!.post('/leads', name, { name, takes: 1_500 });
     await owner!.handling(name);
     owner!.child.kill('SIGSTOP');
-    const second = await other!.post('/leads', name, { name, takes: 300 });
+    const second = await other!.post('/leads', name, { name, takes: 1_500 });
     expect(JSON.parse(second.text)).toMatchObject({ attempt: 2 });
     owner!.child.kill('SIGCONT');
     const late = await first;

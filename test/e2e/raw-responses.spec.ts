@@ -25,7 +25,7 @@ class RawController {
   }
 
   @Post('left')
-  @Idempotent({ lease: 200, waitTimeout: 0, record: () => true })
+  @Idempotent({ lease: 1_000, waitTimeout: 0, record: () => true })
   left(@Res() response: ServerResponse | { raw: ServerResponse; hijack(): void }): void {
     this.handle(response);
   }

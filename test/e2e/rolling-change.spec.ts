@@ -90,7 +90,7 @@ describe('a rolling change from a home-made interceptor, process by process', ()
     await Promise.all([replace('SIGTERM'), storm(second)]);
     expect((await inFlight).status).toBe(201);
     const third = newKeys();
-    const moved = keyThatTakes(300);
+    const moved = keyThatTakes(1_500);
     const [remaining, replacing] = live;
     const byNew = post(replacing!, moved);
     await replacing!.handling(moved);
