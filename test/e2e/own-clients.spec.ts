@@ -357,7 +357,7 @@ describe('an application that brings its own clients', () => {
       const cluster = new Cluster(nodes.map(({ port }) => ({ host: '127.0.0.1', port })));
       cluster.on('error', () => undefined);
       try {
-        await start({ redis: { client: cluster }, postgres: false });
+        await start({ redis: { client: cluster, timeout: '2s' }, postgres: false });
         const first = await post('key');
         expect(first.status).toBe(201);
         expect(comparable(await post('key'))).toEqual(comparable(first));
@@ -397,7 +397,7 @@ describe('an application that brings its own clients', () => {
   });
 
   it('gets 503 for new keys while Postgres is frozen, and known ones from Redis', async () => {
-    await start({ redis: { client }, postgres: { pool, timeout: '300ms' } });
+    await start({ redis: { client, timeout: '1s' }, postgres: { pool, timeout: '1s' } });
     const first = await post('known');
     await eventually(async () => {
       const before = await metric('idempotency_redis_hits');

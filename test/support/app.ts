@@ -50,6 +50,9 @@ export interface TestApp {
 /** It connects when it is used, and its end leaves no timer for 2 s. */
 export const REDIS_OPTIONS = { lazyConnect: true, disconnectTimeout: 100 };
 
+/** For a Redis that decides: on a busy machine a healthy one takes longer than it may by default. */
+const ARBITER_TIMEOUT = '2s';
+
 @Module({})
 class TestAppModule {}
 
@@ -83,6 +86,9 @@ export function appModule({
             ...(redisUrl ? {} : { redis: false }),
             ...(databaseUrl ? {} : { postgres: false }),
             ...options,
+            ...(redisUrl && !databaseUrl && options.redis !== false
+              ? { redis: { timeout: ARBITER_TIMEOUT, ...options.redis } }
+              : {}),
           }),
       ...imports,
     ],

@@ -9,6 +9,10 @@ import { storeContract } from '../../../../lib/testing';
 import { until } from '../../../support/eventually';
 import { claimRequest, newClaim, rejection, response } from '../../../support/redis-store';
 
+const TIMEOUT = 600;
+/** Room for a busy machine; what is bounded here took for ever, or seconds, before. */
+const ROOM = 1_500;
+
 let nodes: RunningRedis[];
 let application: Cluster;
 
@@ -49,7 +53,7 @@ describe('a Redis Cluster', () => {
   beforeEach(async () => {
     for (const level of ['warn', 'log'] as const)
       jest.spyOn(Logger.prototype, level).mockImplementation(() => undefined);
-    ({ connection, store } = await connect(250));
+    ({ connection, store } = await connect(TIMEOUT));
   });
   afterEach(async () => {
     await connection.close();
@@ -86,7 +90,7 @@ describe('a Redis Cluster', () => {
         }),
       );
       for (const { error, after } of results) {
-        expect(after).toBeLessThan(1_500);
+        expect(after).toBeLessThan(TIMEOUT + ROOM);
         if (error) expect(error).toBeInstanceOf(StoreUnavailableError);
       }
       expect(results.some(({ error }) => error === undefined)).toBe(true);
@@ -111,7 +115,7 @@ describe('a Redis Cluster', () => {
     for (const node of nodes) node.kill('SIGSTOP');
     try {
       const operations = Array.from({ length: 10 }, () => rejection(store.find(newClaim().id)));
-      for (const { after } of await Promise.all(operations)) expect(after).toBeLessThan(1_500);
+      for (const { after } of await Promise.all(operations)) expect(after).toBeLessThan(TIMEOUT + ROOM);
       await until(() => !store.available, 'the cluster is bypassed');
     } finally {
       for (const node of nodes) node.kill('SIGCONT');
@@ -125,8 +129,8 @@ describe('a Redis Cluster', () => {
     try {
       const startedAt = performance.now();
       await connection.close();
-      expect(performance.now() - startedAt).toBeLessThan(1_500);
-      connection = new RedisConnection(application, { timeout: 250 });
+      expect(performance.now() - startedAt).toBeLessThan(ROOM);
+      connection = new RedisConnection(application, { timeout: TIMEOUT });
       await connection.open();
       expect(performance.now() - startedAt).toBeLessThan(3_000);
       expect(connection.available).toBe(false);

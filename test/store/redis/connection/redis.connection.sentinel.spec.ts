@@ -34,7 +34,7 @@ describe('behind Sentinel', () => {
       sentinelRetryStrategy: () => null,
       lazyConnect: true,
     });
-    const connection = new RedisConnection(application);
+    const connection = new RedisConnection(application, { timeout: 2_000 });
     await connection.open();
     expect(connection.available).toBe(false);
     await listen(sentinel, sentinelPort);
@@ -52,7 +52,7 @@ describe('behind Sentinel', () => {
       name: 'main',
       lazyConnect: true,
     });
-    const connection = new RedisConnection(application);
+    const connection = new RedisConnection(application, { timeout: 2_000 });
     await connection.open();
     const store = new RedisStore({ connection, keyPrefix: 'idempotency:', ttl: 60_000 });
     expect(await store.claim(claimRequest())).toMatchObject({ claimed: true });
@@ -71,7 +71,7 @@ describe('behind Sentinel', () => {
       name: 'main',
       lazyConnect: true,
     });
-    const connection = new RedisConnection(application);
+    const connection = new RedisConnection(application, { timeout: 2_000 });
     await connection.open();
     await until(() => connection.available, 'the master is used');
     await connection.close();
