@@ -421,7 +421,7 @@ describe('the board', () => {
   });
 
   it('shows which store is down, and what it still knows', async () => {
-    const slow = boardOf(await start({}, { postgres: { timeout: '500ms' } }));
+    const slow = boardOf(await start({}, { postgres: { timeout: '1s' } }));
     const tiers = async (view = ''): Promise<unknown> => {
       const { status, text } = await slow.get(view);
       const state = (tier: string): string | undefined =>
@@ -463,7 +463,7 @@ describe('the board', () => {
   it.each<Platform>(['express', 'fastify'])(
     'says of no change that it is done as Postgres stops before its form comes, on %s',
     async (platform) => {
-      const slow = boardOf(await start({ actor: () => 'ann' }, { postgres: { timeout: '500ms' } }, platform));
+      const slow = boardOf(await start({ actor: () => 'ann' }, { postgres: { timeout: '1s' } }, platform));
       const query = `?view=record&hash=${await orphan('stopped')}`;
       const token = tokenIn(await slow.get(query), 'resolve');
       const form = { token, action: 'resolve', status: '201', headers: '', body: 'done', reason: 'found it' };

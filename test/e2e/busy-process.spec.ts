@@ -38,25 +38,25 @@ describe('a process that is busy for several time-outs takes no store for down',
   const warm = () => Promise.all(Array.from({ length: 4 }, () => app.service.execute(randomUUID(), () => 1)));
 
   it.each([0, 1, 2, 3, 4])('Postgres, while it connects (%i turns on)', async (turns) => {
-    app = await startApp({ databaseUrl: postgres.url, options: { postgres: { timeout: '400ms' } } });
-    const { fences, refused } = await executions(turns, 1_200);
+    app = await startApp({ databaseUrl: postgres.url, options: { postgres: { timeout: '700ms' } } });
+    const { fences, refused } = await executions(turns, 1_500);
     expect(refused).toEqual([]);
     expect(fences.filter((fence) => fence > 0)).toHaveLength(REQUESTS);
   });
 
   it.each([0, 1, 2, 3, 4])('Postgres, with more than one thing to send (%i turns on)', async (turns) => {
-    app = await startApp({ databaseUrl: postgres.url, options: { postgres: { timeout: '400ms' } } });
+    app = await startApp({ databaseUrl: postgres.url, options: { postgres: { timeout: '700ms' } } });
     await warm();
     await delay(1_100); // by then the plans of its prepared statements are dropped before the next one
-    const { fences, refused } = await executions(turns, 1_200);
+    const { fences, refused } = await executions(turns, 1_500);
     expect(refused).toEqual([]);
     expect(fences.filter((fence) => fence > 0)).toHaveLength(REQUESTS);
   });
 
   it.each([0, 1, 2, 3, 4])('Redis as the arbiter (%i turns on)', async (turns) => {
-    app = await startApp({ redisUrl: redis.url, options: { redis: { timeout: '400ms' } } });
+    app = await startApp({ redisUrl: redis.url, options: { redis: { timeout: '700ms' } } });
     await warm();
-    const { fences, refused } = await executions(turns, 1_200);
+    const { fences, refused } = await executions(turns, 1_500);
     expect(refused).toEqual([]);
     expect(fences.filter((fence) => fence > 0)).toHaveLength(REQUESTS);
   });

@@ -123,7 +123,7 @@ class ProblemController {
 }
 
 @Controller('transaction')
-@Idempotent({ transaction: { timeout: 100 } })
+@Idempotent({ transaction: { timeout: 1_000 } })
 class TransactionProblemController {
   constructor(@Inject(DataSource) private readonly dataSource: DataSource) {}
 
@@ -659,7 +659,7 @@ describe.each<Platform>(['express', 'fastify'])('problems on %s', (platform) => 
     it.each(cases)(
       'that answer in their own form: it, with the link, and with Retry-After where there is one (%s, %s)',
       async (code, _, options, retryAfter, provoke) => {
-        const limits = { documentation: MODULE_DOCS, postgres: { timeout: 500 } };
+        const limits = { documentation: MODULE_DOCS, postgres: { timeout: 1_000 } };
         const answer = await provoke(await start({ options: limits, ...options }));
         expect(answer).toMatchObject({ status: 418, text: JSON.stringify({ error: code }) });
         expect(answer.headers).toMatchObject({

@@ -149,7 +149,7 @@ class OrdersController {
   }
 
   @Post('orders/bounded')
-  @Idempotent({ transaction: { timeout: 200 } })
+  @Idempotent({ transaction: { timeout: 1_000 } })
   async bounded(@Body() { key = '' }: Order): Promise<unknown> {
     const run = ++runs;
     try {

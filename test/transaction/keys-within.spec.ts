@@ -51,7 +51,11 @@ describe('work with a key of its own within the transaction of a request', () =>
   beforeAll(async () => {
     postgres = await startPostgres();
     await sql(postgres.url, 'CREATE TABLE effect (note text)');
-    app = await startApp({ databaseUrl: postgres.url, controllers: [OrdersController] });
+    app = await startApp({
+      databaseUrl: postgres.url,
+      controllers: [OrdersController],
+      options: { postgres: { timeout: '10s' } }, // half of the requests wait for the others
+    });
   });
   afterAll(async () => {
     await app.close();

@@ -89,7 +89,7 @@ describe('the lock of a key', () => {
   });
 
   it('is free again where the application has given up a statement that Postgres still works on', async () => {
-    await open({ dataSource: { extra: { query_timeout: 100 } } });
+    await open({ dataSource: { extra: { query_timeout: 1_000 } } });
     const result = await begin();
     if (result.kind !== 'begun') throw new Error(result.kind);
     const { transaction } = result;

@@ -17,7 +17,7 @@ import { eventually } from '../support/eventually';
 import { claimRequest } from '../support/postgres-store';
 
 const TABLE = 'idempotency_cache';
-const TIMEOUT = 1_500;
+const TIMEOUT = 4_000;
 
 const CLAIMED = `SELECT key FROM ${TABLE} WHERE key = $1`;
 

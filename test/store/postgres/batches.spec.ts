@@ -216,7 +216,7 @@ describe('batches of claims, completions and releases', () => {
   });
 
   it('hold no item beyond its deadline while Postgres is frozen, and say which were sent', async () => {
-    const { store } = await instance({ timeout: 300, poolSize: 1 });
+    const { store } = await instance({ timeout: 1_000, poolSize: 1 });
     await store.find(claimRequest('warm').id);
     const errors = await whileFrozen(server, url, async () =>
       Promise.all(keys(10).map((key) => store.claim(claimRequest(key)).catch((error: unknown) => error))),
