@@ -2,6 +2,8 @@ import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } fr
 import type { Platform } from '../support/app';
 import { MeasuredApp, REQUEST_KINDS, type Counts, type RequestKind } from '../support/path/measured-app';
 
+jest.setTimeout(180_000);
+
 type ProtectedKind = Exclude<RequestKind, 'bare'>;
 const PROTECTED = REQUEST_KINDS.filter((kind): kind is ProtectedKind => kind !== 'bare');
 

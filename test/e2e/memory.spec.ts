@@ -82,7 +82,7 @@ describe.each<Platform>(['express', 'fastify'])('an answered request on %s', (pl
         }
       }
       let kept = seen.length;
-      for (let i = 0; i < 20 && kept > 2; i++) {
+      for (let i = 0; i < 100 && kept > 2; i++) {
         await delay(50); // lets Node finish what it still holds; what is kept is no event
         collect();
         kept = seen.filter((each) => each.deref()).length;
