@@ -136,6 +136,7 @@ describe.each(['express', 'fastify'] as const)('on %s', (platform) => {
       databaseUrl: postgres.url,
       redisUrl: redis.url,
       controllers: [LeadsController],
+      options: { redis: { timeout: '5s' } }, // a copy that is not written in time is not written again
       settings: { logger: log },
       configure: (nest) => void nest.use(traced),
     });
