@@ -59,6 +59,14 @@ export function rawResponse(response: PlatformResponse): ServerResponse {
   return response.raw ?? (response as unknown as ServerResponse);
 }
 
+interface Http2Response {
+  readonly stream: { readonly destroyed: boolean; close(code: number): void };
+}
+
+export function isHttp2(response: object): response is Http2Response {
+  return 'stream' in response;
+}
+
 /** Nest's middleware is given Node's own request, on Fastify too, and leaves the user there. */
 export function userOf(request: PlatformRequest): unknown {
   return request.user ?? (rawRequest(request) as IncomingMessage & { readonly user?: unknown }).user;

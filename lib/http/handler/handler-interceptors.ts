@@ -1,15 +1,10 @@
-import {
-  StreamableFile,
-  type CallHandler,
-  type ExecutionContext,
-  type NestInterceptor,
-} from '@nestjs/common';
+import type { CallHandler, ExecutionContext, NestInterceptor } from '@nestjs/common';
 import { INTERCEPTORS_METADATA } from '@nestjs/common/constants';
 import { Observable } from 'rxjs';
-import { Stream } from 'node:stream';
 import { requestOf, type Handler } from '../platform';
 import { startsOf } from './handler-start';
 import { leaveUnwatched, watchOf, type HandlerWatch } from './handler-watch';
+import { discard } from './streamed-answer';
 import { assertSeen } from './unprotected';
 
 /**
@@ -113,10 +108,4 @@ export function dropModuleDemand(type: object): void {
 
 function interceptorsOf(decorated: object): readonly unknown[] {
   return (Reflect.getMetadata(INTERCEPTORS_METADATA, decorated) ?? []) as readonly unknown[];
-}
-
-/** A stream that will not be read holds what it reads from, such as an open file. */
-function discard(value: unknown): void {
-  const stream: unknown = value instanceof StreamableFile ? value.getStream() : value;
-  if (stream instanceof Stream.Readable) stream.destroy();
 }

@@ -17,6 +17,7 @@ import { watched } from './handler-interceptors';
 import { answersItself } from './handler-parameters';
 import { startsOf } from './handler-start';
 import { HandlerWatch } from './handler-watch';
+import { discard, isStreamedByNest, ownStatus } from './streamed-answer';
 import { explained, inTransaction, outcomeInTransaction } from './transactional-handler';
 
 const logger = new SafeLogger('Idempotency');
@@ -118,7 +119,8 @@ export class HandlerRun {
         watch?.end(true);
         if (!subscriber.closed) subscriber.complete();
         else if (!answered) capture.abandon(undefined);
-        else if (!failed && !capture.headersSent) void this.replyInPlace(capture, answer);
+        else if (!failed && !capture.headersSent && !answersItself(this.context))
+          void this.replyInPlace(capture, answer);
         settled();
       },
     });
@@ -132,10 +134,16 @@ export class HandlerRun {
     return problemOf(error, responseOf(this.context), this.route.documentation);
   }
 
-  /** Writes a value as Nest does. There is no client for an error any more. */
+  /** Writes a value as Nest does, which reads no stream for a client that is gone. There is none for an error any more. */
   private async replyInPlace(capture: ResponseCapture, value: unknown): Promise<void> {
+    const response = responseOf(this.context);
+    if (isStreamedByNest(value)) {
+      discard(value);
+      capture.abandon(tombstoneFor(ownStatus(value) ?? rawResponse(response).statusCode, 'unstorable'));
+      return;
+    }
     try {
-      await this.adapterHost.httpAdapter.reply(responseOf(this.context), value);
+      await this.adapterHost.httpAdapter.reply(response, value);
     } catch (error) {
       logger.error('The answer of a handler whose client has left could not be written', error);
       capture.abandon(tombstoneFor(500, 'unstorable'));

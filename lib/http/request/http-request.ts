@@ -5,6 +5,7 @@ import type { Policy } from '../../core/policy';
 import { lookUpLegacy } from '../../legacy/legacy-lookup';
 import { legacyResponse } from '../../legacy/legacy-outcome';
 import type { RouteOptions } from '../../options/resolve';
+import { onceClosed } from '../closed';
 import { rawResponse, requestOf, responseOf, routeName } from '../platform';
 import { bytesHeld } from './request-size';
 import { routePattern } from './target';
@@ -50,9 +51,6 @@ export class HttpRequest implements ProtectedRequest {
   }
 
   onClientLeft(listener: () => void): () => void {
-    const response = rawResponse(responseOf(this.context));
-    if (response.destroyed) listener();
-    response.once('close', listener);
-    return () => response.removeListener('close', listener);
+    return onceClosed(rawResponse(responseOf(this.context)), listener);
   }
 }

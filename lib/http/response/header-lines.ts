@@ -1,5 +1,6 @@
 import { OutgoingMessage, ServerResponse, type IncomingMessage, type OutgoingHttpHeader } from 'node:http';
-import { hasBody, isHttp2, type HeaderLine } from './node-response';
+import { isHttp2 } from '../platform';
+import { hasBody, type HeaderLine } from './node-response';
 
 /** Where Node keeps what was set one by one; null until then. */
 const SET_HEADERS = Object.getOwnPropertySymbols(new OutgoingMessage()).find(

@@ -7,13 +7,13 @@ import {
   listsAppend,
   writeHeaderLines,
 } from './header-lines';
+import { isHttp2 } from '../platform';
 import type { ResponseInterception } from './response-interception';
 import {
   assertHeaderLine,
   assertStatusLine,
   hasBody,
   headersSentError,
-  isHttp2,
   reasonOf,
   setReason,
   type HeaderLine,

@@ -10,6 +10,7 @@ import type { HeaderList } from '../../core/record';
 import { isRecorded } from '../../outcome/recorded-headers';
 import { isBodiless, isStatus, REASON } from '../../outcome/stored-outcome';
 import type { HeaderFilter } from '../../options/idempotency.options';
+import { isHttp2 } from '../platform';
 
 /** A header as its writer gave it. A list of values is a line each. */
 export type HeaderLine = readonly [name: string, value: OutgoingHttpHeader | readonly string[]];
@@ -17,16 +18,8 @@ export type HeaderLine = readonly [name: string, value: OutgoingHttpHeader | rea
 /** What a status line may not hold (RFC 9112, 4). */
 const NOT_IN_REASON = /[^\t\x20-\x7e\x80-\xff]/;
 
-interface Http2Response {
-  readonly stream: { readonly destroyed: boolean; close(code: number): void };
-}
-
 /** RFC 9113, 7 */
 const HTTP2_INTERNAL_ERROR = 2;
-
-export function isHttp2(response: object): response is Http2Response {
-  return 'stream' in response;
-}
 
 /** HTTP/2 has no reason phrases, and Node logs a warning if one is asked for. */
 export function reasonOf(response: ServerResponse): string | undefined {
@@ -42,11 +35,6 @@ export function setReason(response: ServerResponse, reason = ''): void {
 export function cut(response: ServerResponse): void {
   if (isHttp2(response)) response.stream.close(HTTP2_INTERNAL_ERROR);
   else response.destroy();
-}
-
-/** True once nothing can be written any more. */
-export function isClosed(response: ServerResponse): boolean {
-  return isHttp2(response) ? response.stream.destroyed : response.closed || response.destroyed;
 }
 
 /** True if Node sends a body with this response. */

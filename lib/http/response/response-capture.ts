@@ -3,6 +3,7 @@ import type { HeaderList, Outcome } from '../../core/record';
 import { tombstoneFor, unsendable } from '../../outcome/stored-outcome';
 import { SafeLogger } from '../../observability/safe-logger';
 import type { HeaderFilter } from '../../options/idempotency.options';
+import { isClosed, onceClosed } from '../closed';
 import { HeldHead } from './held-head';
 import { ResponseInterception, type ResponseSink, type Method } from './response-interception';
 import { sendOrFail } from './last-resort';
@@ -12,7 +13,6 @@ import {
   cut,
   hasBody,
   headersSentError,
-  isClosed,
   keptHeaders,
   writeAfterEndError,
   type WriteCallback,
@@ -175,8 +175,7 @@ export class ResponseCapture implements ResponseSink {
       const outcome = tombstoneFor(this.response.statusCode, 'unstorable');
       this.givingUp = setTimeout(() => this.abandon(outcome), patience).unref();
     };
-    if (isClosed(this.response)) giveUp();
-    else this.response.on('close', giveUp); // comes once, and `once` makes three objects more
+    onceClosed(this.response, giveUp);
   }
 
   /**

@@ -3,6 +3,7 @@ import {
   createParamDecorator,
   Injectable,
   Post,
+  Res,
   StreamableFile,
   UseGuards,
   type CanActivate,
@@ -15,6 +16,7 @@ import { Readable } from 'node:stream';
 import { defer, from } from 'rxjs';
 import { DataSource } from 'typeorm';
 import { Idempotent } from '../../../lib';
+import { rawResponse, type PlatformResponse } from '../../../lib/http/platform';
 import { startPostgres, type RunningPostgres } from '../../../servers';
 import { startApp, type Platform, type TestApp } from '../../support/app';
 import { eventually } from '../../support/eventually';
@@ -67,6 +69,37 @@ class ClientGoneController {
   @Post(['observable', 'large-observable'])
   observable(@Path() path: string) {
     return defer(() => from(promised(path)));
+  }
+
+  @Post(['web-response', 'web-stream', 'generator'])
+  observableOfStream(@Path() path: string) {
+    return defer(async () => {
+      run();
+      await held.handler?.pass();
+      if (path === '/web-response') return new Response('body', { status: 202 });
+      return path === '/web-stream' ? new Blob(['body']).stream() : Readable.from(['body']).iterator();
+    });
+  }
+
+  @Post('written')
+  written(@Res() response: object) {
+    return defer(async () => {
+      const body = JSON.stringify({ run: run() });
+      await held.handler?.pass();
+      setImmediate(() =>
+        rawResponse(response as PlatformResponse)
+          .writeHead(201)
+          .end(body),
+      );
+    });
+  }
+
+  /** Longer than it is held, and than what is kept for a response that waits for its turn. */
+  @Post('long-stream')
+  @Idempotent({ lease: '1s', maxBodySize: 1_000 })
+  longStream(): StreamableFile {
+    run();
+    return new StreamableFile(Readable.from(Array.from({ length: 100 }, () => 'x'.repeat(100_000))));
   }
 
   @Post('stream')
@@ -214,7 +247,7 @@ describe.each<Platform>(['express', 'fastify'])('a client that leaves %s', (plat
     });
   });
 
-  it.each(['promise', 'observable'])(
+  it.each(['promise', 'observable', 'written'])(
     'finds the outcome of a handler that was at work on its %s',
     async (style) => {
       const hold = (held.handler = gate());
@@ -223,6 +256,21 @@ describe.each<Platform>(['express', 'fastify'])('a client that leaves %s', (plat
       await leave(wire);
       hold.open();
       await expectOneRunFor(`/${style}`);
+    },
+  );
+
+  it.each(['web-response', 'web-stream', 'generator'])(
+    'is told that nothing was stored, where a %s came out of an Observable and was not read',
+    async (style) => {
+      const hold = (held.handler = gate());
+      const wire = await send(`/${style}`);
+      await hold.reached();
+      await leave(wire);
+      hold.open();
+      const again = await retry(`/${style}`);
+      expect(again.body.toString()).toContain('outcome-not-stored');
+      expect(again.body.toString()).toContain(`status ${style === 'web-response' ? 202 : 201},`);
+      expect([again.status, runs.handler]).toEqual([409, 1]);
     },
   );
 
@@ -236,5 +284,20 @@ describe.each<Platform>(['express', 'fastify'])('a client that leaves %s', (plat
     expect(again.status).toBe(409);
     expect(again.body.toString()).toContain('outcome-not-stored');
     expect(runs.handler).toBe(1);
+  });
+
+  it('is told that nothing was stored, where a stream waited behind another response of its connection', async () => {
+    held.handler = gate();
+    const wire = await send('/promise');
+    headers = { 'Idempotency-Key': randomUUID() };
+    wire.send({ path: '/long-stream', headers });
+    await eventually(() => expect(runs.handler).toBe(2));
+    await leave(wire);
+    const again = await retry('/long-stream');
+    expect([again.status, again.body.toString()]).toEqual([
+      409,
+      expect.stringContaining('outcome-not-stored'),
+    ]);
+    held.handler.open();
   });
 });

@@ -5,9 +5,7 @@ import {
   assertStatusLine,
   bytesOf,
   callbackIn,
-  cut,
   hasBody,
-  isClosed,
   keptHeaders,
 } from '../../../lib/http/response/node-response';
 
@@ -98,13 +96,6 @@ describe('a response of Node', () => {
     ]);
     expect(seen.map(([name]) => name)).toEqual(['x-a', 'vary', 'x-secret']);
     expect(keptHeaders(200, 'OK', [], keeps)).toEqual([]);
-  });
-
-  it('that was cut is closed', () => {
-    const response = responseTo('POST');
-    expect(isClosed(response)).toBe(false);
-    cut(response);
-    expect(isClosed(response)).toBe(true);
   });
 
   it('calls back the function that is named last, wherever that is', () => {
