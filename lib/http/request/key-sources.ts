@@ -4,7 +4,8 @@ import { invalidKey } from '../../core/key';
 import { headerName } from '../../options/schemas';
 import { InvalidOptionsError } from '../../options/validate';
 import { bodyOf, rawRequest, requestOf } from '../platform';
-import { agreed, valuesOf } from './key';
+import { valuesOf } from './header-values';
+import { agreed } from './key';
 
 type KeySource = (context: ExecutionContext) => string | undefined;
 

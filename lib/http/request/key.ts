@@ -3,13 +3,12 @@ import type { IncomingMessage } from 'node:http';
 import { parseItem } from 'structured-headers';
 import { assertKey, invalidKey } from '../../core/key';
 import type { RouteOptions } from '../../options/resolve';
+import { valuesOf } from './header-values';
 import { typeName, runOption } from './option-function';
 import { rawRequest, requestOf } from '../platform';
 
 /** Printable ASCII except what would make it a structured field or a list: quote, backslash and comma. */
 const BARE_KEY = /^[\x20-\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]+$/;
-
-const NONE: readonly string[] = [];
 
 /**
  * The key of a request; undefined if it has none.
@@ -62,22 +61,6 @@ export function agreed(key: string | undefined, another: string): string {
   if (key !== undefined && key !== another)
     throw invalidKey('it was sent more than once, with different values');
   return another;
-}
-
-/**
- * Node joins repeated headers in `headers`, or keeps the first. `headersDistinct` keeps them separate, at the price of a list
- * for every header; so does what came on the wire. A header that middleware has added is in `headers` alone.
- */
-export function valuesOf({ rawHeaders, headers }: IncomingMessage, name: string): readonly string[] {
-  let values: string[] | undefined;
-  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
-    const sent = rawHeaders[i];
-    const value = rawHeaders[i + 1];
-    if (value !== undefined && sent?.length === name.length && sent.toLowerCase() === name)
-      (values ??= []).push(value);
-  }
-  const added = headers[name];
-  return values ?? (added === undefined ? NONE : [added].flat());
 }
 
 /**

@@ -1,9 +1,10 @@
 import { fromBody, fromHeader } from '../../../lib';
+import { headOf } from '../../support/header-lines';
 import { contextOf } from '../../support/request-context';
 
 const keyOfBody = (path: string, body: unknown) => fromBody(path)(contextOf({ body, raw: { headers: {} } }));
 const keyOfHeaders = (name: string, ...lines: [string, string][]) =>
-  fromHeader(name)(contextOf({ headers: {}, rawHeaders: lines.flat() }));
+  fromHeader(name)(contextOf(headOf(lines)));
 
 describe('a key from the body', () => {
   it.each<[string, unknown, string | undefined]>([

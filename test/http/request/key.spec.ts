@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { keyOf } from '../../../lib/http/request/key';
 import { runs, text } from '../../support/arbitraries';
+import { headOf } from '../../support/header-lines';
 import { contextOf, route, settled } from '../../support/request-context';
 
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
@@ -41,7 +42,7 @@ describe('a key', () => {
       fc.constantFrom('a', 'b', '"a"', '"b"', '""', 'x'.repeat(255), 'x'.repeat(256)),
     );
     const headers = (distinct: string[]) =>
-      contextOf({ headers: {}, rawHeaders: distinct.flatMap((value) => ['Idempotency-Key', value]) });
+      contextOf(headOf(distinct.map((value) => ['Idempotency-Key', value])));
     await fc.assert(
       fc.asyncProperty(fc.array(values, { minLength: 1, maxLength: 3 }), async (sent) => {
         const answer = await settled(keyOf(headers(sent), route()));

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { Digest } from '../../../core/digest';
+import { valuesOf } from '../header-values';
 import { lastsForRetries } from './authorization';
 import { CLIENT_CERTIFICATE, clientCertificate } from './client-certificate';
 import { sessionCookies } from './cookies';
@@ -31,17 +32,14 @@ export interface FoundCredentials {
  * All credentials of a request count together: one that many callers share (an API key, a site's Basic password) must
  * not hide the one that is the caller's own, such as a session cookie.
  */
-export function credentialsOf(
-  { headers, rawHeaders, socket }: RequestHead,
-  rules: CredentialRules,
-): FoundCredentials {
+export function credentialsOf(head: RequestHead, rules: CredentialRules): FoundCredentials {
+  const { headers, socket } = head;
   const lasting: [string, ...string[]][] = [];
   let perRequest = false;
   for (const name in headers) {
     const kind = kindFor(name, rules);
     if (kind === 'other') continue;
-    const values =
-      kind === 'per-request' ? [] : lastingValues(name, valuesOf(name, headers[name], rawHeaders));
+    const values = kind === 'per-request' ? [] : lastingValues(name, valuesOf(head, name));
     if (values.length > 0) lasting.push([name, ...values]);
     else if (name !== 'cookie' && headers[name] !== '') perRequest = true;
   }
@@ -63,21 +61,6 @@ function kindFor(name: string, { headers, credentialHeaders }: CredentialRules):
 
 function lastingValues(name: string, values: readonly string[]): string[] {
   if (name === 'cookie') return values.flatMap(sessionCookies).sort();
-  const given = values.filter((value) => value !== '');
+  const given = values.filter((value) => value !== '').sort();
   return name.endsWith('authorization') ? given.filter(lastsForRetries) : given;
-}
-
-/** Node keeps only the first of some repeated headers, such as `Authorization`. What middleware has set is in `headers`. */
-function valuesOf(
-  name: string,
-  value: string | readonly string[] | undefined,
-  rawHeaders: readonly string[],
-): readonly string[] {
-  const lines: string[] = [];
-  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
-    const sent = rawHeaders[i];
-    const line = rawHeaders[i + 1];
-    if (line !== undefined && sent?.length === name.length && sent.toLowerCase() === name) lines.push(line);
-  }
-  return lines.length > 1 ? lines.sort() : [value ?? []].flat();
 }
