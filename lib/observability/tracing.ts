@@ -54,10 +54,9 @@ export class Tracing implements Partial<RequestObserver>, BatchTracing {
 
   /** Does the work in a span within the one that the caller is in, if it is in one. */
   within<T>(operation: string, work: () => Promise<T>): Promise<T> {
-    const { context, trace } = this.api;
-    const span = this.current() && this.start(operation, {}, context.active());
+    const span = this.current() && this.start(operation, {}, () => this.api.context.active());
     if (!span) return work();
-    return context.with(trace.setSpan(context.active(), span), work).then(
+    return this.inside(span, work).then(
       (value) => {
         this.end(span);
         return value;
@@ -79,9 +78,9 @@ export class Tracing implements Partial<RequestObserver>, BatchTracing {
     const [first, ...others] = items.flatMap((item) => this.operations.get(item) ?? []);
     if (!first) return undefined;
     const attributes = { 'idempotency.operation': operation, 'idempotency.batch.size': items.length };
-    const links = others.map((each) => ({ context: each.spanContext() }));
+    const links = others.flatMap((each) => safely(() => ({ context: each.spanContext() })) ?? []);
     const { trace, ROOT_CONTEXT } = this.api;
-    const batch = this.start('batch', { attributes, links }, trace.setSpan(ROOT_CONTEXT, first));
+    const batch = this.start('batch', { attributes, links }, () => trace.setSpan(ROOT_CONTEXT, first));
     if (!batch) return undefined;
     for (const each of others) safely(() => linkTo(each, batch));
     return (error) => this.end(batch, error);
@@ -89,16 +88,27 @@ export class Tracing implements Partial<RequestObserver>, BatchTracing {
 
   /** The span that the caller is in; undefined if none is recorded. */
   private current(): Span | undefined {
-    const span = this.api.trace.getActiveSpan();
-    return span && isRecorded(span) ? span : undefined;
+    return safely(() => {
+      const span = this.api.trace.getActiveSpan();
+      return span?.isRecording() === true ? span : undefined;
+    });
+  }
+
+  /** Begins the work once, also where a context manager throws before it or after it. */
+  private inside<T>(span: Span, work: () => Promise<T>): Promise<T> {
+    const { context, trace } = this.api;
+    let begun: Promise<T> | undefined;
+    const begin = (): Promise<T> => (begun ??= started(work));
+    safely(() => void context.with(trace.setSpan(context.active(), span), begin));
+    return begin();
   }
 
   private start(
     name: string,
     options: OpenTelemetry.SpanOptions,
-    parent: OpenTelemetry.Context,
+    parent: () => OpenTelemetry.Context,
   ): Span | undefined {
-    return safely(() => this.tracer.startSpan(`idempotency.${name}`, options, parent));
+    return safely(() => this.tracer.startSpan(`idempotency.${name}`, options, parent()));
   }
 
   private end(span: Span, error?: unknown): void {
@@ -113,8 +123,9 @@ export class Tracing implements Partial<RequestObserver>, BatchTracing {
   }
 }
 
-function isRecorded(span: Span): boolean {
-  return safely(() => span.isRecording()) === true;
+/** What it throws is not a failure of a context manager. */
+async function started<T>(work: () => Promise<T>): Promise<T> {
+  return work();
 }
 
 /** Spans of `@opentelemetry/api` before 1.9 cannot be linked once they have begun. */

@@ -370,6 +370,34 @@ describe.each(['express', 'fastify'] as const)('on %s', (platform) => {
     spansFail = true;
     expect((await post(randomUUID())).status).toBe(201);
   });
+
+  describe('what fails within OpenTelemetry itself changes no answer', () => {
+    const fail = (): never => {
+      throw new Error('tracing that fails');
+    };
+    afterEach(() => jest.restoreAllMocks());
+
+    it.each(['before it calls', 'after it has called'])('a context manager, %s', async (when) => {
+      const real = context.with.bind(context);
+      let isRequest = true;
+      jest.spyOn(context, 'with').mockImplementation((...args) => {
+        if (isRequest) {
+          isRequest = false;
+          return real(...args) as unknown;
+        }
+        if (when === 'after it has called') void real(...args);
+        return fail();
+      });
+      expect((await post(randomUUID())).status).toBe(201);
+      expect(isRequest).toBe(false);
+      expect(events.map(([name]) => name)).toEqual(['claimed']);
+    });
+
+    it('a look for the span', async () => {
+      jest.spyOn(trace, 'getActiveSpan').mockImplementation(fail);
+      expect((await post(randomUUID())).status).toBe(201);
+    });
+  });
 });
 
 it('an orphan is told and logged once, although several instances look', async () => {
