@@ -17,7 +17,8 @@ export function program(version: string, end: (code: ExitCode) => void): Command
     .showHelpAfterError('(run with --help for usage)')
     .addHelpText(
       'after',
-      '\nFrom the environment alone: IDEMPOTENCY_SECRET, and IDEMPOTENCY_ENCRYPTION_KEYS (separated by commas).',
+      '\nFrom the environment alone: IDEMPOTENCY_SECRET (IDEMPOTENCY_SECRET_BASE64 for a secret that is a Buffer), and ' +
+        'IDEMPOTENCY_ENCRYPTION_KEYS (separated by commas).',
     );
 
   const verb = (name: string, description: string): Command =>

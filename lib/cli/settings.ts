@@ -80,7 +80,7 @@ export function placeOf(options: CommonOptions, environment: NodeJS.ProcessEnv):
   const keys = environment.IDEMPOTENCY_ENCRYPTION_KEYS?.split(/[\s,]+/).filter((key) => key !== '');
   const given = {
     ...(options.namespace === undefined ? {} : { namespace: options.namespace }),
-    ...(environment.IDEMPOTENCY_SECRET ? { secret: environment.IDEMPOTENCY_SECRET } : {}),
+    ...secretIn(environment),
     ...(keys?.length ? { encryption: { keys } } : {}),
     redis: redis && (options.keyPrefix === undefined ? {} : { keyPrefix: options.keyPrefix }),
     postgres: {
@@ -96,6 +96,20 @@ export function placeOf(options: CommonOptions, environment: NodeJS.ProcessEnv):
     table,
     settings: resolveModuleOptions(given),
   };
+}
+
+/** A secret that the application gives as a Buffer may be no text. */
+function secretIn({
+  IDEMPOTENCY_SECRET: text,
+  IDEMPOTENCY_SECRET_BASE64: encoded,
+}: NodeJS.ProcessEnv): Pick<IdempotencyModuleOptions, 'secret'> {
+  if (text && encoded)
+    throw new UsageError('IDEMPOTENCY_SECRET and IDEMPOTENCY_SECRET_BASE64 are both set: set one of them.');
+  if (!encoded) return text ? { secret: text } : {};
+  const bytes = Buffer.from(encoded, 'base64');
+  if (bytes.toString('base64') !== encoded.trim())
+    throw new UsageError('IDEMPOTENCY_SECRET_BASE64 is not base64 (`base64 -w 0` makes it of a file).');
+  return { secret: bytes };
 }
 
 function redisPlaceOf(

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { randomBytes } from 'node:crypto';
 import { UsageError } from '../../lib/cli/exit';
 import { addCommonOptions, placeOf, type CommonOptions, type Place } from '../../lib/cli/settings';
 
@@ -26,6 +27,22 @@ describe('where a verb works', () => {
     expect(placeWith(Object.fromEntries(empty))).toEqual(placeWith({}));
     for (const name of ['DATABASE_URL', 'REDIS_URL'])
       expect(() => placeWith({ [name]: '' })).toThrow(new RegExp(`is given. Set ${name}`));
+  });
+
+  it('takes a secret of any bytes in base64', () => {
+    const bytes = randomBytes(32);
+    const secretWith = (env: Readonly<Record<string, string>>) => placeWith(env).settings.secret?.export();
+    const encoded = bytes.toString('base64');
+    for (const given of [encoded, `${encoded}\n`])
+      expect(secretWith({ IDEMPOTENCY_SECRET_BASE64: given, IDEMPOTENCY_SECRET: '' })).toEqual(bytes);
+    expect(secretWith({ IDEMPOTENCY_SECRET_BASE64: '', IDEMPOTENCY_SECRET: encoded })).toEqual(
+      Buffer.from(encoded),
+    );
+    expect(() => secretWith({ IDEMPOTENCY_SECRET_BASE64: encoded, IDEMPOTENCY_SECRET: encoded })).toThrow(
+      'both set',
+    );
+    expect(() => secretWith({ IDEMPOTENCY_SECRET_BASE64: 'not base64, no key' })).toThrow(/is not base64 \(/);
+    expect(() => secretWith({ IDEMPOTENCY_SECRET_BASE64: 'c2hvcnQ=' })).toThrow('at least 32 bytes');
   });
 
   it.each(['--schema', '--table', '--redis-sentinel', '--namespace'])('refuses an empty %s', (flag) => {
