@@ -94,7 +94,7 @@ export class RecordAdmin extends IdempotencyAdmin {
   async forget(reference: RecordReference, change: Change): Promise<boolean> {
     const { store } = this.sources;
     return this.change('forget', reference, change, async (id) => {
-      const record = await store.findInArbiter(id);
+      const record = (await store.findInArbiter(id)) ?? (await store.find(id));
       return record !== undefined && store.forget(record);
     });
   }
@@ -151,10 +151,6 @@ export class RecordAdmin extends IdempotencyAdmin {
     const { explain } = this.sources;
     if (!explain)
       throw new IdempotencySetupError('this process serves no requests, so none can be explained.');
-    const { method, url } = request as Partial<Record<'method' | 'url', unknown>>;
-    if (typeof method !== 'string') throw invalid(`${WHERE}.explain`, 'method', method, 'a string');
-    if (typeof url !== 'string' || !url.startsWith('/'))
-      throw invalid(`${WHERE}.explain`, 'url', url, 'a path');
     return explain(request);
   }
 

@@ -3,8 +3,9 @@ export interface RequestDescription {
   readonly method: string;
   /** Path, with the global prefix, and query. */
   readonly url: string;
-  readonly headers?: Readonly<Record<string, string>>;
-  /** An object goes as JSON, text as it is. */
+  /** One that is undefined is not sent. */
+  readonly headers?: Readonly<Record<string, string | undefined>>;
+  /** An object goes as JSON, text and bytes as they are. */
   readonly body?: unknown;
 }
 

@@ -1,14 +1,13 @@
 import { Injectable, type ExecutionContext } from '@nestjs/common';
 import { HttpAdapterHost } from '@nestjs/core';
-import { IncomingMessage, ServerResponse, type Server } from 'node:http';
-import type { Socket } from 'node:net';
-import { Duplex } from 'node:stream';
+import type { IncomingMessage, Server } from 'node:http';
 import { from, of, type Observable } from 'rxjs';
 import { Digest } from '../core/digest';
 import type { Explanation, RequestDescription } from '../core/explanation';
 import { recordId } from '../core/record';
 import { callerOf } from '../core/scope-parts';
 import type { RouteOptions } from '../options/resolve';
+import { madeUpRequest } from './made-up-request';
 import { rawRequest, type PlatformRequest } from './platform';
 import { ScopeResolver } from './request/caller/scope';
 import { fingerprintOf } from './request/fingerprint/fingerprint';
@@ -34,10 +33,11 @@ export class Explainer {
     private readonly digest: Digest,
   ) {}
 
+  /** @throws InvalidOptionsError */
   explain(described: RequestDescription): Promise<Explanation> {
     this.used = true;
     return new Promise((resolve) => {
-      const [request, response] = madeUp(described);
+      const [request, response] = madeUpRequest(described);
       const answer = (explanation: Explanation): void => {
         clearTimeout(timer);
         resolve(explanation);
@@ -115,26 +115,4 @@ function fingerprintFrom(context: ExecutionContext, { fingerprint }: RouteOption
   if (fingerprint) return 'the `fingerprint` option';
   const { rawBody } = context.switchToHttp().getRequest<PlatformRequest>();
   return `method, path, query and body (${rawBody === undefined ? 'as it was parsed' : 'as it was sent'})`;
-}
-
-function madeUp({ method, url, headers = {}, body }: RequestDescription): [IncomingMessage, ServerResponse] {
-  const socket = new Duplex({ read: () => undefined, write: (_chunk, _encoding, done) => done() }) as Socket;
-  const request = new IncomingMessage(socket);
-  const bytes =
-    body === undefined ? undefined : Buffer.from(typeof body === 'string' ? body : JSON.stringify(body));
-  const own = bytes && { 'content-type': 'application/json', 'content-length': String(bytes.length) };
-  const sent = { host: 'localhost', ...own, ...headers };
-  request.method = method.toUpperCase();
-  request.url = url;
-  request.httpVersion = '1.1';
-  for (const [name, value] of Object.entries(sent)) {
-    request.headers[name.toLowerCase()] = value;
-    request.rawHeaders.push(name, value);
-  }
-  request.complete = true; // or it is taken for one that was cut off
-  request.push(bytes ?? null);
-  if (bytes) request.push(null);
-  const response = new ServerResponse(request);
-  response.assignSocket(socket);
-  return [request, response];
 }

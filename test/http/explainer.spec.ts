@@ -56,7 +56,7 @@ describe.each<Platform>(['express', 'fastify'])('an explanation on %s', (platfor
   });
   const explain = (
     url: string,
-    headers: Record<string, string> = {},
+    headers: Record<string, string | undefined> = {},
     body: unknown = { a: 1 },
   ): Promise<Explanation> =>
     servers.app.app.get(IdempotencyAdmin).explain({ method: 'POST', url, headers, body });
@@ -100,6 +100,15 @@ describe.each<Platform>(['express', 'fastify'])('an explanation on %s', (platfor
       principal: undefined,
       principalFrom: expect.stringContaining('share their keys'),
     });
+  });
+
+  it('takes a header that is undefined for one that is not sent, and says which body is none', async () => {
+    const headers = { 'idempotency-key': undefined };
+    expect(await explain('/api/orders/7', headers)).toMatchObject({
+      protected: false,
+      why: expect.stringContaining('without a key it is refused (400)'),
+    });
+    await expect(explain('/api/orders/7', {}, { a: 1n })).rejects.toThrow('IdempotencyAdmin.explain: "body"');
   });
 
   it.each([
