@@ -7,7 +7,7 @@ import { recordId, type IdempotencyRecord, type RecordId } from './core/record';
 import { settleOrphan } from './core/settle-orphan';
 import { resolvedOutcome, type Resolution } from './outcome/resolution';
 import { assertArguments, assertOpen, invalid } from './options/service-arguments';
-import type { IdempotencyStore, StorePhase } from './core/store';
+import type { TieredStoreService } from './store/tiered-store.service';
 import { valueOf, valueOutcome } from './outcome/value-outcome';
 import type { LegacyValueLookup } from './options/legacy.options';
 import { assertPostgres, resolveLegacy, resolvePolicy, type ModuleSettings } from './options/resolve';
@@ -21,7 +21,7 @@ const DEFAULT_SCOPE = 'execute';
 export class ProtocolService extends IdempotencyService {
   constructor(
     private readonly protocol: Pick<Protocol, 'run'>,
-    private readonly store: IdempotencyStore & { readonly phase: StorePhase },
+    private readonly store: TieredStoreService,
     private readonly settings: ModuleSettings,
     private readonly digest: Digest = plainDigest,
   ) {
@@ -81,14 +81,15 @@ export class ProtocolService extends IdempotencyService {
   }
 
   async forget(key: string, options: ScopeOption = {}): Promise<boolean> {
-    const record = await this.store.find(this.idOf('forget', key, options));
+    const id = this.idOf('forget', key, options);
+    const record = (await this.store.findInArbiter(id)) ?? (await this.store.find(id));
     return record !== undefined && this.store.forget(record);
   }
 
   async resolve(key: string, resolution: Resolution, options: ScopeOption = {}): Promise<boolean> {
     const id = this.idOf('resolve', key, options);
     const outcome = resolvedOutcome(resolution);
-    const record = await this.store.find(id);
+    const record = await this.store.findInArbiter(id);
     return record !== undefined && settleOrphan(this.store, record, outcome);
   }
 

@@ -28,7 +28,9 @@ const DONE: Readonly<Record<Action | 'nothing', string>> = {
   resolve: 'Resolved: retries get this response.',
   retry: 'The key is released: the next request runs the handler.',
   forget: 'The record is forgotten: the next request runs the handler.',
-  nothing: 'Nothing was changed: another operator was faster, its owner is alive, or it has expired.',
+  nothing:
+    'Nothing was changed: it has an outcome, which Redis still had or another operator gave, its owner is alive, or it ' +
+    'has expired.',
 };
 
 const PERHAPS = 'Whether the change was made is unknown: look at the record again.';

@@ -203,13 +203,22 @@ async function change(
     );
     const changed = await make(session.admin, hash);
     await untilCopied(session, record);
-    if (options.json) terminal.printJson({ changed, hash });
-    else
-      terminal.print(
-        changed ? `Done: ${hash}` : `Nothing was changed: the record is ${state}, or has changed meanwhile.`,
-      );
+    const now = changed ? undefined : await session.directory.find(hash);
+    if (options.json) terminal.printJson({ changed, hash, ...(now && { state: now.state }) });
+    else terminal.print(changed ? `Done: ${hash}` : whyNothing(record, now));
     return changed ? EXIT.done : EXIT.nothing;
   });
+}
+
+/** @param now the record after a change that was not made */
+function whyNothing({ state }: RecordSummary, now: RecordSummary | undefined): string {
+  if (!now) return 'Nothing was changed: the record is not there any more.';
+  if (state === 'orphaned' && (now.state === 'completed' || now.state === 'unstorable'))
+    return (
+      `Nothing had to be settled: the record is ${now.state} now. Redis still had its outcome, which was recorded, or ` +
+      'another has settled it. Retries get it. To run the handler again, `forget` the record.'
+    );
+  return `Nothing was changed: the record is ${now.state}.`;
 }
 
 /** A hash, a key with `--scope`, or a key that one record has: a key may look like a hash. */

@@ -1,8 +1,13 @@
 import { isOrphaned, type IdempotencyRecord, type Outcome } from './record';
-import type { IdempotencyStore } from './store';
+import type { ClaimRequest, ClaimResult, IdempotencyStore } from './store';
 
 /** Milliseconds for which an operator's claim is held: a crash in between leaves the orphan that was there. */
 const LEASE = 30_000;
+
+interface SettlingStore extends Pick<IdempotencyStore, 'complete' | 'release'> {
+  /** Asks the store that decides. An outcome of the orphan that is found elsewhere is recorded there. */
+  claimInArbiter(request: ClaimRequest): Promise<ClaimResult>;
+}
 
 /**
  * Settles the unknown outcome of a claim whose owner is lost: takes it over, as a retry would, so that an owner that
@@ -11,12 +16,12 @@ const LEASE = 30_000;
  * @returns false if there was nothing to settle: an outcome already, or an owner that is alive
  */
 export async function settleOrphan(
-  store: Pick<IdempotencyStore, 'claim' | 'complete' | 'release'>,
+  store: SettlingStore,
   record: IdempotencyRecord,
   outcome: Outcome | undefined,
 ): Promise<boolean> {
   if (!isOrphaned(record)) return false;
-  const result = await store.claim({
+  const result = await store.claimInArbiter({
     id: record.id,
     fingerprint: record.fingerprint,
     token: crypto.randomUUID(),

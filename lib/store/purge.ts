@@ -1,5 +1,5 @@
 import { StoreError } from '../core/errors';
-import type { Claim } from '../core/record';
+import type { Claim, IdempotencyRecord } from '../core/record';
 import type { ForgottenRecords } from '../core/store';
 import type { Tiers } from './tiers';
 
@@ -40,12 +40,34 @@ export async function purge(tiers: Tiers, claims: readonly Claim[]): Promise<Pur
   }
 }
 
+/**
+ * Of whose copy Redis is told that it was removed, where a claim is deleted. A copy of a later claim is one that the
+ * arbiter has lost, as in a failover, unless a later one stands there as well: it would be replayed, too.
+ * @param cached what Redis has
+ * @param standing what the arbiter had after that
+ */
+export function copyToRemove(
+  claim: Claim,
+  cached: IdempotencyRecord | undefined,
+  standing: IdempotencyRecord | undefined,
+): Claim {
+  if (!cached || cached.fence <= claim.fence) return claim;
+  return standing && standing.fence >= cached.fence ? claim : cached;
+}
+
+export function isOf(claim: Claim, cached: IdempotencyRecord | undefined): boolean {
+  return cached?.token === claim.token && cached.fence === claim.fence;
+}
+
 /** Whether there was a copy. */
-async function deleteCopy({ cache }: Tiers, claim: Claim): Promise<boolean> {
+async function deleteCopy({ cache, monitor, arbiter }: Tiers, claim: Claim): Promise<boolean> {
   if (!cache) return false;
   const cached = await cache.ask('find', (store) => store.find(claim.id));
-  await cache.ask('put', (store) => store.put({ claim, state: 'removed' }));
-  return cached?.token === claim.token;
+  const isLater = cached && cached.fence > claim.fence;
+  const standing = isLater ? await monitor.ask('find', () => arbiter.find(claim.id)) : undefined;
+  const removed = copyToRemove(claim, cached, standing);
+  await cache.ask('put', (store) => store.put({ claim: removed, state: 'removed' }));
+  return isOf(removed, cached);
 }
 
 async function forgetAll({ arbiter }: Tiers, claims: readonly Claim[]): Promise<ForgottenRecords> {

@@ -94,7 +94,7 @@ export class TieredClaims {
    * @param read of Redis, if it was asked already
    * @param readAfter where to look if the key turns out to be known
    */
-  private async claimInArbiter(
+  async claimInArbiter(
     request: ClaimRequest,
     read?: CacheRead,
     readAfter?: RecordCache,

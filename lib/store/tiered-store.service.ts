@@ -21,7 +21,7 @@ import { ClaimOrder } from './claim-order';
 import { OwnStoreProvider } from './own-store.provider';
 import type { Completion } from './pending-writes';
 import { PostgresProvider } from './postgres/postgres.provider';
-import { purge, type PurgeResult } from './purge';
+import { copyToRemove, isOf, purge, type PurgeResult } from './purge';
 import { RedisProvider } from './redis/redis.provider';
 import { healthOf } from './store-monitor';
 import { TieredClaims } from './tiered-claims';
@@ -133,6 +133,11 @@ export class TieredStoreService implements IdempotencyStore {
     }
   }
 
+  /** As {@link claim}, without a look at Redis first: an outcome that it has becomes that of an orphan taken over. */
+  claimInArbiter(request: ClaimRequest): Promise<ClaimResult> {
+    return this.claims.claimInArbiter(request);
+  }
+
   /** @param begin begins a transaction in the arbiter's database */
   begin(id: RecordId, begin: () => Promise<BeginResult>): Promise<BeginResult> {
     return this.claims.begin(id, begin);
@@ -207,9 +212,10 @@ export class TieredStoreService implements IdempotencyStore {
     const cached = await cache?.ask('find', (store) => store.find(claim.id));
     const standing = await this.findInArbiter(claim.id);
     if (standing?.state === 'in_progress' && standing.leaseRemaining > 0) return false;
-    await cache?.ask('put', (store) => store.put({ claim, state: 'removed' }));
+    const removed = copyToRemove(claim, cached, standing);
+    await cache?.ask('put', (store) => store.put({ claim: removed, state: 'removed' }));
     const forgotten = await monitor.ask('forget', () => arbiter.forget(claim));
-    return forgotten || (cached?.token === claim.token && cached.fence === claim.fence);
+    return forgotten || isOf(removed, cached);
   }
 
   /**

@@ -19,7 +19,7 @@ import { cutWalk } from '../support/cut-walk';
 import { eventually } from '../support/eventually';
 import { isReplay } from '../support/http';
 import { gate } from '../support/gate';
-import { lapse, sql } from '../support/postgres-store';
+import { lapse, loseOutcome, sql } from '../support/postgres-store';
 
 let runs = 0;
 
@@ -145,6 +145,44 @@ describe('IdempotencyAdmin', () => {
     expect(await admin.purge({ principal: user }, CHANGE)).toMatchObject({ purged: 0, inFlight: 1 });
     expect(events.map(({ action, result }) => `${action} ${result}`)).toEqual(['purge begun', 'purge done']);
     await sql(servers.postgres.url, 'DELETE FROM idempotency_cache WHERE key = $1', [key]);
+  });
+
+  describe('where Postgres has lost an outcome in a failover, of which Redis has a copy', () => {
+    let hash: string;
+    let key: string;
+    beforeEach(async () => {
+      key = randomUUID();
+      await send(key);
+      hash = (await admin.list({ principal: user })).records[0]!.hash;
+      await eventually(async () => expect((await admin.show(hash))?.copy).toBe('completed'));
+      await loseOutcome(servers.postgres.url, key);
+      expect(await admin.show(hash)).toMatchObject({ state: 'orphaned', copy: 'completed' });
+    });
+
+    it.each([
+      ['resolves', () => admin.resolve(hash, { status: 202 }, CHANGE)],
+      ['retries', () => admin.retry(hash, CHANGE)],
+      ['resolves by its key', () => servers.app.service.resolve(key, 'retry', { scope: scopeOf(user) })],
+    ])('records it where an operator %s, and says that there is nothing to settle', async (_, settle) => {
+      expect(await settle()).toBe(false);
+      expect(await admin.show(hash)).toMatchObject({ state: 'completed', status: 201, attempt: 2 });
+      expect(isReplay(await send(key))).toBe(true);
+      expect(runs).toBe(1);
+      expect(events).toEqual([]);
+    });
+
+    it('forgets both', async () => {
+      expect(await admin.forget(hash, CHANGE)).toBe(true);
+      expect(isReplay(await send(key))).toBe(false);
+      expect(runs).toBe(2);
+    });
+
+    it('forgets the copy where the row was lost as well', async () => {
+      await sql(servers.postgres.url, 'DELETE FROM idempotency_cache WHERE key = $1', [key]);
+      expect(await admin.forget({ key, scope: scopeOf(user) }, CHANGE)).toBe(true);
+      expect(events).toMatchObject([{ action: 'forget', record: { hash, route: 'POST /orders' } }]);
+      expect(isReplay(await send(key))).toBe(false);
+    });
   });
 
   it('forgets one record', async () => {

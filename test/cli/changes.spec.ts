@@ -8,7 +8,7 @@ import { startApp, type TestApp } from '../support/app';
 import { command, type CommandResult } from '../support/command';
 import { cutWalk } from '../support/cut-walk';
 import { eventually } from '../support/eventually';
-import { lapse, sql } from '../support/postgres-store';
+import { lapse, loseOutcome, sql } from '../support/postgres-store';
 
 describe('a change by the command line', () => {
   let postgres: RunningPostgres;
@@ -176,6 +176,30 @@ describe('a change by the command line', () => {
     const admin = app.app.get(IdempotencyAdmin);
     for (const record of [{ key: 'job' }, { key: 'request', scope: 'POST /orders' }])
       expect(await admin.show(record)).toMatchObject({ state: 'completed', copy: 'completed' });
+  });
+
+  it('says that an outcome which a failover of Postgres has lost is recorded again, as Redis had it', async () => {
+    await start();
+    const admin = app.app.get(IdempotencyAdmin);
+    for (const [key, verb] of [
+      ['one', ['resolve', 'one', '--value', '2']],
+      ['two', ['retry', 'two']],
+    ] as const) {
+      await app.service.execute(key, () => 1);
+      await eventually(async () => expect((await admin.show({ key }))?.copy).toBe('completed'));
+      await loseOutcome(databaseUrl, key);
+      expect(await run(verb)).toMatchObject({
+        code: 1,
+        stdout: expect.stringContaining('the record is completed now'),
+      });
+      expect(await admin.show({ key })).toMatchObject({ state: 'completed', attempt: 2 });
+      const again = await run([...verb, '--json']);
+      expect(JSON.parse(again.stdout)).toMatchObject({ changed: false, state: 'completed' });
+      expect((await run(verb)).stdout).toContain('Nothing was changed: the record is completed.');
+      expect(await app.service.execute(key, () => 2)).toBe(1);
+      expect(await run(['forget', key])).toMatchObject({ code: 0 });
+      expect(await app.service.execute(key, () => 2)).toBe(2);
+    }
   });
 
   it('writes no response in the clear beside encrypted ones, as keys are not here', async () => {

@@ -17,7 +17,7 @@ describe('settling an orphan', () => {
     };
     const orphan = await store.find(id);
     const over = {
-      claim: store.claim.bind(store),
+      claimInArbiter: store.claim.bind(store),
       complete: store.complete.bind(store),
       release,
     };

@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { IdempotencyRecord } from '../../lib';
+import { recordId } from '../../lib/core/record';
 import { eventually } from '../support/eventually';
+import { loseOutcome } from '../support/postgres-store';
 import { processesOnServers } from '../support/processes-on-servers';
 import type { Process } from '../support/tiers';
 
@@ -70,6 +72,43 @@ describe('a purge', () => {
     expect(await of(2).store.findInArbiter(record.id)).toBeDefined();
     of(1).redis.off = false;
     expect(await of(1).store.purge([record])).toMatchObject({ purged: 1 });
+  });
+
+  describe('after Postgres has lost a takeover and its outcome in a failover, of which Redis has a copy', () => {
+    beforeEach(async () => {
+      await execute(0, 'erased');
+      const id = recordId('execute', key);
+      await eventually(async () => expect((await of(2).store.findInCache(id))?.state).toBe('completed'));
+      await loseOutcome(running.url, key);
+    });
+    afterEach(async () => {
+      const id = recordId('execute', key);
+      for (const { store, service } of processes) {
+        expect(await store.findInCache(id)).toBeUndefined();
+        expect(await store.findInArbiter(id)).toBeUndefined();
+        expect(await service.find(key)).toBeUndefined();
+      }
+      expect(await execute(0, 'anew')).toBe('anew');
+    });
+
+    it('leaves no such copy', async () => {
+      const orphan = await of(1).store.findInArbiter(recordId('execute', key));
+      expect(await of(1).store.purge([orphan!])).toEqual({
+        purged: 1,
+        copies: 1,
+        changed: 0,
+        unreachable: { redis: 0, arbiter: 0 },
+      });
+    });
+
+    it('leaves none where one key is forgotten', async () => {
+      expect(await of(1).service.forget(key)).toBe(true);
+    });
+
+    it('leaves none where the row was lost as well', async () => {
+      await running.dataSource.query('DELETE FROM idempotency_cache WHERE key = $1', [key]);
+      expect(await of(1).service.forget(key)).toBe(true);
+    });
   });
 
   it('says what it cannot reach in Postgres', async () => {

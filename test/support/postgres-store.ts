@@ -121,6 +121,17 @@ export async function lapse(url: string, key: string): Promise<void> {
   ]);
 }
 
+/** Makes a completed record an orphan of a claim before it, as where a failover has lost what was committed last. */
+export async function loseOutcome(url: string, key: string): Promise<void> {
+  await sql(
+    url,
+    `UPDATE idempotency_cache SET state = 'in_progress', fence = greatest(fence - 1, 1), token = gen_random_uuid(),
+       lease_until = now() - interval '1 second', completed_at = NULL, status = NULL, headers = NULL, body = NULL
+     WHERE key = $1`,
+    [key],
+  );
+}
+
 /** Runs `work` while no process of Postgres does anything, as on a machine that hangs. */
 export async function whileFrozen<T>(
   server: RunningPostgres,

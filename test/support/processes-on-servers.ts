@@ -6,7 +6,9 @@ import { openProcess, type Process } from './tiers';
 
 export interface ProcessesOnServers {
   readonly redis: RunningRedis;
-  /** On the database of all of them. */
+  /** Of the database of all of them. */
+  readonly url: string;
+  /** On that database. */
   readonly dataSource: DataSource;
   /** One that ends with its test. */
   readonly open: (options?: IdempotencyModuleOptions) => Promise<Process>;
@@ -32,7 +34,8 @@ export function processesOnServers(): ProcessesOnServers {
   };
   beforeAll(async () => {
     [postgres, running.redis] = await Promise.all([startPostgres(), startRedis()]);
-    running.dataSource = await migrated(await postgres.createDatabase());
+    running.url = await postgres.createDatabase();
+    running.dataSource = await migrated(running.url);
   });
   afterAll(async () => {
     await running.dataSource.destroy();
