@@ -1,6 +1,10 @@
 import type { AuditEvent, AuditHook, Change } from '../core/audit';
+import { settledWithin } from '../core/settled-within';
 import { visible } from '../core/visible';
 import { SafeLogger } from '../observability/safe-logger';
+
+/** Milliseconds for which a change waits for the hook. */
+const HOOK_TIMEOUT = 10_000;
 
 type Deed = Omit<AuditEvent, 'at' | 'by' | 'reason' | 'result'> & Partial<Pick<AuditEvent, 'result'>>;
 
@@ -8,7 +12,10 @@ type Deed = Omit<AuditEvent, 'at' | 'by' | 'reason' | 'result'> & Partial<Pick<A
 export class AuditLog {
   private readonly logger = new SafeLogger('Idempotency');
 
-  constructor(private readonly hook: AuditHook | undefined) {}
+  constructor(
+    private readonly hook: AuditHook | undefined,
+    private readonly timeout = HOOK_TIMEOUT,
+  ) {}
 
   /**
    * Makes a change and records it.
@@ -34,7 +41,7 @@ export class AuditLog {
     return this.tell(why, 'begun', deed);
   }
 
-  /** A hook that fails cannot undo the change, so it is logged. The key and the filter stay out of the log. */
+  /** A hook that fails or hangs cannot undo the change, so it is logged. The key and the filter stay out of the log. */
   private async tell({ by, reason }: Change, usual: AuditEvent['result'], deed?: Deed): Promise<void> {
     if (!deed) return;
     const event: AuditEvent = { at: new Date(), by, reason, result: usual, ...deed };
@@ -47,10 +54,17 @@ export class AuditLog {
     this.logger.warn(
       visible(`Audit: ${action} (${result}) of ${what}, by ${JSON.stringify(by)}: ${JSON.stringify(reason)}`),
     );
-    try {
-      await this.hook?.(event);
-    } catch (error) {
-      this.logger.error('The `audit` option failed; the change is made anyway', error);
-    }
+    await this.tellHook(event);
+  }
+
+  private async tellHook(event: AuditEvent): Promise<void> {
+    const told = (async () => this.hook?.(event))();
+    told.catch((error: unknown) =>
+      this.logger.error('The `audit` option failed; the change is made anyway', error),
+    );
+    if (await settledWithin(told, this.timeout)) return;
+    this.logger.error(
+      `The \`audit\` option has not ended within ${this.timeout} ms; the change is made anyway`,
+    );
   }
 }

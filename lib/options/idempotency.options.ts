@@ -294,7 +294,7 @@ export interface IdempotencyModuleOptions extends IdempotencyOptions {
   secret?: string | Uint8Array;
   /**
    * Called for each change that an operator makes with `IdempotencyAdmin`, once it is made: who, what, when and why. Each
-   * change is logged as well. If the function throws, that is logged, and the change stays. @default none
+   * change is logged as well. If it throws, or has not ended after 10 s, that is logged, and the change stays. @default none
    */
   audit?: AuditHook;
 }

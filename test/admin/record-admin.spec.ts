@@ -8,6 +8,7 @@ import {
   type AuditEvent,
   type IdempotencyModuleOptions,
 } from '../../lib';
+import { AuditLog } from '../../lib/admin/audit-log';
 import { StoreUnavailableError } from '../../lib/core/errors';
 import type { RecordBatch } from '../../lib/core/record-directory';
 import { PostgresDirectory } from '../../lib/store/postgres/directory';
@@ -354,6 +355,22 @@ describe('IdempotencyAdmin', () => {
     const error = jest.spyOn(Logger.prototype, 'error').mockImplementation(() => undefined);
     expect(await admin.forget({ key, scope: scopeOf(user) }, CHANGE)).toBe(true);
     expect(error).toHaveBeenCalledWith(expect.stringContaining('`audit` option failed'), expect.any(Error));
+    jest.restoreAllMocks();
+  });
+
+  it('has made the change where the hook does not end', async () => {
+    const error = jest.spyOn(Logger.prototype, 'error').mockImplementation(() => undefined);
+    const audit = new AuditLog(() => new Promise(() => undefined), 50);
+    await audit.begin(CHANGE, { action: 'purge' });
+    expect(
+      await audit.record(
+        CHANGE,
+        () => Promise.resolve('made'),
+        () => ({ action: 'forget' }),
+      ),
+    ).toBe('made');
+    expect(error).toHaveBeenCalledTimes(2);
+    expect(error).toHaveBeenCalledWith(expect.stringContaining('has not ended within 50 ms'));
     jest.restoreAllMocks();
   });
 
