@@ -65,7 +65,7 @@ export abstract class IdempotencyService {
 
   /**
    * Settles the unknown outcome of a key whose owner crashed. False if there is nothing to settle: no record, an
-   * outcome already, or an owner that is alive.
+   * outcome already, or an owner that is alive. An outcome that Redis still has is recorded.
    * @throws StoreUnavailableError
    * @throws InvalidOptionsError if the resolution is none, or Node could not send the given response
    */

@@ -109,7 +109,8 @@ export abstract class IdempotencyAdmin {
 
   /**
    * Settles the unknown outcome of an orphaned record with the response, or the value of `execute`, that retries must
-   * get. False if there is nothing to settle: no record, an outcome already, or an owner that is alive.
+   * get. False if there is nothing to settle: no record, an outcome already, or an owner that is alive. An outcome that
+   * Redis still has is recorded.
    */
   abstract resolve(
     record: RecordReference,

@@ -91,7 +91,7 @@ describe('a purge', () => {
       expect(await execute(0, 'anew')).toBe('anew');
     });
 
-    it('leaves no such copy', async () => {
+    it('leaves no copy of what a failover of Postgres has lost', async () => {
       const orphan = await of(1).store.findInArbiter(recordId('execute', key));
       expect(await of(1).store.purge([orphan!])).toEqual({
         purged: 1,
