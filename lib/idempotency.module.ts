@@ -139,6 +139,7 @@ export class IdempotencyModule
     if (this.settings.metrics.routeLabel)
       this.metrics.labelRoutes(this.protectedRoutes.flatMap((route) => this.patterns.of(route)));
     await this.store.open();
+    this.transactions.watch();
     if (this.protectedRoutes.every(({ options }) => options.policy.transaction === false)) return;
     await this.transactions.open().catch(async (error: unknown) => {
       await this.store.close(0);

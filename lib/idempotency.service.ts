@@ -35,7 +35,8 @@ export abstract class IdempotencyService {
    * @throws IdempotencyError `key_invalid`; `fingerprint_mismatch`; `in_flight` after `waitTimeout`;
    * `outcome_unknown` with `onOrphan: 'reject'`; `outcome_not_stored` if the value exceeded `maxBodySize` or had no
    * JSON form; `outcome_not_recorded` or `store_unavailable` while no store can be reached, or
-   * if the lookup of `legacy` failed; `overloaded` while too many wait
+   * if the lookup of `legacy` failed; `overloaded` while too many wait; `transaction_broken` if `fn` uses a transaction
+   * that the application has started around this call
    * @throws InvalidOptionsError
    */
   abstract execute<T>(

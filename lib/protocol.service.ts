@@ -3,6 +3,7 @@ import { assertKey } from './core/key';
 import type { Protocol } from './core/protocol';
 import type { WorkInTransaction } from './core/transaction';
 import type { TransactionContext } from './transaction/context';
+import { ownWork } from './transaction/own-work';
 import { recordId, type IdempotencyRecord, type RecordId } from './core/record';
 import { settleOrphan } from './core/settle-orphan';
 import { resolvedOutcome, type Resolution } from './outcome/resolution';
@@ -64,9 +65,8 @@ export class ProtocolService extends IdempotencyService {
             })),
       },
       async ({ context }, transaction) => {
-        const value = await (transaction
-          ? unlessAborted(transaction, () => fn(context as TransactionContext))
-          : fn(context as TransactionContext));
+        const run = (): T | Promise<T> => ownWork(() => fn(context as TransactionContext));
+        const value = await (transaction ? unlessAborted(transaction, run) : run());
         const outcome = valueOutcome(value, policy.maxBodySize);
         if (outcome.kind === 'tombstone') unstored = { value };
         return outcome;

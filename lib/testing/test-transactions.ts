@@ -26,6 +26,11 @@ export class TestTransactions implements TransactionStore {
 
   constructor(private readonly place: TransactionsPlace) {}
 
+  /** Nothing is refused: a test may run the whole application in one transaction. */
+  watch(): void {
+    return;
+  }
+
   /** At start: nothing is needed. */
   open(): Promise<void> {
     return Promise.resolve();

@@ -69,6 +69,16 @@ export function leftRefused(): RefusedError {
   );
 }
 
+/** It could be rolled back although the outcome of the work is recorded. */
+export function aroundRefused(): IdempotencyError {
+  return new IdempotencyError(
+    'transaction_broken',
+    'The work of IdempotencyService.execute() uses a transaction that was started around it. What it writes there could be rolled back once ' +
+      'its outcome is recorded, and no retry would write it again. Start the transaction within the work, or use the ' +
+      'DataSource or an injected repository there, and within a method with @Transactional() a method with REQUIRES_NEW.',
+  );
+}
+
 /** What the caller is to have for what a handler has thrown, which can be anything, also what cannot be read. */
 export function explained(error: unknown): unknown {
   try {

@@ -1,6 +1,7 @@
 import type { DataSource } from 'typeorm';
 import { currentFrame, type Frame } from './frames';
 import { containedTransaction } from './joined-runner';
+import { guarded } from './own-work';
 
 type CreateQueryRunner = DataSource['createQueryRunner'];
 
@@ -19,7 +20,7 @@ export class Hook {
     this.createQueryRunner = dataSource.createQueryRunner.bind(dataSource);
     replace(dataSource, 'createQueryRunner', (mode) => {
       const frame = this.frame();
-      return frame ? frame.transaction.join(frame.level, mode) : this.createQueryRunner(mode);
+      return frame ? frame.transaction.join(frame.level, mode) : guarded(this.createQueryRunner(mode));
     });
     replace(
       manager,

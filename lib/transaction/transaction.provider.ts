@@ -9,6 +9,7 @@ import { PostgresProvider } from '../store/postgres/postgres.provider';
 import { TieredStoreService } from '../store/tiered-store.service';
 import { outside } from './frames';
 import { handlersDataSource } from './handlers-data-source';
+import { Hook } from './hook';
 import { Transactions } from './transactions';
 
 /** Begins transactions beside the tiers: Redis may answer first, and has a copy of each outcome that is committed. */
@@ -22,6 +23,11 @@ export class TransactionProvider implements TransactionStore {
     private readonly postgres: PostgresProvider,
     private readonly store: TieredStoreService,
   ) {}
+
+  /** From now on it is seen which transactions the application starts itself. */
+  watch(): void {
+    for (const dataSource of this.postgres.dataSources) Hook.on(dataSource);
+  }
 
   /**
    * At start, where there are routes in this mode. Postgres need not answer yet.

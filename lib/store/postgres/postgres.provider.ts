@@ -119,6 +119,12 @@ export class PostgresProvider {
     return { connection, table, dataSource, identity };
   }
 
+  /** Those that are known: that of the records and the default one; none where the records are reached by a pool. */
+  get dataSources(): readonly DataSource[] {
+    const { dataSource } = this;
+    return dataSource ? [dataSource, this.defaultDataSource ?? dataSource] : [];
+  }
+
   /** The application's default DataSource; undefined if it has none. */
   get defaultDataSource(): DataSource | undefined {
     try {
