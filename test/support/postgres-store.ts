@@ -5,6 +5,8 @@ import { DataSource, type DataSourceOptions } from 'typeorm';
 import { recordId, type Claim, type Outcome } from '../../lib/core/record';
 import type { OutcomeCipher } from '../../lib/outcome/outcome-cipher';
 import type { ClaimRequest, ClaimResult } from '../../lib/core/store';
+import { plainDigest } from '../../lib/core/digest';
+import { PostgresDirectory } from '../../lib/store/postgres/directory';
 import { IdempotencyCache } from '../../lib/store/postgres/schema/idempotency-cache.entity';
 import { applicationPool } from '../../lib/store/postgres/connection/pool';
 import { PostgresConnection } from '../../lib/store/postgres/connection/postgres.connection';
@@ -57,6 +59,7 @@ export async function openInstance(url: string, options: InstanceOptions = {}): 
     retention,
     cipher: options.cipher,
     batches: options.batches,
+    directory: new PostgresDirectory(connection, names.table, plainDigest),
   });
   const close = async (): Promise<void> => {
     await connection.close();

@@ -21,8 +21,14 @@ export interface MemoryRow {
   readonly completedAt: number | undefined;
 }
 
+/** Milliseconds by which two readings of clocks may differ although none was set. */
+const CLOCK_STEP = 2;
+
 /** Looks through the records in memory. */
 export class MemoryDirectory implements RecordDirectory {
+  /** Milliseconds. */
+  private ahead = 0;
+
   /**
    * @param rows those that have not expired
    * @param now the store's clock
@@ -32,18 +38,20 @@ export class MemoryDirectory implements RecordDirectory {
     private readonly now: () => number,
   ) {}
 
-  list(selection: RecordSelection, limit: number, cursor?: string): Promise<RecordPage> {
+  // eslint-disable-next-line @typescript-eslint/require-await -- a refusal is a rejection
+  async list(selection: RecordSelection, limit: number, cursor?: string): Promise<RecordPage> {
+    const position = cursor === undefined ? undefined : positionIn(cursor);
     const ordered = this.selected(selection).sort(
       (one, other) => other.expiresAt - one.expiresAt || (one.claim.id.hash < other.claim.id.hash ? 1 : -1),
     );
-    const start = cursor === undefined ? 0 : ordered.findIndex((row) => isAfter(row, cursor));
+    const start = position ? ordered.findIndex((row) => isAfter(row, position)) : 0;
     const left = start < 0 ? [] : ordered.slice(start);
     const page = left.slice(0, limit);
     const last = left.length > limit ? page.at(-1) : undefined;
-    return Promise.resolve({
+    return {
       records: page.map((row) => this.summaryOf(row)),
       cursor: last && `${last.expiresAt} ${last.claim.id.hash}`,
-    });
+    };
   }
 
   find(hash: string): Promise<RecordSummary | undefined> {
@@ -105,10 +113,17 @@ export class MemoryDirectory implements RecordDirectory {
     return outcome.kind === 'tombstone' ? 'unstorable' : 'completed';
   }
 
+  /** One value as long as neither clock is set: a record has the same times whenever it is shown. */
+  private wallClockAhead(): number {
+    const ahead = Date.now() - this.now();
+    if (Math.abs(ahead - this.ahead) > CLOCK_STEP) this.ahead = ahead;
+    return this.ahead;
+  }
+
   private summaryOf(row: MemoryRow): RecordSummary {
     const { claim, outcome, leaseUntil, expiresAt, createdAt, completedAt } = row;
     const { hash, scope, key } = claim.id;
-    const ahead = Date.now() - this.now();
+    const ahead = this.wallClockAhead();
     const date = (time: number): Date => new Date(time + ahead);
     return {
       hash,
@@ -128,12 +143,21 @@ export class MemoryDirectory implements RecordDirectory {
   }
 }
 
-/** Whether a record comes after the last one of a page. */
-function isAfter({ expiresAt, claim }: MemoryRow, cursor: string): boolean {
+/** The last record of a page. */
+interface Position {
+  readonly expiresAt: number;
+  readonly hash: string;
+}
+
+function positionIn(cursor: string): Position {
   const [, last, hash] = /^(\d+(?:\.\d+)?) ([0-9a-f]{64})$/.exec(cursor) ?? [];
   if (last === undefined || hash === undefined)
     throw new InvalidOptionsError('IdempotencyAdmin.list', [
       'option "cursor" is not one that a page has returned',
     ]);
-  return expiresAt < Number(last) || (expiresAt === Number(last) && claim.id.hash < hash);
+  return { expiresAt: Number(last), hash };
+}
+
+function isAfter({ expiresAt, claim }: MemoryRow, last: Position): boolean {
+  return expiresAt < last.expiresAt || (expiresAt === last.expiresAt && claim.id.hash < last.hash);
 }

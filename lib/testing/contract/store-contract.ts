@@ -1,6 +1,8 @@
 import { releases, renewals } from './claim-ends';
 import { claims, lapsedLeases } from './claims';
 import { completions } from './completions';
+import { directories, expiredInDirectory } from './directories';
+import { expiredForgotten, manyForgotten } from './many-forgotten';
 import { races } from './races';
 import { expiry, findAndForget } from './records';
 import type { ContractFactory, ContractRunner, ContractSubject } from './runner';
@@ -25,9 +27,15 @@ export function storeContract(runner: ContractRunner, factory: ContractFactory):
     describe('release', () => releases(test));
     describe('renew', () => renewals(test));
     describe('find and forget', () => findAndForget(test));
+    describe('forgetAll', () => manyForgotten(test));
+    describe('the directory', () => directories(test));
     describe('each verb is one step, which', () => races(test));
-    describe('an expired record', () =>
-      expiry(testsOn(runner, () => factory({ retention: SHORT_RETENTION }))));
+    describe('an expired record', () => {
+      const soon = testsOn(runner, () => factory({ retention: SHORT_RETENTION }));
+      expiry(soon);
+      expiredForgotten(soon);
+      expiredInDirectory(soon);
+    });
   });
 }
 

@@ -1,37 +1,8 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Claim, Outcome, RecordId } from '../../../lib/core/record';
 import type { ClaimRequest, ClaimResult, CompleteResult } from '../../../lib/core/store';
-import { MemoryData, MemoryStore, type MemoryStoreOptions } from '../../../lib/store/memory/memory.store';
-import { storeContract } from '../../../lib/testing';
-
-/** The titles of the tests that fail on such a store. */
-async function failing(Store: new (options: MemoryStoreOptions) => MemoryStore): Promise<string[]> {
-  const tests: { title: string; test: () => Promise<void> }[] = [];
-  const names: string[] = [];
-  const run = {
-    describe: (name: string, define: () => void) => {
-      names.push(name);
-      define();
-      names.pop();
-    },
-    it: (title: string, test: () => Promise<void>) =>
-      tests.push({ title: [...names.slice(1), title].join(' '), test }),
-    expect,
-  };
-  storeContract(run, async ({ retention }) => {
-    const options = { data: new MemoryData(), retention, now: () => performance.now() };
-    return { store: new Store(options), another: new Store(options), close: async () => undefined };
-  });
-  const results = await Promise.all(
-    tests.map(({ title, test }) =>
-      test().then(
-        () => [],
-        () => [title],
-      ),
-    ),
-  );
-  return results.flat();
-}
+import { MemoryStore, type MemoryStoreOptions } from '../../../lib/store/memory/memory.store';
+import { failing } from '../../support/failing-contract';
 
 const rowOf = (store: MemoryStore, { id }: { readonly id: RecordId }) => {
   const { data } = (store as unknown as { options: MemoryStoreOptions }).options;
