@@ -21,9 +21,12 @@ export class Deadlines {
   private readonly waiting = new Set<Deadline>();
   /** The times of all looks to come, the soonest one last. */
   private readonly looks: number[] = [];
+  /** What the last timer was set with. */
+  private timers: typeof setTimeout | undefined;
 
   add(deadline: Deadline): void {
     this.waiting.add(deadline);
+    if (this.timers !== setTimeout) this.setAgain();
     this.lookAt(deadline.dueAt);
   }
 
@@ -34,6 +37,13 @@ export class Deadlines {
   /** Whether some may have to be given up, which is not known before the next look. */
   isOverdue(now: number): boolean {
     return now >= this.nextLook;
+  }
+
+  /** A timer that was set under the fake timers of a test may never come, and all later deadlines would wait for its look. */
+  private setAgain(): void {
+    const { nextLook } = this;
+    this.looks.length = 0;
+    if (nextLook < Infinity) this.setTimer(nextLook);
   }
 
   private get nextLook(): number {
@@ -47,6 +57,7 @@ export class Deadlines {
   /** Apart from the look, as V8 makes an object for what a closure holds also where none is made. */
   private setTimer(time: number): void {
     this.looks.push(time);
+    this.timers = setTimeout;
     const pause = Math.max(0, time - performance.now());
     // A process that was busy finds its timer due before it has read what was answered meanwhile: that goes first.
     const due = (): void => {

@@ -57,6 +57,21 @@ describe('Deadlines', () => {
     }
   });
 
+  it('outlives a timer that never comes, as one that was set under the fake timers of a test', async () => {
+    const deadlines = new Deadlines();
+    const [lost, next] = [soon(10), soon(30)];
+    jest.useFakeTimers({ doNotFake: ['performance', 'nextTick', 'queueMicrotask'] });
+    try {
+      deadlines.add(lost);
+    } finally {
+      jest.useRealTimers();
+    }
+    deadlines.add(next);
+    await eventually(() => expect(next.expired).toBe(1));
+    expect(lost.expired).toBe(1);
+    expect(next.expiredAt).toBeGreaterThanOrEqual(next.dueAt - 1);
+  });
+
   it('is still there for the next when all before have settled', async () => {
     const deadlines = new Deadlines();
     const settled = soon(10);
