@@ -20,6 +20,8 @@ export interface AmbientTransaction {
   readonly manager: EntityManager;
   /** Each use is refused from now on. */
   end(): void;
+  /** After `end()`: the statement under way is done; undefined if there is none, as mostly. */
+  idle(): Promise<void> | undefined;
   /**
    * After `end()`: the statement under way is done, and what a transaction within this one has left unfinished is undone.
    * @returns undefined if there is neither, as mostly
@@ -39,7 +41,8 @@ export class JointTransaction implements AmbientTransaction, Joinable, SharedCon
   private ended = false;
   private ownManager: EntityManager | undefined;
   private readonly underWay = new Set<Partial<Occupied>>();
-  private idle: (() => void) | undefined;
+  private onIdle: (() => void) | undefined;
+  private becomingIdle: Promise<void> | undefined;
 
   /** @param runner on which the transaction is open @param another makes one that joins nothing */
   constructor(
@@ -76,7 +79,7 @@ export class JointTransaction implements AmbientTransaction, Joinable, SharedCon
     const done = (): void => {
       this.underWay.delete(occupied);
       turn.done();
-      if (this.underWay.size === 0) this.idle?.();
+      if (this.underWay.size === 0) this.onIdle?.();
     };
     return { level: turn.level, done };
   }
@@ -103,8 +106,13 @@ export class JointTransaction implements AmbientTransaction, Joinable, SharedCon
     return this.underWay.size > 0 || this.root.outermostSavepoint ? this.settle() : undefined;
   }
 
+  idle(): Promise<void> | undefined {
+    if (this.underWay.size === 0) return undefined;
+    return (this.becomingIdle ??= new Promise((resolve) => (this.onIdle = resolve)));
+  }
+
   private async settle(): Promise<void> {
-    if (this.underWay.size > 0) await new Promise<void>((resolve) => (this.idle = resolve));
+    await this.idle();
     const savepoint = this.root.outermostSavepoint;
     if (savepoint) await (await this.client()).query(`ROLLBACK TO SAVEPOINT ${savepoint.savepoint}`);
   }

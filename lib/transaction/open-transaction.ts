@@ -150,6 +150,8 @@ export class OpenTransaction implements Transaction, Deadline {
     deadlines.delete(this);
     if (joined?.hasSubscribers) await this.tell('BeforeTransactionRollback');
     joined?.end();
+    const idle = joined?.idle(); // pg sends nothing while it waits for an answer
+    if (idle) await bounded(idle, 'the statement', session.timeout).catch(() => session.destroy());
     if (!session.isBroken) await session.send([['ROLLBACK']]).catch(() => session.destroy());
     this.close();
     if (joined?.hasSubscribers) await this.tell('AfterTransactionRollback');
