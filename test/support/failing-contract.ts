@@ -1,4 +1,4 @@
-import type { MemoryStore} from '../../lib/store/memory/memory.store';
+import type { MemoryStore } from '../../lib/store/memory/memory.store';
 import { MemoryData, type MemoryStoreOptions } from '../../lib/store/memory/memory.store';
 import { storeContract } from '../../lib/testing';
 
