@@ -91,7 +91,7 @@ describe('batches of claims, completions and releases', () => {
   });
 
   it('wait for no row that another transaction has locked: it alone waits', async () => {
-    const opened = await instance();
+    const opened = await instance({ poolSize: 8 }); // each that waits holds a connection
     const claims = await claimAll(opened, keys(40));
     const locked = ['key-0', 'key-7', 'key-20', 'key-27']; // the first of each kind goes alone
     const other = new Client({ connectionString: url });
