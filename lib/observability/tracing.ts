@@ -123,9 +123,15 @@ export class Tracing implements Partial<RequestObserver>, BatchTracing {
   }
 }
 
-/** What it throws is not a failure of a context manager. */
-async function started<T>(work: () => Promise<T>): Promise<T> {
-  return work();
+/** What it throws is not a failure of a context manager. (An async function would make three promises more.) */
+function started<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return work();
+  } catch (error) {
+    return Promise.resolve().then(() => {
+      throw error;
+    });
+  }
 }
 
 /** Spans of `@opentelemetry/api` before 1.9 cannot be linked once they have begun. */
