@@ -58,9 +58,13 @@ describe('a handler that fails while its statements are under way', () => {
     const queued: unknown[] = [];
     const prototype = Client.prototype as unknown as { query(this: object, ...args: unknown[]): unknown };
     const send = prototype.query;
+    // After an error pg is not ready at once, and has nothing under way: what is asked then it sends as soon as it is.
     const spy = jest.spyOn(prototype, 'query').mockImplementation(function (this: object, ...args) {
-      const { readyForQuery } = this as { readyForQuery: boolean };
-      if (!readyForQuery) queued.push(args[0]);
+      const { _activeQuery: underWay, _queryQueue: queue } = this as {
+        _activeQuery: unknown;
+        _queryQueue: unknown[];
+      };
+      if (underWay || queue.length > 0) queued.push(args[0]);
       return send.apply(this, args);
     });
     try {
