@@ -81,9 +81,7 @@ export class ProtocolService extends IdempotencyService {
   }
 
   async forget(key: string, options: ScopeOption = {}): Promise<boolean> {
-    const id = this.idOf('forget', key, options);
-    const record = (await this.store.findInArbiter(id)) ?? (await this.store.find(id));
-    return record !== undefined && this.store.forget(record);
+    return this.store.forgetKey(this.idOf('forget', key, options));
   }
 
   async resolve(key: string, resolution: Resolution, options: ScopeOption = {}): Promise<boolean> {

@@ -93,10 +93,7 @@ export class RecordAdmin extends IdempotencyAdmin {
 
   async forget(reference: RecordReference, change: Change): Promise<boolean> {
     const { store } = this.sources;
-    return this.change('forget', reference, change, async (id) => {
-      const record = (await store.findInArbiter(id)) ?? (await store.find(id));
-      return record !== undefined && store.forget(record);
-    });
+    return this.change('forget', reference, change, (id) => store.forgetKey(id));
   }
 
   async purge(

@@ -1,3 +1,4 @@
+import { LARGEST_CLEANUP } from '../options/specification/postgres';
 import { ExpiredRecordCleanup } from '../store/postgres/cleanup';
 import { EXIT, UsageError, type ExitCode } from './exit';
 import { bytes, seconds } from '../admin/readable';
@@ -45,13 +46,10 @@ export interface CleanupCommand extends CommonOptions {
   readonly batchSize: string;
 }
 
-/** As of the option `postgres.cleanupBatchSize`. */
-const MOST_TOGETHER = 100_000;
-
 /** Deletes expired records; while an instance of the application does so, there is nothing to do. */
 export async function cleanup(options: CleanupCommand): Promise<ExitCode> {
   const batchSize = Number(options.batchSize);
-  if (!Number.isInteger(batchSize) || batchSize < 1 || batchSize > MOST_TOGETHER)
+  if (!Number.isInteger(batchSize) || batchSize < 1 || batchSize > LARGEST_CLEANUP)
     throw new UsageError('--batch-size must be a whole number from 1 to 100,000.');
   return withSession(options, async ({ connection, names }) => {
     const expired = new ExpiredRecordCleanup(connection, names, { interval: 0, batchSize });

@@ -218,6 +218,12 @@ export class TieredStoreService implements IdempotencyStore {
     return forgotten || isOf(removed, cached);
   }
 
+  /** {@link forget} what either tier has of a key: a copy may have lost its row, as in a failover of Postgres. */
+  async forgetKey(id: RecordId): Promise<boolean> {
+    const record = (await this.findInArbiter(id)) ?? (await this.find(id));
+    return record !== undefined && this.forget(record);
+  }
+
   /**
    * Deletes records in both tiers, except those whose handler runs. A record whose copy in Redis cannot be reached is
    * left in the arbiter as well, so that it can be found again. Never rejects for a store that cannot be asked.

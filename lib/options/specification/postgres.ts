@@ -5,6 +5,9 @@ import { optionsAt } from './option';
 
 const option = optionsAt('module');
 
+/** Records that a cleanup may delete in one statement. */
+export const LARGEST_CLEANUP = 100_000;
+
 export const postgresOptions = {
   dataSource: option({
     schema: name,
@@ -25,7 +28,7 @@ export const postgresOptions = {
     text: 'how often expired rows are deleted, on one instance at a time; `false`: never by the module',
   }),
   cleanupBatchSize: option({
-    schema: integer(1, 100_000),
+    schema: integer(1, LARGEST_CLEANUP),
     default: 1_000,
     unit: 'rows',
     text: 'that one statement of the cleanup deletes at most',
