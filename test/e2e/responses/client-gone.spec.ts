@@ -174,6 +174,15 @@ describe.each<Platform>(['express', 'fastify'])('a client that leaves %s', (plat
     await eventually(() => expect(socket.closed).toBe(true));
   }
 
+  /** Sends a request, and leaves while its handler is at work, which goes on then. */
+  async function leaveAtWork(path: string): Promise<void> {
+    const hold = (held.handler = gate());
+    const wire = await send(path);
+    await hold.reached();
+    await leave(wire);
+    hold.open();
+  }
+
   /** Sends a request, and leaves while its statement waits in Postgres. */
   async function leaveDuring(
     statement: keyof typeof LOCK,
@@ -250,11 +259,7 @@ describe.each<Platform>(['express', 'fastify'])('a client that leaves %s', (plat
   it.each(['promise', 'observable', 'written'])(
     'finds the outcome of a handler that was at work on its %s',
     async (style) => {
-      const hold = (held.handler = gate());
-      const wire = await send(`/${style}`);
-      await hold.reached();
-      await leave(wire);
-      hold.open();
+      await leaveAtWork(`/${style}`);
       await expectOneRunFor(`/${style}`);
     },
   );
@@ -262,11 +267,7 @@ describe.each<Platform>(['express', 'fastify'])('a client that leaves %s', (plat
   it.each(['web-response', 'web-stream', 'generator'])(
     'is told that nothing was stored, where a %s came out of an Observable and was not read',
     async (style) => {
-      const hold = (held.handler = gate());
-      const wire = await send(`/${style}`);
-      await hold.reached();
-      await leave(wire);
-      hold.open();
+      await leaveAtWork(`/${style}`);
       const again = await retry(`/${style}`);
       expect(again.body.toString()).toContain('outcome-not-stored');
       expect(again.body.toString()).toContain(`status ${style === 'web-response' ? 202 : 201},`);
@@ -275,11 +276,7 @@ describe.each<Platform>(['express', 'fastify'])('a client that leaves %s', (plat
   );
 
   it('is told that nothing was stored, where a stream was torn down with its connection', async () => {
-    held.handler = gate();
-    const wire = await send('/stream');
-    await held.handler.reached();
-    await leave(wire);
-    held.handler.open();
+    await leaveAtWork('/stream');
     const again = await retry('/stream');
     expect(again.status).toBe(409);
     expect(again.body.toString()).toContain('outcome-not-stored');
