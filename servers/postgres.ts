@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
@@ -65,7 +66,7 @@ export async function startPostgresOn(
     await prepare(home, program);
     const server = await onFreePort(port, async (chosen) => {
       const launch = launchOf(program, home, chosen, { ...SETTINGS, ...settings });
-      return new EmbeddedPostgres(urlOf(chosen, database), chosen, launch, await ServerProcess.start(launch));
+      return new EmbeddedPostgres(chosen, database, launch, await ServerProcess.start(launch));
     });
     try {
       if (database !== POSTGRES) await server.createDatabase(database);
@@ -81,9 +82,17 @@ export async function startPostgresOn(
 }
 
 class EmbeddedPostgres extends EmbeddedServer implements RunningPostgres {
+  /** In memory, to copy files takes a third of the CPU that pages in WAL take (44 ms and 140 ms); on a disk, three times as long. */
+  private readonly strategy: string;
+
+  constructor(port: number, database: string, launch: Launch, process: ServerProcess) {
+    super(urlOf(port, database), port, launch, process);
+    this.strategy = isInMemory(launch.home.path) ? ' STRATEGY FILE_COPY' : '';
+  }
+
   async createDatabase(name = `db_${randomUUID().replaceAll('-', '')}`, template?: string): Promise<string> {
     const source = template === undefined ? '' : ` TEMPLATE ${identifier(template)}`;
-    await query(urlOf(this.port, POSTGRES), `CREATE DATABASE ${identifier(name)}${source}`);
+    await query(urlOf(this.port, POSTGRES), `CREATE DATABASE ${identifier(name)}${source}${this.strategy}`);
     return urlOf(this.port, name);
   }
 }
@@ -132,6 +141,12 @@ export async function connected<T>(url: string, work: (client: Client) => Promis
     const ended = client.end().catch(() => undefined);
     await Promise.race([ended, delay(CONNECT_TIMEOUT, undefined, { ref: false })]);
   }
+}
+
+const TMPFS = 0x01021994;
+
+function isInMemory(path: string): boolean {
+  return statfsSync(path).type === TMPFS;
 }
 
 function identifier(name: string): string {
