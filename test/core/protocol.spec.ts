@@ -257,7 +257,7 @@ describe('the protocol over two tiers, in any interleaving', () => {
   it('runs one handler at a time, gives one answer, and answers every request', async () => {
     await fc.assert(
       fc.asyncProperty(scenario, (drawn) => play(drawn)),
-      { numRuns: 2_000 },
+      { numRuns: 1_000 },
     );
   });
 
