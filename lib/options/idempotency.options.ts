@@ -208,7 +208,7 @@ export interface PostgresOptions {
   /**
    * Connections of the module's own pool, which has the settings of the application's otherwise. It is apart from the
    * application's, so that handlers that hold every connection cannot starve heartbeats. One more is used while expired
-   * rows are deleted and orphans looked for. @default 4
+   * rows are deleted and orphans looked for, and one while an operator looks through the records. @default 4
    */
   poolSize?: number;
   /**
@@ -293,8 +293,8 @@ export interface IdempotencyModuleOptions extends IdempotencyOptions {
    */
   secret?: string | Uint8Array;
   /**
-   * Called for each change that an operator makes with `IdempotencyAdmin`, once it is made: who, what, when and why. Each
-   * change is logged as well. If it throws, or has not ended after 10 s, that is logged, and the change stays. @default none
+   * Called for each change that an operator makes with `IdempotencyAdmin`, once it is made: who, what, when and why. A
+   * purge is told before it begins as well. Each change is logged. If it throws, or has not ended after 10 s, that is logged, and the change stays. @default none
    */
   audit?: AuditHook;
 }

@@ -13,6 +13,11 @@ describe('docs/guarantees/failures.md', () => {
     expect(rows.filter((row) => testsNamedIn(row).length === 0)).toEqual([]);
   });
 
+  it('has each fault once', () => {
+    const spelled = rows.map((row) => row.replace(/ +/g, ' '));
+    expect(spelled.filter((row, at) => spelled.indexOf(row) !== at)).toEqual([]);
+  });
+
   it('names tests that are there', () => {
     const missing = testsNamedIn(text).filter(({ file, title }) => !titlesIn(file).includes(title));
     expect(missing).toEqual([]);

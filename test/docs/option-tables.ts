@@ -32,7 +32,7 @@ function sections(): string[] {
   );
   return [
     table(rowsOf(routeOptions)),
-    `\`IdempotencyService.execute()\` takes ${service.map(([name]) => `\`${name}\``).join(', ')} as well.`,
+    `\`IdempotencyService.execute()\` takes ${service.map(([name]) => `\`${name}\``).join(', ')} as well. Its \`scope\` and \`fingerprint\` are texts, and its \`legacy\` gives a value; those of the module are for HTTP requests alone.`,
     'For the module alone:',
     table(rowsOf(moduleOptions)),
   ];

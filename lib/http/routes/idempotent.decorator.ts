@@ -17,7 +17,7 @@ import { requestOf, type Handler } from '../platform';
  * request to a decorated route fails.
  *
  * @throws InvalidOptionsError when the class is defined, naming class, method, option, its value and what is allowed
- * IdempotencySetupError on a property, a parameter or a static method, or without parentheses
+ * @throws IdempotencySetupError on a property, a parameter or a static method, or without parentheses
  */
 export function Idempotent(options: IdempotencyOptions = {}): MethodDecorator & ClassDecorator {
   assertCalled(options);

@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { DataSource } from 'typeorm';
 import { startPostgres, type RunningPostgres } from '../../../../servers';
 import { IdempotencyCache } from '../../../../lib/store/postgres/schema/idempotency-cache.entity';
@@ -106,6 +108,21 @@ describe('The schema of the records', () => {
     await migrate(url);
     expect(await catalog(url)).toEqual(first);
   });
+
+  it.each(['015_idempotency_cache.sql', '015_idempotency_cache_partitioned.sql'] as const)(
+    'is made within the transaction of another tool by %s without its BEGIN and COMMIT',
+    async (file) => {
+      const text = await readFile(join(__dirname, '../../../../migrations', file), 'utf8');
+      const within = text.replace(/^(BEGIN|COMMIT);$/gm, '');
+      await sql(url, `BEGIN;\n${within}\nROLLBACK`);
+      expect(await leftovers(url)).toEqual([]);
+      await sql(url, `BEGIN;\n${within}\nCOMMIT`);
+      const byTool = await catalog(url);
+      url = await server.createDatabase();
+      await migrate(url, file);
+      expect(await catalog(url)).toEqual(byTool);
+    },
+  );
 
   it('leaves nothing behind when the migration is reverted, and can be made again', async () => {
     const source = await dataSource();
