@@ -21,7 +21,10 @@ export interface LegacyValue {
  */
 export type LegacyAnswer<Found> = Found | 'in_flight' | 'fingerprint_mismatch' | null | undefined;
 
-/** Looks a key up in the system that kept responses before this module. */
+/**
+ * Looks a key up in the system that kept responses before this module. `key` has no quotes: where that system kept the
+ * header as it was sent, take it from the request.
+ */
 export type LegacyLookup = (
   key: string,
   context: ExecutionContext,

@@ -452,8 +452,7 @@ describe.each<Platform>(['express', 'fastify'])('a change from another system on
       const client = stores.client;
       lookup = nodeIdempotencyLookup({ get: async (key) => (await client.get(key)) ?? undefined });
       const fingerPrint = createHash('blake2s256').update(JSON.stringify(body)).digest('hex');
-      const keep = async (value: object): Promise<string> => {
-        const key = randomUUID();
+      const keep = async (value: object, key: string = randomUUID()): Promise<string> => {
         const text = JSON.stringify({ status: 'COMPLETE', fingerPrint, ...value });
         await client.set(`node-idempotency:POST:/orders?x=1:${key}`, text);
         return key;
@@ -480,6 +479,8 @@ describe.each<Platform>(['express', 'fastify'])('a change from another system on
         status: 404,
         text: '{"statusCode":404,"message":"no such"}',
       });
+      const quoted = await keep({ response: { body: { id: 8 } } }, `"${randomUUID()}"`);
+      expect(await send(app, quoted)).toMatchObject({ status: 200, text: '{"id":8}' });
       expect(await send(app, await keep({ status: 'IN_PROGRESS' }))).toMatchObject({ status: 409 });
       expect(await send(app, await keep({ fingerPrint: 'other' }))).toMatchObject({ status: 422 });
       expect(made.size).toBe(0);
@@ -494,8 +495,7 @@ describe.each<Platform>(['express', 'fastify'])('a change from another system on
       const app = await startNew();
       const kept = new Map<string, Awaited<ReturnType<Parameters<typeof nestarcLookup>[0]['get']>>>();
       lookup = nestarcLookup({ get: async (key) => kept.get(key) ?? null });
-      const keep = (value: object): string => {
-        const key = randomUUID();
+      const keep = (value: object, key: string = randomUUID()): string => {
         kept.set(`POST /orders::${key}`, { status: 'COMPLETED', ...value });
         return key;
       };
@@ -505,9 +505,21 @@ describe.each<Platform>(['express', 'fastify'])('a change from another system on
         text: '{"id":7}',
         type: 'application/json; charset=utf-8',
       });
+      const quoted = keep({ responseBody: '{"id":8}' }, `"${randomUUID()}"`);
+      expect(await send(app, quoted)).toMatchObject({ status: 200, text: '{"id":8}' });
       expect(await send(app, keep({ status: 'PROCESSING' }))).toMatchObject({ status: 409 });
       expect(made.size).toBe(0);
       expect(await send(app, randomUUID())).toMatchObject({ status: 201 });
+    });
+
+    it('a home-made interceptor, also under a key in quotes', async () => {
+      const app = await startNew();
+      lookup = homeMadeLookup(stores.client);
+      for (const key of [randomUUID(), `"${randomUUID()}"`]) {
+        await stores.client.set(`idem:/orders?x=1:${key}`, '{"status":201,"body":{"id":7}}');
+        expect(await send(app, key)).toMatchObject({ status: 201, text: '{"id":7}' });
+      }
+      expect(made.size).toBe(0);
     });
 
     it('a middleware that asks Redis, else a database', async () => {
@@ -515,11 +527,13 @@ describe.each<Platform>(['express', 'fastify'])('a change from another system on
       const dataSource = app.app.get<DataSource>(getDataSourceToken());
       await dataSource.query('CREATE TABLE IF NOT EXISTS naive (key text PRIMARY KEY, response text)');
       lookup = redisElseDatabaseLookup(app.app.get<Redis>(getRedisConnectionToken()), dataSource);
-      const [inRedis, inDatabase] = [randomUUID(), randomUUID()];
+      const [inRedis, inDatabase, quoted] = [randomUUID(), randomUUID(), `"${randomUUID()}"`];
       await stores.client.set(`naive:${inRedis}`, '{"id":7}');
       await dataSource.query('INSERT INTO naive VALUES ($1, $2)', [inDatabase, '{"id":8}']);
+      await stores.client.set(`naive:${quoted}`, '{"id":9}');
       expect(await send(app, inRedis)).toMatchObject({ status: 201, text: '{"id":7}' });
       expect(await send(app, inDatabase)).toMatchObject({ status: 201, text: '{"id":8}' });
+      expect(await send(app, quoted)).toMatchObject({ status: 201, text: '{"id":9}' });
       expect(made.size).toBe(0);
       expect(await send(app, randomUUID())).toMatchObject({ status: 201 });
     });
