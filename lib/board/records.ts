@@ -49,7 +49,7 @@ export async function orphans(admin: IdempotencyAdmin, query: URLSearchParams, t
     content: markup`${told}
 <p>Their owners were lost before they recorded an outcome. With <code>onOrphan: 'retry'</code> the next request
 takes over. With <code>'reject'</code> retries get 409 until you settle the outcome: open the record.</p>
-${page.records.length === 0 ? notice('There are no orphans.') : list('Orphans', page, {}, 'orphans')}`,
+${page.records.length === 0 && page.cursor === undefined ? notice('There are no orphans.') : list('Orphans', page, {}, 'orphans')}`,
   };
 }
 
@@ -93,9 +93,13 @@ function list(
   const first =
     filter.cursor !== undefined &&
     markup`<a href="${link(view, { ...filter, cursor: undefined })}">First page</a>`;
-  return markup`${found.length === 0 ? notice('There are no such records.') : table(caption, HEAD, found.map(row))}
+  const none = cursor === undefined ? 'There are no such records.' : NONE_YET;
+  return markup`${found.length === 0 ? notice(none) : table(caption, HEAD, found.map(row))}
 <p>${first} ${more}</p>`;
 }
+
+/** A page ends early where most of the table belongs to other namespaces. */
+const NONE_YET = 'None found so far among many records of other namespaces. The next page looks on.';
 
 const HEAD = ['Key', 'State', 'Age', 'Route', 'Caller', 'Status', 'Size'];
 

@@ -9,7 +9,7 @@ import { leftBy } from '../admin/record-admin';
 import { callersCalled } from '../admin/selection';
 import { StoreError } from '../core/errors';
 import { recordId } from '../core/record';
-import type { RecordState, RecordSummary } from '../core/record-directory';
+import type { RecordPage, RecordState, RecordSummary } from '../core/record-directory';
 import type { Duration } from '../options/duration';
 import { EXIT, UsageError, type ExitCode } from './exit';
 import { assertForm, outcomeIn, type OutcomeOptions } from './outcome-arguments';
@@ -59,10 +59,17 @@ export async function list(options: ListCommand): Promise<ExitCode> {
     if (json) terminal.printJson(page);
     else {
       terminal.print(table(HEAD, page.records.map(cellsOf)));
-      if (page.cursor) terminal.note(`There are more: --cursor ${page.cursor}`);
+      if (page.cursor) terminal.note(`${moreOf(page, Number(limit))}: --cursor ${page.cursor}`);
     }
     return EXIT.done;
   });
+}
+
+/** A page ends early where most of the table belongs to other namespaces. */
+function moreOf({ records }: RecordPage, limit: number): string {
+  return records.length < limit
+    ? `${records.length} found so far among many records of other namespaces. To look on`
+    : 'There are more';
 }
 
 export interface ShowCommand extends ReferenceOptions {
@@ -230,7 +237,13 @@ async function find(
   if (scope !== undefined) return directory.find(recordId(scope, reference, digest).hash);
   const named = /^[0-9a-f]{64}$/i.test(reference) ? await directory.find(reference.toLowerCase()) : undefined;
   if (named) return named;
-  const { records } = await admin.list({ key: reference, limit: 20 });
+  const records: RecordSummary[] = [];
+  let cursor: string | undefined;
+  do {
+    const page = await admin.list({ key: reference, limit: 20, ...(cursor === undefined ? {} : { cursor }) });
+    records.push(...page.records);
+    ({ cursor } = page);
+  } while (cursor !== undefined && records.length < 2);
   if (records.length < 2) return records[0];
   throw new UsageError(
     `Several records have this key. Name one by its hash, or pass --scope:\n${table(HEAD, records.map(cellsOf))}`,

@@ -45,7 +45,7 @@ export interface RecordSelection {
 export interface RecordPage {
   /** The one that expires last comes first. */
   readonly records: readonly RecordSummary[];
-  /** For the next page; undefined after the last one. */
+  /** For the next page, also where this one is not full; undefined after the last one. */
   readonly cursor: string | undefined;
 }
 

@@ -1,19 +1,18 @@
 import type { Digest } from '../../core/digest';
-import { callerOf, routeOf, withoutIds } from '../../core/scope-parts';
+import { routeOf, withoutIds } from '../../core/scope-parts';
 import type {
   RecordBatch,
   RecordDirectory,
   RecordPage,
   RecordSelection,
-  RecordState,
   RecordSummary,
   SelectedRecord,
   StatsOptions,
   TableStats,
 } from '../../core/record-directory';
-import { InvalidOptionsError } from '../../options/validate';
 import { claimsInProgress } from './claims-in-progress';
 import type { PostgresConnection, Run } from './connection/postgres.connection';
+import { pageOf, summaryOf, type SummaryRow } from './record-pages';
 import { lastCleanup } from './schema/marks';
 import * as statements from './schema/directory-statements';
 import { printable } from './schema/values';
@@ -29,21 +28,6 @@ const COUNTED = 64 * 1024 * 1024;
 /** Of a table that several namespaces share, each row that is counted comes here. */
 const COUNTED_OF_SHARED = 8 * 1024 * 1024;
 const MOST_ROUTES = 50;
-
-interface SummaryRow {
-  readonly hash: string;
-  readonly scope: string;
-  readonly key: string;
-  readonly state: RecordState;
-  readonly attempt: number;
-  readonly status: number | null;
-  readonly bytes: number;
-  /** Microseconds since 1970, as the others. */
-  readonly created_at: number;
-  readonly completed_at: number | null;
-  readonly lease_until: number | null;
-  readonly expires_at: number;
-}
 
 interface ClaimRow {
   readonly hash: string;
@@ -77,32 +61,23 @@ type CompletedId = Pick<SummaryRow, 'hash' | 'scope' | 'key'> & { readonly unsto
  * and secret can tell them by their ids.
  */
 export class PostgresDirectory implements RecordDirectory {
-  /** @param table for use in SQL */
+  /**
+   * @param table for use in SQL
+   * @param timeOfPage milliseconds after which a list ends, also if its page is not full
+   */
   constructor(
     private readonly connection: PostgresConnection,
     private readonly table: string,
     private readonly digest: Digest,
+    private readonly timeOfPage = 10_000,
   ) {}
 
-  async list(selection: RecordSelection, limit: number, cursor?: string): Promise<RecordPage> {
-    const run = this.run();
-    const records: RecordSummary[] = [];
-    let after = cursor === undefined ? undefined : positionIn(cursor);
-    for (;;) {
-      // One more tells whether there is another page.
-      const wanted = limit + 1;
-      const { text, values } = statements.pageQuery(this.table, stored(selection), wanted, after);
-      const rows = await run<SummaryRow>(text, values);
-      for (const row of rows) {
-        if (!this.isOurs(row)) after = positionOf(row);
-        else if (records.length === limit) return { records, cursor: after && cursorOf(after) };
-        else {
-          records.push(summaryOf(row));
-          after = positionOf(row);
-        }
-      }
-      if (rows.length < wanted) return { records, cursor: undefined };
-    }
+  list(selection: RecordSelection, limit: number, cursor?: string): Promise<RecordPage> {
+    const { table, digest, timeOfPage } = this;
+    return pageOf(() => this.run(), { table, digest, time: timeOfPage }, stored(selection), {
+      limit,
+      cursor,
+    });
   }
 
   async find(hash: string): Promise<RecordSummary | undefined> {
@@ -242,6 +217,11 @@ export class PostgresDirectory implements RecordDirectory {
   }
 }
 
+function selected(row: ClaimRow): SelectedRecord {
+  const { hash, scope, key, token, fence, attempt, fingerprint, in_flight } = row;
+  return { claim: { id: { scope, key, hash }, token, fence, attempt, fingerprint }, inFlight: in_flight };
+}
+
 /** As the columns hold it. */
 function stored({ scope, key, ...rest }: RecordSelection): RecordSelection {
   return {
@@ -249,50 +229,4 @@ function stored({ scope, key, ...rest }: RecordSelection): RecordSelection {
     ...(scope === undefined ? {} : { scope: printable(scope) }),
     ...(key === undefined ? {} : { key: printable(key) }),
   };
-}
-
-function summaryOf(row: SummaryRow): RecordSummary {
-  const { hash, scope, key, state, attempt, bytes } = row;
-  return {
-    hash,
-    scope,
-    route: routeOf(scope),
-    principal: callerOf(scope),
-    key,
-    state,
-    attempt,
-    status: row.status ?? undefined,
-    bytes,
-    createdAt: date(row.created_at),
-    completedAt: row.completed_at === null ? undefined : date(row.completed_at),
-    leaseUntil: row.lease_until === null ? undefined : date(row.lease_until),
-    expiresAt: date(row.expires_at),
-  };
-}
-
-function selected(row: ClaimRow): SelectedRecord {
-  const { hash, scope, key, token, fence, attempt, fingerprint, in_flight } = row;
-  return { claim: { id: { scope, key, hash }, token, fence, attempt, fingerprint }, inFlight: in_flight };
-}
-
-function date(microseconds: number): Date {
-  return new Date(microseconds / 1000);
-}
-
-function positionOf({ expires_at, hash }: SummaryRow): statements.Position {
-  return { expiresAt: expires_at, hash };
-}
-
-function cursorOf({ expiresAt, hash }: statements.Position): string {
-  return Buffer.from(`${expiresAt} ${hash}`).toString('base64url');
-}
-
-function positionIn(cursor: string): statements.Position {
-  const [, expiresAt, hash] =
-    /^(\d{1,16}) ([0-9a-f]{64})$/.exec(Buffer.from(cursor, 'base64url').toString()) ?? [];
-  if (!expiresAt || !hash)
-    throw new InvalidOptionsError('IdempotencyAdmin.list', [
-      'option "cursor" is not one that a page has returned',
-    ]);
-  return { expiresAt: Number(expiresAt), hash };
 }
