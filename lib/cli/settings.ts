@@ -3,7 +3,7 @@ import { Option } from 'commander';
 import type { IdempotencyModuleOptions } from '../options/idempotency.options';
 import { resolveModuleOptions, type ModuleSettings } from '../options/resolve';
 import { UsageError } from './exit';
-import type { RedisPlace } from './redis-client';
+import { withHost, type RedisPlace } from './redis-client';
 
 /** What every verb takes. */
 export interface CommonOptions {
@@ -71,7 +71,7 @@ export function fromEnvironment(option: Option, variable: string): Option {
 export function placeOf(options: CommonOptions, environment: NodeJS.ProcessEnv): Place {
   const { databaseUrl, redis, schema, table, redisSentinel } = options;
   if (!databaseUrl) throw new UsageError('No database is given. Set DATABASE_URL, or pass --database-url.');
-  assertUrl('DATABASE_URL', databaseUrl, {
+  assertUrl('DATABASE_URL', withHost(databaseUrl), {
     form: 'postgres://user:password@host:5432/database',
     holds: () => /^(?:[\w+]+:\/\/|socket:)/.test(databaseUrl),
   });
@@ -120,7 +120,8 @@ function redisPlaceOf(
   const [first, ...others] = (redisUrl ?? '')
     .split(/[\s,]+/)
     .filter((url) => url !== '')
-    .map((url) => (/^[\w.-]+:\d+$/.test(url) ? `redis://${url}` : url));
+    .map((url) => (/^[\w.-]+:\d+$/.test(url) ? `redis://${url}` : url))
+    .map((url) => (url.startsWith('/') ? `unix://${url}` : url));
   if (first === undefined)
     throw new UsageError(
       'No Redis is given. Set REDIS_URL, or pass --no-redis if the application runs with `redis: false`. ' +
@@ -133,11 +134,14 @@ function redisPlaceOf(
       'REDIS_URL has several URLs. Pass --redis-cluster if they are nodes of a cluster, or --redis-sentinel <name> if ' +
         'they are Sentinels.',
     );
+  const one = !redisCluster && redisSentinel === undefined;
   for (const url of [first, ...others])
-    assertUrl('REDIS_URL', url, {
-      form: 'redis://user:password@host:6379/0, with rediss:// for TLS',
-      holds: ({ protocol, pathname }) =>
-        /^rediss?:$/.test(protocol) && /^\/?\d*$/.test(pathname) && isDecodable(url),
+    assertUrl('REDIS_URL', one ? withHost(url) : url, {
+      form: `redis://user:password@host:6379/0, with rediss:// for TLS${one ? ', or unix:///run/redis.sock' : ''}`,
+      holds: ({ protocol, pathname, searchParams }) =>
+        isDecodable(url) &&
+        /^\d*$/.test(searchParams.get('db') ?? '') &&
+        (/^rediss?:$/.test(protocol) ? /^\/?\d*$/.test(pathname) : one && url.startsWith('unix://')),
     });
   return {
     urls: [first, ...others],

@@ -1,9 +1,13 @@
 import { RedisModule } from '@nestjs-modules/ioredis';
 import type { DynamicModule } from '@nestjs/common';
+import { Redis } from 'ioredis';
 import { randomUUID } from 'node:crypto';
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { IdempotencyAdmin } from '../../lib';
 import { redisClient } from '../../lib/cli/redis-client';
-import { startPostgres, type RunningPostgres, type RunningRedis } from '../../servers';
+import { startPostgres, startRedis, type RunningPostgres, type RunningRedis } from '../../servers';
 import { startRedisCluster } from '../../servers/redis-cluster';
 import { startRedisSentinels, type RunningSentinels } from '../../servers/redis-sentinel';
 import { startApp, type TestApp } from '../support/app';
@@ -72,6 +76,34 @@ describe('the command line reaches the copies of records', () => {
       expect.any(Number),
       expect.not.stringMatching(/"check": "redis[^"]*",\s+"level": "error"/),
     ]);
+  });
+
+  it('by a Unix socket', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'socket-'));
+    chmodSync(folder, 0o777);
+    const path = join(folder, 'redis.sock');
+    const redis = await startRedis({ args: ['--unixsocket', path, '--unixsocketperm', '777'] });
+    const setUp = new Redis(path);
+    try {
+      await setUp.acl('SETUSER', 'ops', 'on', '>p@ss', '~*', '+@all');
+      const place = { isCluster: false, sentinel: undefined, sentinelPassword: undefined };
+      for (const [url, user, db] of [
+        [`unix://${path}`, 'default', 0],
+        [`unix://ops:p%40ss@${path}?db=3`, 'ops', 3],
+      ] as const) {
+        const client = redisClient({ ...place, urls: [url] });
+        try {
+          await client.connect();
+          expect(await client.call('CLIENT', 'INFO')).toMatch(new RegExp(`db=${db} .* user=${user} `));
+        } finally {
+          client.disconnect();
+        }
+      }
+    } finally {
+      setUp.disconnect();
+      await redis.stop();
+      rmSync(folder, { recursive: true, force: true });
+    }
   });
 
   it.each([

@@ -55,7 +55,9 @@ describe('where a verb works', () => {
     'redis://127.0.0.1/1/2',
     'redis://:100%secret@127.0.0.1',
     'redis://us%ZZer:secret@127.0.0.1',
-    '/run/redis.sock',
+    'unix:redis.sock',
+    'unix:///run/redis.sock?db=cache',
+    'unix://:100%secret@/run/redis.sock',
   ])('refuses a REDIS_URL that ioredis cannot use: %s', (url) => {
     const refusal = expect.objectContaining({ message: expect.not.stringContaining('secret') }) as unknown;
     for (const urls of [url, `${REDIS},${url}`])
@@ -68,13 +70,24 @@ describe('where a verb works', () => {
     ['rediss://user:p%40ss@host:6380/3', 'rediss://user:p%40ss@host:6380/3'],
     ['redis://host?db=3', 'redis://host?db=3'],
     ['redis://[::1]:6379/', 'redis://[::1]:6379/'],
+    ['/run/redis.sock', 'unix:///run/redis.sock'],
+    ['unix://:secret@/run/redis.sock?db=3', 'unix://:secret@/run/redis.sock?db=3'],
   ])('takes the REDIS_URL %s', (given, taken) => {
     expect(placeWith({ REDIS_URL: given }).redis?.urls).toEqual([taken]);
   });
 
+  it.each(['--redis-cluster', '--redis-sentinel=name'])('refuses a Unix socket with %s', (flag) => {
+    expect(() => placeWith({ REDIS_URL: '/run/redis.sock' }, flag)).toThrow('REDIS_URL is not a URL');
+  });
+
   it('refuses a DATABASE_URL without a scheme, which pg would take for another server', () => {
     expect(() => placeWith({ DATABASE_URL: 'localhost:5433/app' })).toThrow('DATABASE_URL is not a URL');
-    for (const url of ['postgresql:///app?host=/run', 'socket:/run?db=app', 'postgres://u:100%@host/app'])
+    const sockets = [
+      'postgresql:///app?host=/run',
+      'socket:/run?db=app',
+      'postgres://u:secret@/app?host=/run',
+    ];
+    for (const url of [...sockets, 'postgres://', 'postgres://u:100%@host/app'])
       expect(placeWith({ DATABASE_URL: url }).databaseUrl).toBe(url);
   });
 });
