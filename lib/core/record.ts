@@ -114,6 +114,11 @@ export function isOrphaned(record: IdempotencyRecord): boolean {
   return record.state === 'in_progress' && record.leaseRemaining <= 0;
 }
 
+/** Whether it is what this very claim has made. Stores give tokens in lower case. */
+export function isOfClaim(record: IdempotencyRecord | undefined, claim: Claim): boolean {
+  return record?.token === claim.token.toLowerCase() && record.fence === claim.fence;
+}
+
 /** Redis' word alone: Postgres did not have it when it was written, and another claim may have won the key since. */
 export function isPending(record: IdempotencyRecord): boolean {
   return record.state === 'completed' && record.pending;

@@ -1,5 +1,5 @@
 import { StoreError } from '../core/errors';
-import type { Claim, IdempotencyRecord } from '../core/record';
+import { isOfClaim, type Claim, type IdempotencyRecord } from '../core/record';
 import type { ForgottenRecords } from '../core/store';
 import type { Tiers } from './tiers';
 
@@ -55,10 +55,6 @@ export function copyToRemove(
   return standing && standing.fence >= cached.fence ? claim : cached;
 }
 
-export function isOf(claim: Claim, cached: IdempotencyRecord | undefined): boolean {
-  return cached?.token === claim.token && cached.fence === claim.fence;
-}
-
 /** Whether there was a copy. */
 async function deleteCopy({ cache, monitor, arbiter }: Tiers, claim: Claim): Promise<boolean> {
   if (!cache) return false;
@@ -67,7 +63,7 @@ async function deleteCopy({ cache, monitor, arbiter }: Tiers, claim: Claim): Pro
   const standing = isLater ? await monitor.ask('find', () => arbiter.find(claim.id)) : undefined;
   const removed = copyToRemove(claim, cached, standing);
   await cache.ask('put', (store) => store.put({ claim: removed, state: 'removed' }));
-  return isOf(removed, cached);
+  return isOfClaim(cached, removed);
 }
 
 async function forgetAll({ arbiter }: Tiers, claims: readonly Claim[]): Promise<ForgottenRecords> {

@@ -155,17 +155,30 @@ export class TieredClaims {
   /**
    * An owner that could not reach Postgres has left its outcome in Redis: it becomes that of the claim which has taken
    * its key over. Redis is asked after the takeover, as until then the owner could renew its lease and leave one; and
-   * it gets its full timeout.
+   * it gets its full timeout. What it has may be of a record that an operator has deleted since, if it has failed over
+   * to an old state: under the new claim nothing else would keep it out.
+   * @throws StoreUnavailableError if Postgres cannot be asked about that; the claim is given back
    */
   private async adoptPendingOutcome(claim: Claim): Promise<IdempotencyRecord | undefined> {
     const left = await this.tiers.cache?.ask('find', (store) => store.find(claim.id)).catch(() => undefined);
     if (left?.state !== 'completed' || left.fingerprint !== claim.fingerprint) return undefined;
+    if (await this.isForgotten(left, claim)) return undefined;
     try {
       const result = await this.complete(claim, left.outcome);
       return result.recorded ? left : result.record;
     } catch (error) {
       if (!(error instanceof StoreUnavailableError)) throw error;
       return left; // it waits for Postgres in memory now
+    }
+  }
+
+  private async isForgotten(left: Claim, claim: Claim): Promise<boolean> {
+    const { monitor, arbiter, pending, retention } = this.tiers;
+    try {
+      return await monitor.ask('find', async () => (await arbiter.isForgotten?.(left)) ?? false);
+    } catch (error) {
+      pending.release({ ...claim, fence: 0, attempt: 0 }, retention); // it stays an orphan: its handler may have run
+      throw error;
     }
   }
 

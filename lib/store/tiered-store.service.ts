@@ -3,6 +3,7 @@ import { performance } from 'node:perf_hooks';
 import { ForgottenRecordError, StoreUnavailableError } from '../core/errors';
 import type { Metrics } from '../core/ports';
 import {
+  isOfClaim,
   isPending,
   type Claim,
   type CompletedRecord,
@@ -21,7 +22,7 @@ import { ClaimOrder } from './claim-order';
 import { OwnStoreProvider } from './own-store.provider';
 import type { Completion } from './pending-writes';
 import { PostgresProvider } from './postgres/postgres.provider';
-import { copyToRemove, isOf, purge, type PurgeResult } from './purge';
+import { copyToRemove, purge, type PurgeResult } from './purge';
 import { RedisProvider } from './redis/redis.provider';
 import { healthOf } from './store-monitor';
 import { TieredClaims } from './tiered-claims';
@@ -215,7 +216,7 @@ export class TieredStoreService implements IdempotencyStore {
     const removed = copyToRemove(claim, cached, standing);
     await cache?.ask('put', (store) => store.put({ claim: removed, state: 'removed' }));
     const forgotten = await monitor.ask('forget', () => arbiter.forget(claim));
-    return forgotten || isOf(removed, cached);
+    return forgotten || isOfClaim(cached, removed);
   }
 
   /** {@link forget} what either tier has of a key: a copy may have lost its row, as in a failover of Postgres. */

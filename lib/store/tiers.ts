@@ -17,11 +17,16 @@ export const PROBE = recordId('health', 'probe', plainDigest);
 /** For how long (ms) an outcome that an application's own store could not take is tried again. */
 const OWN_RETENTION = 86_400_000;
 
+/** The only store whose answer may let a handler run. */
+export interface Arbiter extends IdempotencyStore {
+  /** Of one that has copies in Redis: whether an operator has deleted the record that this claim had made. */
+  isForgotten?(claim: Claim): Promise<boolean>;
+}
+
 /** The stores of one application, by what they are for. */
 export interface Tiers {
   readonly name: Tier;
-  /** The only store whose answer may let a handler run. */
-  readonly arbiter: IdempotencyStore;
+  readonly arbiter: Arbiter;
   readonly monitor: StoreMonitor;
   /** May be empty, stale or away. Undefined where Redis is the arbiter, or disabled. */
   readonly cache: RecordCache | undefined;
@@ -81,11 +86,7 @@ interface Around {
   readonly onCompleted: OnCompleted;
 }
 
-function decidedBy(
-  name: Tier,
-  arbiter: IdempotencyStore,
-  { retention, metrics, onCompleted }: Around,
-): Tiers {
+function decidedBy(name: Tier, arbiter: Arbiter, { retention, metrics, onCompleted }: Around): Tiers {
   const monitor = new StoreMonitor(name, metrics, () => arbiter.find(PROBE));
   const monitored = {
     complete: (claim: Claim, outcome: Outcome) =>

@@ -36,6 +36,8 @@ export const MUTANTS = {
   'COMMIT before INSERT': 'the effects are committed before their outcome is written',
   '23505 taken for success':
     'lock and read are one statement, whose snapshot is older than the lock, and a record that stands is taken for its own',
+  'forgotten outcome adopted':
+    'an outcome that Redis has becomes that of a takeover, although an operator has deleted its record',
   'forgotten without a mark in Redis': 'the copy in Redis is deleted, and no mark keeps a late one out',
   'forgotten without a mark in Postgres':
     'the row is deleted, and no mark keeps out an outcome that waits in a process',
@@ -144,6 +146,11 @@ export const PROOFS: readonly Configuration[] = [
     'an operator forgets, onOrphan reject',
     { postgres: 1, lapses: 1, crashes: 1, forgets: 1 },
     { ...medium, onOrphan: 'reject' },
+  ),
+  configuration(
+    'an operator forgets, Redis fails over',
+    { failovers: 1, crashes: 1, forgets: 1 },
+    { requests: 3, claims: 3 },
   ),
   configuration('transactions: an operator forgets', { postgres: 1, forgets: 1 }, mixed),
   configuration('transactions: a process crashes', { postgres: 1, crashes: 1, lapses: 1 }, mixed),
@@ -290,6 +297,11 @@ export const CONTROLS: Readonly<Record<Mutant, Control>> = {
   },
   'COMMIT before INSERT': { faults: {}, property: 'effect and outcome together', more: mixed },
   '23505 taken for success': { faults: {}, property: 'answers are committed', more: mixed },
+  'forgotten outcome adopted': {
+    faults: { failovers: 1, crashes: 1, forgets: 1 },
+    property: 'what is forgotten is not recorded again',
+    more: { requests: 3, claims: 3 },
+  },
   'forgotten without a mark in Redis': {
     faults: { lateRedis: 1, forgets: 1 },
     property: 'what is forgotten stays so',

@@ -27,6 +27,8 @@ export const PROPERTIES = {
     'a transaction whose request was told that nothing was executed is not committed afterwards',
   'what is forgotten stays so':
     'a request that comes after an operator was told that a record is deleted never gets its outcome',
+  'what is forgotten is not recorded again':
+    'the outcome of a record that an operator was told is deleted does not become that of a later claim',
   'no key is stuck': 'without further faults, some path leads to a completed or absent record',
 } as const;
 

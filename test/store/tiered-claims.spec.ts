@@ -198,6 +198,34 @@ describe('a claim over both tiers', () => {
     );
   });
 
+  describe('that takes an orphan over, where Redis still has the outcome of a record that was forgotten', () => {
+    let id: RecordId;
+    beforeEach(async () => {
+      [id] = (await recorded(processes[0]!, 1)) as [RecordId];
+      const alone = await running.open({ redis: false }); // as if Redis failed over to a state before
+      expect(await alone.store.forget((await alone.store.find(id))!)).toBe(true);
+      await claimed(alone, id, 50);
+      await eventually(async () => {
+        const orphan = await alone.store.find(id);
+        expect(orphan?.state === 'in_progress' && orphan.leaseRemaining).toBeLessThanOrEqual(0);
+      });
+    });
+
+    it('does not make it its own', async () => {
+      const result = await processes[1]!.store.claim(requestOf(id));
+      expect(result).toMatchObject({ claimed: true, claim: { attempt: 2 } });
+    });
+
+    it('fails where Postgres cannot be asked whether it was, and leaves the orphan as it was', async () => {
+      const [, one, other] = processes;
+      one!.postgres.loseReplyOf = 'isForgotten';
+      await expect(one!.store.claim(requestOf(id))).rejects.toThrow(StoreUnavailableError);
+      await eventually(() => expect(one!.pending()).toBe(0));
+      const result = await other!.store.claim(requestOf(id));
+      expect(result).toMatchObject({ claimed: true, claim: { attempt: 3 } });
+    });
+  });
+
   it('is not forgotten by another fence than its own, also where Redis has a copy of it', async () => {
     const [one, other] = processes;
     const [id] = await recorded(one!, 1);

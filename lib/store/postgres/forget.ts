@@ -28,6 +28,15 @@ export async function forgetAll(
   return { deleted: rows.length + marked.length, tokens };
 }
 
+/** Whether an operator has deleted the record that this claim had made. */
+export async function isForgotten(
+  connection: PostgresConnection,
+  table: string,
+  claim: Claim,
+): Promise<boolean> {
+  return (await connection.operation('find')(areForgotten(table), namedBy([claim]))).length > 0;
+}
+
 /** Ids, tokens, fences. */
 function namedBy(claims: readonly Claim[]): unknown[] {
   return [

@@ -1,6 +1,7 @@
 import { Logger } from '@nestjs/common';
 import { ForgottenRecordError, OverloadedError, StoreUnavailableError } from '../../core/errors';
 import {
+  isOfClaim,
   isOrphaned,
   type Claim,
   type IdempotencyRecord,
@@ -13,7 +14,7 @@ import type { ClaimRequest, ClaimResult, CompleteResult, IdempotencyStore } from
 import { completeValues, type ClaimRow } from './batch-statements';
 import { Batches, type BatchesOptions } from './batches';
 import type { PostgresConnection, Run } from './connection/postgres.connection';
-import { forgetAll } from './forget';
+import { forgetAll, isForgotten } from './forget';
 import { claimOf, outcomeValues, recordOf, type RecordRow } from './row';
 import { byteaOf, hashOf, printable } from './schema/values';
 import * as statements from './schema/statements';
@@ -140,7 +141,7 @@ export class PostgresStore implements IdempotencyStore {
       const [row] = await run<RecordRow>(statements.read(this.table), [id]);
       if (row && !row.expired) {
         const record = await this.confirmed(run, row, this.record(claim.id, row));
-        if (!isSameClaim(record, claim)) return { recorded: false, record };
+        if (!isOfClaim(record, claim)) return { recorded: false, record };
         if (record.state === 'completed') return { recorded: true }; // an earlier try landed, its reply was lost
       } else {
         if (row) await run(statements.deleteExpired(this.table), [id]);
@@ -189,6 +190,10 @@ export class PostgresStore implements IdempotencyStore {
 
   forgetAll(claims: readonly Claim[]): ReturnType<typeof forgetAll> {
     return forgetAll(this.connection, this.table, claims, this.retention);
+  }
+
+  isForgotten(claim: Claim): Promise<boolean> {
+    return isForgotten(this.connection, this.table, claim);
   }
 
   private async claimOrRead(run: Run, request: ClaimRequest): Promise<ClaimRow | undefined> {
@@ -287,10 +292,6 @@ function claimIn({ id, fingerprint, token }: ClaimRequest, { claimed }: ClaimRow
 
 /** The claim; `stands` if the record may not be taken, `changed` if it was changed since it was read. */
 type Retaken = Claim | 'stands' | 'changed';
-
-function isSameClaim(record: IdempotencyRecord, claim: Claim): boolean {
-  return record.token === claim.token.toLowerCase() && record.fence === claim.fence;
-}
 
 function contended(operation: string): StoreUnavailableError {
   const reason = new Error(`the record changed ${ROUNDS} times meanwhile`);
