@@ -1,6 +1,6 @@
 import type { DataSource, QueryRunner } from 'typeorm';
 import { Hook } from './hook';
-import { currentFrame, within } from './frames';
+import { currentFrame, isCalledIn, within } from './frames';
 import { JointTransaction, type AmbientTransaction } from './joint-transaction';
 
 export { outside } from './frames';
@@ -31,5 +31,10 @@ export class Ambient {
       currentFrame(({ transaction }) => transaction.dataSource === this.dataSource && transaction.isOpen) !==
       undefined
     );
+  }
+
+  /** Whether a transaction that is open may wait for the caller: it is in that one, or was when it left it. */
+  get isCalledInside(): boolean {
+    return isCalledIn(({ dataSource, isOpen }) => isOpen && dataSource === this.dataSource);
   }
 }

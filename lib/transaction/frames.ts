@@ -14,33 +14,51 @@ export interface Joinable {
 export interface Frame {
   readonly transaction: Joinable;
   readonly level: Level;
-  /** That of another transaction around this one. */
-  readonly outer: Frame | undefined;
+  /** Where this transaction was begun, if that was in another one, or outside of one. */
+  readonly outer: Place | undefined;
   /** Set while TypeORM opens or closes the level: the statement that does it, and what to do when it has. */
   readonly command?: { readonly text: string; done(): void };
   /** Whether TypeORM calls back within the transaction that it is about to start. */
   readonly callsBack?: boolean;
 }
 
-/** Where code is that has left its transactions. */
+/** Where code is that has left its transactions. It may stay there for long, and keeps none of them in memory. */
 class Outside {
-  constructor(readonly left: WeakSet<Joinable>) {}
+  private readonly left: readonly WeakRef<Joinable>[];
+
+  constructor(place: Place) {
+    this.left = [...around(place)].map((transaction) => new WeakRef(transaction));
+  }
+
+  *transactions(): Iterable<Joinable> {
+    for (const each of this.left) {
+      const transaction = each.deref();
+      if (transaction) yield transaction;
+    }
+  }
 }
 
-const frames = new AsyncLocalStorage<Frame | Outside | undefined>();
+type Place = Frame | Outside;
 
-function current(): Frame | undefined {
-  const place = frames.getStore();
-  return place instanceof Outside ? undefined : place;
+const frames = new AsyncLocalStorage<Place | undefined>();
+
+/** All transactions in which a place is, also those that it has left. */
+function* around(place: Place | undefined): Iterable<Joinable> {
+  let at = place;
+  for (; at && !(at instanceof Outside); at = at.outer) yield at.transaction;
+  if (at) yield* at.transactions();
+}
+
+/** Whether one that fits has called what runs here, and may wait for it. */
+export function isCalledIn(fits: (transaction: Joinable) => boolean): boolean {
+  for (const transaction of around(frames.getStore())) if (fits(transaction)) return true;
+  return false;
 }
 
 /** Runs the work outside of all transactions: what it does there is committed at once, and can happen more than once. */
 export function outside<T>(work: () => T): T {
   const place = frames.getStore();
-  if (!place || place instanceof Outside) return work();
-  const left = new WeakSet<Joinable>();
-  for (let frame: Frame | undefined = place; frame; frame = frame.outer) left.add(frame.transaction);
-  return frames.run(new Outside(left), work);
+  return !place || place instanceof Outside ? work() : frames.run(new Outside(place), work);
 }
 
 /**
@@ -48,22 +66,21 @@ export function outside<T>(work: () => T): T {
  * key. Code whose context was lost has not.
  */
 export function hasLeft(transaction: Joinable): boolean {
-  const place = frames.getStore();
-  if (place instanceof Outside) return place.left.has(transaction);
-  if (!place || place.transaction === transaction) return false;
+  let place = frames.getStore();
   let isApart = false;
-  for (let frame: Frame | undefined = place; frame; frame = frame.outer) {
-    if (frame.transaction === transaction) return isApart;
-    isApart ||= frame.transaction.dataSource === transaction.dataSource;
+  for (; place && !(place instanceof Outside); place = place.outer) {
+    if (place.transaction === transaction) return isApart;
+    isApart ||= place.transaction.dataSource === transaction.dataSource;
   }
-  return false;
+  return [...around(place)].includes(transaction);
 }
 
 /** The innermost frame that fits. */
 export function currentFrame(fits: (frame: Frame) => boolean): Frame | undefined {
-  let frame = current();
-  while (frame && !fits(frame)) frame = frame.outer;
-  if (!frame || frame.command || frame.level.start === frame.level) return frame;
+  let frame = frames.getStore();
+  while (frame && !(frame instanceof Outside) && !fits(frame)) frame = frame.outer;
+  if (!frame || frame instanceof Outside) return undefined;
+  if (frame.command || frame.level.start === frame.level) return frame;
   // A sibling of the code that opens this level, started in the same tick: what follows there is at the level above.
   return enter(frame.transaction, frame.level.start);
 }
@@ -74,18 +91,18 @@ export function within<T>(
   more: Pick<Frame, 'command' | 'callsBack'>,
   work: () => T,
 ): T {
-  return frames.run({ transaction, level, outer: around(transaction), ...more }, work);
+  return frames.run({ transaction, level, outer: beyond(transaction), ...more }, work);
 }
 
 /** What the caller does from now on is at this level. */
 export function enter(transaction: Joinable, level: Level): Frame {
-  const frame = { transaction, level, outer: around(transaction) };
+  const frame = { transaction, level, outer: beyond(transaction) };
   frames.enterWith(frame);
   return frame;
 }
 
 /** Levels know those above them, so one frame for each transaction is enough. */
-function around(transaction: Joinable): Frame | undefined {
-  const frame = current();
-  return frame?.transaction === transaction ? frame.outer : frame;
+function beyond(transaction: Joinable): Place | undefined {
+  const place = frames.getStore();
+  return place && !(place instanceof Outside) && place.transaction === transaction ? place.outer : place;
 }

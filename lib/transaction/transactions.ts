@@ -84,11 +84,12 @@ export class Transactions {
   /** @throws StoreUnavailableError, as OverloadedError where too many are open; IdempotencySetupError */
   async begin(request: BeginRequest): Promise<BeginResult> {
     const { name, policy, deadline } = request;
-    const isNested = this.ambient.isInside;
-    if (isNested && this.connections.max < 2)
+    const hasOne = this.connections.max < 2;
+    if (hasOne && this.ambient.isInside)
       throw new Error(
         `${ONE_CONNECTION} Work with its own key within it needs another. Set \`poolSize\` to 2 at least.`,
       );
+    const isNested = !hasOne && this.ambient.isCalledInside;
     const { beginning, commit } = this.roundTrips ?? (await this.locate());
     const entered = this.gates.enter(name, policy.maxConcurrent, deadline, isNested);
     const leave = typeof entered === 'function' ? entered : await entered;

@@ -1,7 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { Body, Controller, Inject, Post } from '@nestjs/common';
 import { DataSource } from 'typeorm';
-import { Idempotent, IdempotencyModule, IdempotencyService } from '../../lib';
+import {
+  IdempotencyClaim,
+  Idempotent,
+  IdempotencyModule,
+  IdempotencyService,
+  type TransactionContext,
+} from '../../lib';
 import { startPostgres, type RunningPostgres } from '../../servers';
 import { startApp, type TestApp } from '../support/app';
 import { sql } from '../support/database';
@@ -12,6 +18,10 @@ import type { Answer } from '../support/http';
 interface Order {
   readonly key: string;
   readonly transaction: boolean;
+  /** What the work is called in. */
+  readonly through?: 'outside()' | 'leased work';
+  /** Whether the work uses the manager of the request. */
+  readonly byManager?: boolean;
 }
 
 /** As many transactions as the pool of ten lets be open at once. */
@@ -29,15 +39,23 @@ class OrdersController {
   ) {}
 
   @Post('orders')
-  @Idempotent({ transaction: { timeout: '3s' } })
-  async create(@Body() { key, transaction }: Order): Promise<boolean> {
-    const write = (note: string): Promise<unknown> =>
-      this.dataSource.query('INSERT INTO effect (note) VALUES ($1)', [note]);
+  @Idempotent({ transaction: { timeout: '20s' } })
+  async create(
+    @Body() { key, transaction, through, byManager }: Order,
+    @IdempotencyClaim() claim: TransactionContext,
+  ): Promise<boolean> {
+    const write = (note: string, by: Pick<DataSource, 'query'> = this.dataSource): Promise<unknown> =>
+      by.query('INSERT INTO effect (note) VALUES ($1)', [note]);
     await write(`${key} order`);
     inside++;
     await full?.pass();
     const options = { transaction, scope: 'steps' };
-    await this.idempotency.execute(key, () => write(`${key} step`).then(() => true), options);
+    const work = (): Promise<boolean> =>
+      write(`${key} step`, byManager ? claim.manager : undefined).then(() => true);
+    const step = (): Promise<boolean> => this.idempotency.execute(key, work, options);
+    if (through === 'outside()') await claim.outside(step);
+    else if (through === 'leased work') await this.idempotency.execute(`${key} around`, step);
+    else await step();
     if (fails) throw new Error('failed after its step');
     return true;
   }
@@ -68,8 +86,8 @@ describe('work with a key of its own within the transaction of a request', () =>
     key = randomUUID();
   });
 
-  const post = (transaction: boolean, each = key): Promise<Answer> =>
-    app.call('/orders', { headers: { 'Idempotency-Key': each }, body: { key: each, transaction } });
+  const post = (transaction: boolean, each = key, more: Partial<Order> = {}): Promise<Answer> =>
+    app.call('/orders', { headers: { 'Idempotency-Key': each }, body: { key: each, transaction, ...more } });
   const effects = async (prefix = key): Promise<string[]> =>
     (await sql<{ note: string }>(postgres.url, 'SELECT note FROM effect WHERE note LIKE $1', [`${prefix} %`]))
       .map(({ note }) => note.slice(prefix.length + 1))
@@ -87,18 +105,32 @@ describe('work with a key of its own within the transaction of a request', () =>
     expect(await effects()).toEqual(['order', 'step']);
   });
 
+  it.each([undefined, 'outside()', 'leased work'] as const)(
+    'refuses the manager of the request in its own transaction, through %s',
+    async (through) => {
+      expect((await post(true, key, { through, byManager: true })).status).toBe(500);
+      expect((await post(true, key, { through, byManager: true })).status).toBe(500); // no value without effects
+      expect(await effects()).toEqual([]);
+    },
+  );
+
   it.each([
-    ['leased', false],
-    ['in a transaction', true],
-  ])('does not wait for requests that wait for it, although they fill the pool: %s', async (_, mode) => {
-    full = gate();
-    const keys = Array.from({ length: 2 * OPEN }, () => randomUUID());
-    const answering = Promise.all(keys.map((each) => post(mode, each)));
-    await eventually(() => expect(inside).toBe(OPEN));
-    full.open();
-    expect((await answering).map(({ status }) => status)).toEqual(keys.map(() => 201));
-    for (const each of keys) expect(await effects(each)).toEqual(['order', 'step']);
-  });
+    ['leased', false, undefined],
+    ['in a transaction', true, undefined],
+    ['in a transaction through outside()', true, 'outside()'],
+    ['in a transaction through leased work', true, 'leased work'],
+  ] as const)(
+    'does not wait for requests that wait for it, although they fill the pool: %s',
+    async (_, mode, through) => {
+      full = gate();
+      const keys = Array.from({ length: 2 * OPEN }, () => randomUUID());
+      const answering = Promise.all(keys.map((each) => post(mode, each, { through })));
+      await eventually(() => expect(inside).toBe(OPEN));
+      full.open();
+      expect((await answering).map(({ status }) => status)).toEqual(keys.map(() => 201));
+      for (const each of keys) expect(await effects(each)).toEqual(['order', 'step']);
+    },
+  );
 });
 
 describe('a transaction whose handler is still running when the application closes', () => {
