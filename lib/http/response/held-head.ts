@@ -12,6 +12,7 @@ import type { ResponseInterception } from './response-interception';
 import {
   assertHeaderLine,
   assertStatusLine,
+  dropConnectionHeaders,
   hasBody,
   headersSentError,
   reasonOf,
@@ -47,6 +48,8 @@ export class HeldHead {
    */
   send(): void {
     if (this.sent) return;
+    if (!this.hold.escaped)
+      dropConnectionHeaders(this.response, (name) => this.hold.call('removeHeader', name));
     const statusCode = this.response.statusCode | 0; // as Node does, since some give text
     const reason = reasonOf(this.response);
     if (reason) setReason(this.response); // or what answers in its place would fail at the same

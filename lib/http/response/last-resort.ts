@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import { isRecorded } from '../../outcome/recorded-headers';
 import { SafeLogger } from '../../observability/safe-logger';
-import { cut, setReason } from './node-response';
+import { cut, dropConnectionHeaders, setReason } from './node-response';
 
 const logger = new SafeLogger('Idempotency');
 
@@ -38,6 +38,7 @@ function attempt(step: () => unknown, onFailure: (error: unknown) => void): void
 function sendServerError(response: ServerResponse): unknown {
   for (const name of response.getHeaderNames()) if (isRecorded(name)) response.removeHeader(name);
   response.removeHeader('Transfer-Encoding');
+  dropConnectionHeaders(response);
   response.statusCode = 500;
   setReason(response);
   response.setHeader('Content-Type', 'application/json; charset=utf-8');

@@ -37,6 +37,18 @@ export function cut(response: ServerResponse): void {
   else response.destroy();
 }
 
+/** What HTTP/2 has no place for (RFC 9113, 8.2.2). Node leaves `Connection` out, and throws at the others once it writes them. */
+const OF_HTTP1 = ['http2-settings', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'upgrade'];
+
+/** Over HTTP/2, leaves out headers without which the response means the same, and with which it could not be sent. */
+export function dropConnectionHeaders(
+  response: ServerResponse,
+  remove = (name: string): unknown => response.removeHeader(name),
+): void {
+  if (!isHttp2(response)) return;
+  for (const name of OF_HTTP1) if (response.hasHeader(name)) remove(name);
+}
+
 /** True if Node sends a body with this response. */
 export function hasBody({ req }: ServerResponse, status: number): boolean {
   return req.method !== 'HEAD' && !isBodiless(status);

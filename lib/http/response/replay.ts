@@ -4,7 +4,7 @@ import { FRAMING_HEADERS, isRecorded } from '../../outcome/recorded-headers';
 import { REASON } from '../../outcome/stored-outcome';
 import type { HeaderFilter } from '../../options/idempotency.options';
 import { isRepeated, setHeaderLines, writeHeaderLines } from './header-lines';
-import { hasBody, reasonOf, setReason, type HeaderLine } from './node-response';
+import { dropConnectionHeaders, hasBody, reasonOf, setReason, type HeaderLine } from './node-response';
 
 /** Marks a response that was not made by the handler just now. */
 export const REPLAY_HEADER = 'Idempotent-Replayed';
@@ -54,6 +54,7 @@ function write(
   if (lengthless && hasBody(response, status)) lines.push(['Content-Length', body.length]);
   if (isRepeated(lines)) writeHeaderLines(response, lines, body.length);
   else setHeaderLines(response, lines);
+  dropConnectionHeaders(response);
   return response.end(body);
 }
 

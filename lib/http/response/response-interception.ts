@@ -1,4 +1,5 @@
 import { ServerResponse } from 'node:http';
+import { guardStream } from './http2-stream';
 
 /** What a writer calls to answer. HTTP/2 lacks `setHeaders`. */
 const METHODS = [
@@ -47,7 +48,10 @@ export class ResponseInterception {
     private readonly sink: ResponseSink,
   ) {
     this.outer = shared.holds.get(response);
-    if (!this.outer) prepare(response);
+    if (!this.outer) {
+      prepare(response);
+      guardStream(response, () => holdOf(response));
+    }
     this.before = this.outer?.before ?? takenOver(response);
     shared.holds.set(response, this);
   }
