@@ -1,4 +1,6 @@
+import type { HttpAdapterHost } from '@nestjs/core';
 import type { TLSSocket } from 'node:tls';
+import { isHttp2 } from '../../platform';
 
 /** Among credentials: no header can have this name. */
 export const CLIENT_CERTIFICATE = ':client-certificate';
@@ -21,11 +23,7 @@ export function clientCertificate(connection: Connection | undefined): string | 
   const known = found.get(connection);
   if (known) return known;
   if (connection.destroyed) {
-    if (known === undefined && connection.server?.requestCert)
-      throw new TypeError(
-        'The client has left before its certificate was looked at, so its request has no scope and is not carried out. ' +
-          'Let it send the request again.',
-      );
+    if (known === undefined && connection.server?.requestCert) throw clientLeft();
     return undefined;
   }
   const certificate = connection.getPeerX509Certificate();
@@ -34,4 +32,22 @@ export function clientCertificate(connection: Connection | undefined): string | 
   const text = named ? [issuer, subject, subjectAltName].join('\n\n') : fingerprint256;
   found.set(connection, text ?? null);
   return text;
+}
+
+/**
+ * Over HTTP/2, a request that its client has given up knows its connection no more: it would be one without a
+ * certificate.
+ * @throws TypeError where the server asks for certificates
+ */
+export function assertConnected(request: object, { httpAdapter }: HttpAdapterHost): void {
+  if (!isHttp2(request) || !request.stream.destroyed) return;
+  const server = httpAdapter.getHttpServer() as Connection['server'];
+  if (server?.requestCert) throw clientLeft();
+}
+
+function clientLeft(): TypeError {
+  return new TypeError(
+    'The client has left before its certificate was looked at, so its request has no scope and is not carried out. ' +
+      'Let it send the request again.',
+  );
 }

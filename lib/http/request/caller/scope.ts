@@ -1,6 +1,8 @@
 import { Injectable, Logger, type ExecutionContext } from '@nestjs/common';
+import { HttpAdapterHost } from '@nestjs/core';
 import { Digest } from '../../../core/digest';
 import type { RouteOptions } from '../../../options/resolve';
+import { assertConnected } from './client-certificate';
 import { principalOfCredentials, principalOfScope, principalOfUser } from './principal';
 import { rawRequest, requestOf, userOf, type PlatformRequest } from '../../platform';
 import { runOption } from '../option-function';
@@ -17,6 +19,7 @@ export class ScopeResolver {
   constructor(
     private readonly selectors: RouteSelectors,
     private readonly digest: Digest,
+    private readonly adapterHost: HttpAdapterHost,
   ) {}
 
   async resolve(context: ExecutionContext, options: RouteOptions): Promise<string> {
@@ -46,7 +49,9 @@ export class ScopeResolver {
     const user = userOf(request);
     // Where a guard has let someone in, the credentials may be those of a service that many users share.
     if (user) return principalOfUser(user);
-    const principal = principalOfCredentials(rawRequest(request), options, this.digest);
+    const raw = rawRequest(request);
+    assertConnected(raw, this.adapterHost);
+    const principal = principalOfCredentials(raw, options, this.digest);
     if (principal) this.warnOnce();
     return principal;
   }

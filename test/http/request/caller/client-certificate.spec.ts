@@ -1,6 +1,7 @@
 import { randomUUID, X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import type { IncomingMessage } from 'node:http';
+import { connect, constants, type ClientHttp2Session } from 'node:http2';
 import { request } from 'node:https';
 import { text } from 'node:stream/consumers';
 import { Controller, Injectable, Post, UseGuards, type CanActivate } from '@nestjs/common';
@@ -136,4 +137,47 @@ describe.each<Platform>(['express', 'fastify'])('a caller with a client certific
       const server = app.app.getHttpServer() as import('node:net').Server;
       server.getConnections((error, count) => (error ? reject(error) : resolve(count)));
     });
+});
+
+describe('a caller with a client certificate over HTTP/2', () => {
+  it('is not taken for one without when it has given its request up early: nothing runs, and its retry runs once', async () => {
+    runs = 0;
+    const log = new KeptLog();
+    const app = await startApp({
+      platform: 'fastify',
+      inMemory: true,
+      controllers: [LeadsController],
+      providers: [SlowGuard],
+      fastify: { http2: true, https: { ...SERVER, ca: AUTHORITY, requestCert: true } },
+      configure: (nest) => nest.useLogger(log),
+    });
+    const { port } = new URL(app.url);
+    const session = connect('https://localhost', {
+      ...ANN,
+      ca: AUTHORITY,
+      host: '127.0.0.1',
+      port: Number(port),
+    });
+    const send = () => session.request({ ':method': 'POST', ':path': '/leads', 'idempotency-key': 'left' });
+    try {
+      held = gate();
+      const left = send();
+      await held.reached();
+      left.close(constants.NGHTTP2_CANCEL);
+      await once(left, 'close');
+      await pong(session);
+      held.open();
+      await eventually(() => expect(log.lines.join('\n')).toContain('has left before its certificate'));
+      expect(runs).toBe(0);
+      expect(await text(send())).toBe(await text(send()));
+      expect(runs).toBe(1);
+    } finally {
+      session.close();
+      await app.close();
+    }
+  });
+
+  /** What was sent before has then come to the server. */
+  const pong = (session: ClientHttp2Session): Promise<void> =>
+    new Promise((resolve, reject) => session.ping((error) => (error ? reject(error) : resolve())));
 });

@@ -9,10 +9,8 @@ import { runs, text } from '../../../support/arbitraries';
 import { contextOf, route, settled } from '../../../support/request-context';
 
 describe('a principal', () => {
-  const scopes = new ScopeResolver(
-    new RouteSelectors(new HttpAdapterHost(), new ApplicationConfig()),
-    plainDigest,
-  );
+  const host = new HttpAdapterHost();
+  const scopes = new ScopeResolver(new RouteSelectors(host, new ApplicationConfig()), plainDigest, host);
   const scopeOf = (request: object, options?: IdempotencyOptions): Promise<unknown> =>
     settled(
       scopes.resolve(
