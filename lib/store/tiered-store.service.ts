@@ -182,7 +182,12 @@ export class TieredStoreService implements IdempotencyStore {
 
   renew(claims: readonly Claim[], lease: number): Promise<ReadonlySet<string>> {
     const { monitor, arbiter } = this.tiers;
-    return monitor.ask('renew', () => arbiter.renew(claims, lease));
+    return monitor.ask('renew', async () => {
+      const held: unknown = await arbiter.renew(claims, lease);
+      if (held instanceof Set) return held as ReadonlySet<string>;
+      // A list would fail only where leases are renewed, for no request and so for no answer to say it.
+      throw new TypeError('renew() of a store has to give a Set of tokens');
+    });
   }
 
   async find(id: RecordId): Promise<IdempotencyRecord | undefined> {

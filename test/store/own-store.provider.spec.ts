@@ -21,12 +21,20 @@ import { KeptLog } from '../support/log';
 import { metric } from '../support/metrics';
 
 let runs = 0;
+let release: () => void;
 
 @Controller()
 class LeadsController {
   @Post('leads')
   @Idempotent()
   create(): number {
+    return ++runs;
+  }
+
+  @Post('slow')
+  @Idempotent({ lease: '3s' })
+  async slow(): Promise<number> {
+    await new Promise<void>((resolve) => (release = resolve));
     return ++runs;
   }
 
@@ -164,6 +172,21 @@ describe.each<Platform>(['express', 'fastify'])(
         return answer;
       });
       expect([retry.text, isReplay(retry), runs]).toEqual(['1', true, 1]);
+    });
+
+    it('says so where its renewals give something else than a set, and goes on', async () => {
+      const store = new LeadStore();
+      const { renew } = store;
+      const asList = async (...args: Parameters<typeof renew>): Promise<string[]> => [
+        ...(await renew(...args)),
+      ];
+      await start({ store: Object.assign(store, { renew: asList }) });
+      const answer = send(randomUUID(), '/slow');
+      await eventually(() =>
+        expect(log.lines.join()).toContain('renew() of a store has to give a Set of tokens'),
+      );
+      release();
+      expect((await answer).status).toBe(201);
     });
 
     it('says in its health that it is down', async () => {

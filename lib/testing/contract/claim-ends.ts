@@ -30,6 +30,12 @@ export function releases(test: DefineTest): void {
     expect(await store.find(id)).toBeUndefined();
   });
 
+  test('is false where nothing stands', async ({ store, id, expect }) => {
+    const unknown: Claim = { id, fingerprint: OTHER_FINGERPRINT, token: randomUUID(), fence: 7, attempt: 1 };
+    expect(await store.release(unknown)).toBe(false);
+    expect(await store.release({ ...unknown, fence: 0, attempt: 0 })).toBe(false);
+  });
+
   test('leaves an orphan an orphan where the reply to its takeover was lost: its handler may have run', async ({
     store,
     another,

@@ -1,7 +1,15 @@
 import { randomUUID } from 'node:crypto';
-import { plainDigest } from '../../core/digest';
+import { Digest, plainDigest } from '../../core/digest';
 import { recordId } from '../../core/record';
-import { created, FINGERPRINT, inProgress, OTHER_FINGERPRINT, onlyWinner, type DefineTest } from './trial';
+import {
+  created,
+  FINGERPRINT,
+  inProgress,
+  OTHER_FINGERPRINT,
+  onlyWinner,
+  won,
+  type DefineTest,
+} from './trial';
 
 export function claims(test: DefineTest): void {
   test('gives an absent key to the first that asks', async ({ id, claim, expect }) => {
@@ -67,11 +75,59 @@ export function claims(test: DefineTest): void {
     }
   });
 
+  test('recognises its own token after its lease has lapsed', async ({
+    another,
+    request,
+    orphan,
+    expect,
+  }) => {
+    const mine = await orphan();
+    expect(await another.claim(request({ token: mine.token }))).toEqual({ claimed: true, claim: mine });
+  });
+
   test('keeps the same key in two scopes apart', async ({ store, id, request, claim, expect }) => {
     await claim();
     const elsewhere = recordId('POST /orders', id.key, plainDigest);
     expect((await store.claim(request({ id: elsewhere }))).claimed).toBe(true);
   });
+
+  test('keeps the same key of two namespaces apart', async ({ store, id, request, claim, expect }) => {
+    await claim();
+    const elsewhere = recordId(id.scope, id.key, new Digest({ namespace: 'another' }));
+    expect((await store.claim(request({ id: elsewhere }))).claimed).toBe(true);
+  });
+
+  test('keeps apart keys that look alike, and gives each back as it was given', async ({
+    store,
+    another,
+    id: { scope, key },
+    request,
+    expect,
+  }) => {
+    for (const each of likenesses(key)) {
+      const id = recordId(scope, each, plainDigest);
+      const mine = won(await store.claim(request({ id })));
+      expect(mine.id).toEqual(id);
+      expect(await another.find(id)).toMatchObject({ ...mine, id, state: 'in_progress' });
+    }
+  });
+}
+
+/** Keys that a store would take for one if it folded case, normal form or space, or kept a part of them. */
+function likenesses(key: string): string[] {
+  const long = key.padEnd(254, '-');
+  return [
+    `${key} key`,
+    `${key} KEY`,
+    ` ${key} key`,
+    `${key} key `,
+    `${key} \u00e9`,
+    `${key} e\u0301`,
+    `${key} 'quoted' "twice" 100%_\\`,
+    `${key}:*?[a]{b}/../c`,
+    `${long}1`,
+    `${long}2`,
+  ];
 }
 
 export function lapsedLeases(test: DefineTest): void {

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { type Claim, type Outcome, type ResponseOutcome } from '../../core/record';
-import { created, FINGERPRINT, type DefineTest } from './trial';
+import { created, FINGERPRINT, LONG_RETENTION, type DefineTest } from './trial';
 
 export function completions(test: DefineTest): void {
   test('records the outcome for everyone', async ({ store, another, id, request, claim, expect }) => {
@@ -15,6 +15,33 @@ export function completions(test: DefineTest): void {
     const mine = await claim();
     await store.complete(mine, created);
     expect(await another.complete(mine, created)).toEqual({ recorded: true });
+  });
+
+  test('keeps the first outcome of a claim: a client may have seen it', async ({
+    store,
+    another,
+    id,
+    claim,
+    expect,
+  }) => {
+    const mine = await claim();
+    await store.complete(mine, created);
+    await another.complete(mine, { ...created, status: 202 });
+    expect(await store.find(id)).toMatchObject({ state: 'completed', outcome: created });
+  });
+
+  test('says for how many milliseconds the outcome answers', async ({
+    store,
+    another,
+    id,
+    claim,
+    expect,
+  }) => {
+    await store.complete(await claim(), created);
+    const found = await another.find(id);
+    const expiresIn: unknown = found?.state === 'completed' ? found.expiresIn : undefined;
+    expect(expiresIn).toBeGreaterThan(LONG_RETENTION / 2);
+    expect(expiresIn).toBeLessThanOrEqual(LONG_RETENTION + 1_000); // a store may count in whole seconds
   });
 
   test('still counts after the lease has lapsed, as long as no claim took over', async ({

@@ -6,10 +6,7 @@ import { expiredForgotten, manyForgotten } from './many-forgotten';
 import { races } from './races';
 import { expiry, findAndForget } from './records';
 import type { ContractFactory, ContractRunner, ContractSubject } from './runner';
-import { SHORT_RETENTION, trialOn, type DefineTest } from './trial';
-
-/** Milliseconds. */
-const LONG_RETENTION = 3_600_000;
+import { LONG_RETENTION, SHORT_RETENTION, trialOn, type DefineTest } from './trial';
 
 /**
  * Defines the tests of the promises that `IdempotencyStore` makes, for any store:

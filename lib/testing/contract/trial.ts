@@ -14,6 +14,7 @@ import type { ContractRunner, ContractSubject } from './runner';
 export const FINGERPRINT = 'a'.repeat(64);
 export const OTHER_FINGERPRINT = 'b'.repeat(64);
 /** Milliseconds. */
+export const LONG_RETENTION = 3_600_000;
 export const SHORT_RETENTION = 120;
 export const SHORT_LEASE = 60;
 

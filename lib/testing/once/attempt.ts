@@ -70,21 +70,50 @@ function shortened(text: string): string {
   return text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;
 }
 
-/** A response of `fetch`, supertest, Fastify's `inject()` or axios; undefined for any other value. */
+/** A response of `fetch`, supertest, Fastify's `inject()`, axios, got or pactum; undefined for any other value. */
 async function responseOf(value: unknown): Promise<OnceAnswer | undefined> {
-  if (value instanceof Response)
+  if (typeof value !== 'object' || value === null) return undefined;
+  if (isOfFetch(value))
     return {
       status: value.status,
       headers: Object.fromEntries(value.headers),
       text: await value.clone().text(),
     };
-  if (typeof value !== 'object' || value === null) return undefined;
-  const { status, statusCode = status, headers, text, payload, data } = value as Record<string, unknown>;
+  const {
+    status,
+    statusCode = status,
+    headers,
+    text,
+    payload,
+    data,
+    body,
+  } = value as Record<string, unknown>;
   if (typeof statusCode !== 'number' || typeof headers !== 'object' || headers === null) return undefined;
-  const body = text ?? payload ?? data;
+  const content = text ?? payload ?? data ?? body;
+  if (isStream(content)) throw new TypeError(UNREAD);
   return {
     status: statusCode,
     headers: { ...headers },
-    text: typeof body === 'string' ? body : JSON.stringify(body ?? ''),
+    text: typeof content === 'string' ? content : JSON.stringify(content ?? ''),
   };
+}
+
+const UNREAD =
+  'the function gave back a response whose body is a stream, so answers cannot be compared. Have it give back { statusCode, headers, text } with the text that it has read';
+
+/** By its form: packages such as undici and node-fetch bring another class. */
+function isOfFetch(value: object): value is Response {
+  const { status, headers, clone, text } = value as Partial<Record<keyof Response, unknown>>;
+  return (
+    typeof status === 'number' &&
+    typeof clone === 'function' &&
+    typeof text === 'function' &&
+    typeof headers === 'object' &&
+    headers !== null &&
+    Symbol.iterator in headers
+  );
+}
+
+function isStream(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && ('pipe' in value || 'getReader' in value);
 }

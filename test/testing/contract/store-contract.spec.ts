@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import type { Claim, Outcome, RecordId } from '../../../lib/core/record';
+import type { Claim, IdempotencyRecord, Outcome, RecordId } from '../../../lib/core/record';
 import type { ClaimRequest, ClaimResult, CompleteResult } from '../../../lib/core/store';
 import { MemoryStore, type MemoryStoreOptions } from '../../../lib/store/memory/memory.store';
 import { failing } from '../../support/failing-contract';
@@ -14,6 +14,24 @@ const isStale = (store: MemoryStore, claim: Claim): boolean => {
   const { row } = rowOf(store, claim);
   return row !== undefined && row.claim.token !== claim.token;
 };
+
+const LOOKS_ALIKE = 'claim keeps apart keys that look alike, and gives each back as it was given';
+
+/** A store that goes by something else than the hash. */
+const addressedBy = (address: (id: RecordId) => string) =>
+  class extends MemoryStore {
+    override async claim(request: ClaimRequest): Promise<ClaimResult> {
+      const { id } = request;
+      const result = await super.claim({ ...request, id: { ...id, hash: address(id) } });
+      if (!result.claimed) return { ...result, record: { ...result.record, id } };
+      return { ...result, claim: { ...result.claim, id } };
+    }
+
+    override async find(id: RecordId): Promise<IdempotencyRecord | undefined> {
+      const found = await super.find({ ...id, hash: address(id) });
+      return found && { ...found, id };
+    }
+  };
 
 const wrong: Record<string, [Store: new (options: MemoryStoreOptions) => MemoryStore, caughtBy: string]> = {
   'takes an orphan over for anyone': [
@@ -163,6 +181,52 @@ const wrong: Record<string, [Store: new (options: MemoryStoreOptions) => MemoryS
     },
     'renew revives a lapsed lease that no claim took over',
   ],
+  'does not know its own token once its lease has lapsed': [
+    class extends MemoryStore {
+      override claim(request: ClaimRequest): Promise<ClaimResult> {
+        const { row } = rowOf(this, request);
+        const lapsed = row && !row.outcome && row.leaseUntil <= this.options.now();
+        return super.claim(lapsed ? { ...request, token: crypto.randomUUID() } : request);
+      }
+    },
+    'claim recognises its own token after its lease has lapsed',
+  ],
+  'takes the last outcome of a claim': [
+    class extends MemoryStore {
+      override complete(claim: Claim, outcome: Outcome): Promise<CompleteResult> {
+        const { row } = rowOf(this, claim);
+        if (row?.claim.token === claim.token && row.claim.fence === claim.fence) this.put({ claim, outcome });
+        return super.complete(claim, outcome);
+      }
+    },
+    'complete keeps the first outcome of a claim: a client may have seen it',
+  ],
+  'counts the rest of a record’s time in seconds': [
+    class extends MemoryStore {
+      override async find(id: RecordId): Promise<IdempotencyRecord | undefined> {
+        const found = await super.find(id);
+        return found?.state === 'completed' ? { ...found, expiresIn: found.expiresIn / 1_000 } : found;
+      }
+    },
+    'complete says for how many milliseconds the outcome answers',
+  ],
+  'fails to release what it does not have': [
+    class extends MemoryStore {
+      override async release(claim: Claim): Promise<boolean> {
+        if (!rowOf(this, claim).row) throw new Error('no such row');
+        return super.release(claim);
+      }
+    },
+    'release is false where nothing stands',
+  ],
+  'leaves out namespaces': [
+    addressedBy(({ scope, key }) => `${scope} ${key}`),
+    'claim keeps the same key of two namespaces apart',
+  ],
+  'folds case': [addressedBy(({ scope, key }) => `${scope} ${key}`.toLowerCase()), LOOKS_ALIKE],
+  'folds normal forms': [addressedBy(({ scope, key }) => `${scope} ${key}`.normalize()), LOOKS_ALIKE],
+  'folds space at the ends': [addressedBy(({ scope, key }) => `${scope} ${key.trim()}`), LOOKS_ALIKE],
+  'cuts long keys': [addressedBy(({ scope, key }) => `${scope} ${key.slice(0, 128)}`), LOOKS_ALIKE],
   'forgets a claim whose owner is alive': [
     class extends MemoryStore {
       override async forget(claim: Claim): Promise<boolean> {
