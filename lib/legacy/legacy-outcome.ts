@@ -1,3 +1,5 @@
+import { Readable } from 'node:stream';
+import { isAnyArrayBuffer, isPromise } from 'node:util/types';
 import type { HeaderList, Outcome } from '../core/record';
 import type { HeaderFilter } from '../options/idempotency.options';
 import { isRecorded } from '../outcome/recorded-headers';
@@ -46,6 +48,11 @@ function isJson(body: unknown): boolean {
 function bytesOf(body: unknown): Buffer {
   if (body === undefined || body === null) return NOTHING;
   if (typeof body === 'string' || body instanceof Uint8Array) return Buffer.from(body);
+  // They have a JSON form, which is not what was sent.
+  if (isPromise(body) || isAnyArrayBuffer(body) || body instanceof ReadableStream || body instanceof Readable)
+    throw new TypeError(
+      'The body of a legacy response is a promise, a stream or an ArrayBuffer: give what it holds',
+    );
   const text = JSON.stringify(body) as string | undefined;
   if (text === undefined) throw new TypeError('The body of a legacy response has no JSON form');
   return Buffer.from(text);

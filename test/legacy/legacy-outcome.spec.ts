@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream';
 import type { Outcome } from '../../lib/core/record';
 import { legacyResponse, legacyValue } from '../../lib/legacy/legacy-outcome';
 
@@ -82,6 +83,10 @@ describe('a response of another system', () => {
     ['a header that is an object', { status: 200, headers: { a: {} } }, /The header a .* is not text/],
     ['a header that splits', { status: 200, headers: { a: 'b\r\nc: hunter2' } }, /cannot be sent/],
     ['a function as body', { status: 200, body: () => 1 }, /has no JSON form/],
+    ['a promise as body', { status: 200, body: Promise.resolve('hunter2') }, /promise.*give what it holds/],
+    ['a stream as body', { status: 200, body: Readable.from(['hunter2']) }, /stream.*give what it holds/],
+    ['a stream of fetch', { status: 200, body: new Response('hunter2').body }, /stream.*give what it holds/],
+    ['an ArrayBuffer as body', { status: 200, body: new ArrayBuffer(7) }, /ArrayBuffer.*give what it holds/],
     ['a circular body', { status: 200, body: circular }, /circular/i],
   ])('is refused without its values: %s', (_, answer, message) => {
     let thrown: unknown;
