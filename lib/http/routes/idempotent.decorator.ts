@@ -2,17 +2,17 @@ import { createParamDecorator, type ExecutionContext } from '@nestjs/common';
 import type { IdempotencyContext } from '../../core/context';
 import { IdempotencySetupError } from '../../core/errors';
 import type { IdempotencyOptions } from '../../options/idempotency.options';
-import { checkRouteOptions } from '../../options/resolve';
+import { checkRouteOptions, merge } from '../../options/resolve';
 import { demandModule, watchHandler } from '../handler/handler-interceptors';
 import { watchOf } from '../handler/handler-watch';
-import { IDEMPOTENT_METADATA } from '../handler/idempotent-metadata';
+import { IDEMPOTENT_METADATA, ownOptionsOf } from '../handler/idempotent-metadata';
 import { requestOf, type Handler } from '../platform';
 
 /**
  * Makes a route safe to retry: its handler runs once per key, and every retry gets the first response.
  *
  * On a method it protects that handler; on a class it protects the handlers of POST, PUT, PATCH and DELETE, and a
- * method's own options come before the class's. It is metadata only: no `@UseInterceptors()` is needed, and it
+ * method's own options come before the class's. Where it stands twice, the options of the upper one come first. It is metadata only: no `@UseInterceptors()` is needed, and it
  * works on base classes and on controllers that other modules generate. Without the module in the application, each
  * request to a decorated route fails.
  *
@@ -26,7 +26,10 @@ export function Idempotent(options: IdempotencyOptions = {}): MethodDecorator & 
     checkRouteOptions(`@Idempotent() on ${where}`, options);
     const method = descriptor?.value as Handler | undefined;
     if (name !== undefined) assertHandler(where, target, name, method);
-    Reflect.defineMetadata(IDEMPOTENT_METADATA, options, method ?? target);
+    const decorated = method ?? target;
+    // A decorator of the application may bring this one already, and options that are lost are not missed.
+    const below = ownOptionsOf(decorated);
+    Reflect.defineMetadata(IDEMPOTENT_METADATA, below ? merge([options, below]) : options, decorated);
     if (method) watchHandler(method);
     else demandModule(target);
   };

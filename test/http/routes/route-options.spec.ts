@@ -37,6 +37,22 @@ describe('the options of a route', () => {
     });
   });
 
+  it('are those of both where a method or a class is decorated twice, of the upper one first', () => {
+    @Idempotent({ waitTimeout: '7s' })
+    @Idempotent({ waitTimeout: '8s', onOrphan: 'reject' })
+    class Twice {
+      @Idempotent({ lease: '3s' })
+      @Idempotent({ lease: '4s', required: true })
+      handle(): void {
+        return;
+      }
+    }
+    expect(of(Twice, 'handle')).toMatchObject({
+      required: true,
+      policy: { lease: 3_000, waitTimeout: 7_000, onOrphan: 'reject' },
+    });
+  });
+
   it('are none where neither is decorated', () => {
     expect(of(Undecorated, 'plain')).toBeUndefined();
   });
