@@ -72,7 +72,8 @@ export class ProtocolService extends IdempotencyService {
         return outcome;
       },
     );
-    if (unstored) return unstored.value;
+    // Where its claim was lost, the value that counts is the winner's.
+    if (unstored && result.kind === 'executed') return unstored.value;
     return valueOf(result.outcome) as T;
   }
 

@@ -20,12 +20,22 @@ function jsonOf(value: unknown): Buffer | undefined {
 
 /** @throws IdempotencyError `outcome_not_stored` */
 export function valueOf(outcome: Outcome | undefined): unknown {
-  if (outcome?.kind !== 'response') {
-    const why = outcome && isUnreadable(outcome) ? 'cannot be read from the store' : 'could not be stored';
-    throw new IdempotencyError(
-      'outcome_not_stored',
-      `The work was executed before, but its result ${why}, so it cannot be returned again.`,
+  if (outcome?.kind !== 'response')
+    throw notStored(
+      outcome && isUnreadable(outcome) ? 'cannot be read from the store' : 'could not be stored',
     );
+  if (outcome.body.length === 0) return undefined;
+  try {
+    return JSON.parse(outcome.body.toString());
+  } catch {
+    // An operator may settle a key with a response in place of a value. The parser's error would quote it.
+    throw notStored('is stored as something else than JSON');
   }
-  return outcome.body.length === 0 ? undefined : JSON.parse(outcome.body.toString());
+}
+
+function notStored(why: string): IdempotencyError {
+  return new IdempotencyError(
+    'outcome_not_stored',
+    `The work was executed before, but its result ${why}, so it cannot be returned again.`,
+  );
 }

@@ -162,6 +162,17 @@ describe('processes that lose a store, or a reply', () => {
     expect(answer(await blind.store.find(id))).toBe('B');
   });
 
+  it('a value that cannot be stored gives way to the winner’s as well', async () => {
+    const [a, winner] = [await start(), await start()];
+    const late = async (): Promise<unknown> => {
+      a.postgres.off = true; // so that its lease lapses
+      expect(await winner.service.execute(id.key, () => 'winner')).toBe('winner');
+      a.postgres.off = false;
+      return 1n;
+    };
+    expect(await a.service.execute(id.key, late, { lease: 150 })).toBe('winner');
+  });
+
   it('an outcome that Redis alone has is not replayed once its key was taken over', async () => {
     const [a, blind, reader] = [await start(), await start(), await start()];
     const old = await claim(a);

@@ -22,6 +22,12 @@ describe('the outcome of work that is no HTTP request', () => {
     expect(() => valueOf(outcome)).toThrow(expect.objectContaining({ code: 'outcome_not_stored' }) as Error);
   });
 
+  it('that holds no JSON, as where an operator has settled it with a response, is told as such', () => {
+    const outcome = { kind: 'response', status: 200, headers: [], body: Buffer.from('secret') } as const;
+    const told = { code: 'outcome_not_stored', message: expect.not.stringContaining('secret') as string };
+    expect(() => valueOf(outcome)).toThrow(expect.objectContaining(told) as Error);
+  });
+
   it('counts the bytes of its JSON, not its characters', () => {
     expect(valueOutcome('éé', 6).kind).toBe('response');
     expect(valueOutcome('ééé', 6).kind).toBe('tombstone');
