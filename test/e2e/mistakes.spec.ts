@@ -588,7 +588,7 @@ describe('a mistake that a request finds', () => {
       'a scope that names no caller',
       { scope: () => ({ tenant: 1 }) },
       'The `scope` option of OrdersController.create failed TypeError: The `scope` option must return a non-empty ' +
-        'string, a finite number, or a non-empty list of them; or undefined for callers that share their keys',
+        'string, a number below 2^53, or a non-empty list of them; or undefined for callers that share their keys',
     ],
     [
       'a fingerprint that is no string',

@@ -278,6 +278,12 @@ describe.each(APPS)('a path on %s', (_, platform, mount, options) => {
     expect(met).toBeGreaterThan(40);
   });
 
+  it('ends at a number sign, which no client should send, where the router ends it', async () => {
+    const [plain, marked] = [await ask('/Api/items/1'), await ask('/Api/items/1#part')];
+    expect(marked).toEqual(plain);
+    expect(marked?.params).toMatchObject({ id: '1' });
+  });
+
   it('is told from another that is rewritten to the same one after it was routed', async () => {
     change = (request) => (request.url = '/shared');
     const [one, two] = [await ask('/Api/items/1'), await ask('/Api/items/2')];

@@ -1,13 +1,14 @@
 import { rawRequest, type PlatformRequest } from '../platform';
 
 /**
- * Bytes of the body that a request holds while it waits: as its client has announced them, else what was made of it. How
- * much its connection has brought is not a measure, as that counts all requests before it.
+ * Bytes of the body that a request holds while it waits: as its client has announced them, else what was made of it.
+ * Those of a compressed body say nothing of what it holds. How much its connection has brought is not a measure, as that
+ * counts all requests before it.
  */
 export function bytesHeld(request: PlatformRequest): number {
   const raw = rawRequest(request);
-  const announced = raw.headers['content-length'];
-  if (announced !== undefined) return Number(announced) || 0;
+  const { 'content-length': announced, 'content-encoding': coding } = raw.headers;
+  if (announced !== undefined && coding === undefined) return Number(announced) || 0;
   const { body, file, files } = raw as unknown as Parsed;
   const own = request as unknown as Parsed;
   return sizeOf([request.rawBody ?? own.body ?? body, own.file ?? file, own.files ?? files]);

@@ -8,7 +8,7 @@ const ORIGIN = /^https?:\/\/[^/?]*/i;
 export interface Target {
   /** All spellings of a path that lead to one route, with the same parameters, are one. */
   readonly path: string;
-  /** Without its question mark. */
+  /** Without its question mark, and with a number sign. */
   readonly query: string;
   /** Parameters that are not what the path says, because something has changed one of the two since it was routed. */
   readonly params?: Readonly<Record<string, string>>;
@@ -20,9 +20,9 @@ export interface Target {
  */
 export function target(request: PlatformRequest): Target {
   const url = withoutOrigin(request.url);
-  const mark = url.indexOf('?');
-  const sent = normalizedPath(mark < 0 ? url : url.slice(0, mark));
-  const query = mark < 0 ? '' : url.slice(mark + 1);
+  const end = endOfPath(url);
+  const sent = normalizedPath(url.slice(0, end));
+  const query = url.slice(url[end] === '?' ? end + 1 : end);
   const base = request.baseUrl ? normalizedPath(request.baseUrl) : '';
   const pattern = patternOf(request);
   const matched = pattern && (pattern.match(sent) ?? pattern.match(sent.replace(/\/{2,}/g, '/')));
@@ -39,8 +39,14 @@ export function rewrittenFrom(request: PlatformRequest): string | undefined {
 }
 
 function normalizedUrl(url: string): string {
-  const mark = url.indexOf('?');
-  return mark < 0 ? normalizedPath(url) : normalizedPath(url.slice(0, mark)) + url.slice(mark);
+  const end = endOfPath(url);
+  return normalizedPath(url.slice(0, end)) + url.slice(end);
+}
+
+/** Both routers end a path at a number sign as well, which no target should have. */
+function endOfPath(url: string): number {
+  const end = url.search(/[?#]/);
+  return end < 0 ? url.length : end;
 }
 
 function withoutOrigin(url: string): string {

@@ -11,6 +11,11 @@ describe('what a waiting request holds', () => {
     expect(held({ headers: { 'content-length': 'none' }, body: 'x' })).toBe(0);
   });
 
+  it('is what was made of a body that came compressed, of which its client has announced a part', () => {
+    const headers = { 'content-length': '12', 'content-encoding': 'gzip' };
+    expect(held({ headers, body: 'x'.repeat(1_000) })).toBeGreaterThanOrEqual(1_000);
+  });
+
   it.each<[string, object, number]>([
     ['texts and the names of their properties', { body: { name: 'abc', list: ['de', 1] } }, 16],
     [

@@ -14,6 +14,15 @@ describe('a path', () => {
   );
 
   it.each([
+    ['/a#b', '/a', '#b'],
+    ['/a#b?c', '/a', '#b?c'],
+    ['/a?b#c', '/a', 'b#c'],
+    ['/a?#', '/a', '#'],
+  ])('ends at a number sign, as it does for the routers, and that is compared: %s', (url, path, query) => {
+    expect(target({ method: 'POST', url })).toEqual({ path, query });
+  });
+
+  it.each([
     ['http://api.example.com/a/b?c=/d', '/a/b', 'c=/d'],
     ['HTTPS://user:secret@[::1]:3000/a', '/a', ''],
     ['http://api.example.com', '/', ''],

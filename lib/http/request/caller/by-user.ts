@@ -47,6 +47,6 @@ function assertNamed(answer: unknown): void {
   if (missing < 0 && names.length > 0) return;
   const which = names.length > 1 ? `part ${missing + 1} of the user's name` : "the user's name";
   throw new TypeError(
-    `byUser(): ${which} is missing, or neither a non-empty string nor a finite number, so it identifies no user. ${FIX}`,
+    `byUser(): ${which} is missing, or neither a non-empty string nor a number below 2^53, so it identifies no user. ${FIX}`,
   );
 }

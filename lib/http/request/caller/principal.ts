@@ -14,8 +14,8 @@ export function principalOfScope(answer: unknown): Principal | undefined {
   )
     return { scope: answer as CallerName | CallerName[] };
   throw new TypeError(
-    'The `scope` option must return a non-empty string, a finite number, or a non-empty list of them; or undefined for ' +
-      'callers that share their keys',
+    'The `scope` option must return a non-empty string, a number below 2^53, or a non-empty list of them; or undefined ' +
+      'for callers that share their keys',
   );
 }
 
@@ -26,8 +26,8 @@ export function principalOfUser(user: object): Principal {
   const id = property && named[property];
   if (property && isName(id)) return { user: [property, id] };
   throw new TypeError(
-    'There is a request.user, but its .id, .sub or .userId is missing, or neither a non-empty string nor a finite ' +
-      'number, so it does not identify the caller: set the `scope` option to a function that names the caller',
+    'There is a request.user, but its .id, .sub or .userId is missing, or neither a non-empty string nor a ' +
+      'number below 2^53, so it does not identify the caller: set the `scope` option to a function that names the caller',
   );
 }
 
@@ -46,7 +46,11 @@ export function principalOfCredentials(
   );
 }
 
-/** Not NaN, which `Number()` makes of every user id that is not a number: all users would be one. */
+/**
+ * Not NaN, which `Number()` makes of every user id that is not a number: all users would be one. Nor a number beyond
+ * 2^53, such as a snowflake id that JSON was parsed to: several ids become one there.
+ */
 export function isName(id: unknown): id is CallerName {
-  return (typeof id === 'string' && id !== '') || typeof id === 'bigint' || Number.isFinite(id);
+  if (typeof id === 'number') return Math.abs(id) <= Number.MAX_SAFE_INTEGER;
+  return (typeof id === 'string' && id !== '') || typeof id === 'bigint';
 }

@@ -27,6 +27,7 @@ describe('a scope by user', () => {
     [''],
     [NaN],
     [Infinity],
+    [-(2 ** 53)],
     [{}],
     [true],
     [[]],

@@ -18,11 +18,13 @@ describe('a principal', () => {
     [{ id: null, sub: 'a', userId: 'b' }, { user: ['sub', 'a'] }],
     [{ userId: 7n }, { user: ['userId', 7n] }],
     [{ id: 0 }, { user: ['id', 0] }],
+    [{ id: -0.5 }, { user: ['id', -0.5] }],
+    [{ id: 2 ** 53 - 1 }, { user: ['id', 2 ** 53 - 1] }],
   ])('of the user %p is the first of id, sub and userId that is there', (user, principal) => {
     expect(principalOfUser(user)).toEqual(principal);
   });
 
-  it.each([{}, { name: 'a' }, { id: '' }, { id: NaN }, { id: {} }, { id: true, sub: 'a' }])(
+  it.each([{}, { name: 'a' }, { id: '' }, { id: NaN }, { id: 2 ** 53 }, { id: {} }, { id: true, sub: 'a' }])(
     'of the user %p is refused, as all such users would be one',
     (user) => {
       expect(() => principalOfUser(user)).toThrow(/set the `scope` option/);
@@ -33,7 +35,7 @@ describe('a principal', () => {
     expect(principalOfScope('1')).not.toEqual(principalOfScope(1));
     expect(principalOfScope(['a', 2])).toEqual({ scope: ['a', 2] });
     expect(principalOfScope(undefined)).toBeUndefined();
-    for (const answer of ['', NaN, [], [''], {}, null, [['a']]])
+    for (const answer of ['', NaN, 1e21, [], [''], {}, null, [['a']]])
       expect(() => principalOfScope(answer)).toThrow(/`scope` option must return/);
   });
 
