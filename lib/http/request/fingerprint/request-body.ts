@@ -56,15 +56,32 @@ function textOf(kept: Uint8Array, encoding?: BufferEncoding): string {
   return Buffer.from(kept.buffer, kept.byteOffset, kept.byteLength).toString(encoding);
 }
 
-/** As they are spelled: to decode them would make one of all bytes that are not UTF-8. */
-function* fieldsOf(form: string): Generator<[string, string | null]> {
+/**
+ * As they are spelled: to decode them would make one of all bytes that are not UTF-8. Each comes behind the property that
+ * parsers make it a part of, as its place among those of one property counts: `a[]=1&a=2` is not `a=2&a[]=1`.
+ */
+function* fieldsOf(form: string): Generator<[property: string, field: string]> {
   for (let start = 0; start <= form.length;) {
     const next = form.indexOf('&', start);
     const end = next < 0 ? form.length : next;
     const field = form.slice(start, end);
-    const at = field.indexOf('=');
-    yield at < 0 ? [field, null] : [field.slice(0, at), field.slice(at + 1)];
+    yield [propertyOf(field), field];
     start = end + 1;
+  }
+}
+
+/** The `a` of `a`, `[a]`, `a[b]`, `a.b` and `a%5Bb%5D`. */
+function propertyOf(field: string): string {
+  const [name = ''] = field.split('=', 1);
+  return /^\[?([^[\].]*)/.exec(decoded(name))?.[1] ?? '';
+}
+
+function decoded(name: string): string {
+  if (!/[%+]/.test(name)) return name;
+  try {
+    return decodeURIComponent(name.replaceAll('+', ' '));
+  } catch {
+    return name;
   }
 }
 

@@ -62,6 +62,22 @@ describe('what was sent as a body', () => {
     expect(sent('<a/>', undefined, xml)).not.toBe(sent('<b/>', undefined, xml));
   });
 
+  it.each([
+    ['a[]=1&a=2', 'a=2&a[]=1'],
+    ['a=1&a[b]=2', 'a[b]=2&a=1'],
+    ['i[][x]=1&i[][y]=2&i[][x]=3', 'i[][x]=1&i[][x]=3&i[][y]=2'],
+    ['a%5B%5D=1&%61=2', '%61=2&a%5B%5D=1'],
+    ['[a]=1&a=2', 'a=2&[a]=1'],
+    ['a.b=1&a=2', 'a=2&a.b=1'],
+    ['a+b=1&a%20b=2', 'a%20b=2&a+b=1'],
+    ['a', 'a='],
+  ])('differs for the forms %s and %s, of which parsers make different data', (one, other) => {
+    const headers = { ...json, 'content-type': 'application/x-www-form-urlencoded' };
+    const sent = (form: string): string => requestOf({ headers, body: {}, rawBody: Buffer.from(form) });
+    expect(sent(one)).not.toBe(sent(other));
+    expect(sent(`z=0&${one}`)).toBe(sent(`${one}&z=0`));
+  });
+
   it.each<[string, string, string]>([
     ['whole numbers beyond 2^53', '[9007199254740993]', '[9007199254740992]'],
     ['long decimals', '{"a":0.12345678901234567891}', '{"a":0.12345678901234567892}'],
