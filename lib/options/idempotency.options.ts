@@ -7,7 +7,7 @@ import type { LegacyLookup, LegacyOptions } from './legacy.options';
 import type { OwnStore } from './own-store';
 import type { TracingOptions } from './tracing.options';
 
-/** What names a caller or a part of one. `1`, `'1'` and `1n` are three. */
+/** What names a caller or a part of one. `1`, `'1'` and `1n` are three. A number beyond 2^53 is refused: JSON rounds it. */
 export type CallerName = string | number | bigint;
 
 /** What the `scope` option may answer: a name, or a list of them, such as tenant and user. */
