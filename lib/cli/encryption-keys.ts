@@ -1,39 +1,45 @@
-import type { Digest } from '../core/digest';
+import type { RecordDirectory } from '../core/record-directory';
 import { keyIdOf } from '../outcome/outcome-cipher';
 import type { ModuleSettings } from '../options/resolve';
+import { byteaOf } from '../store/postgres/schema/values';
 
-/** Of the latest responses: those that retries still ask for. */
+/** Of the application's latest responses: those that retries still ask for. */
 const SAMPLE = 1_000;
 
-/** A response, and what its key is called. */
 export interface EncryptedRow {
-  readonly hash: string;
-  readonly scope: string;
-  readonly key: string;
   /** Of the encryption key. */
   readonly id: string;
 }
 
-/** The latest responses that are encrypted, with the ids of their keys. */
-const latestEncrypted = (table: string): string => `
-  SELECT hash, scope, key, headers ->> 1 AS id FROM (
-    SELECT encode(id, 'hex') AS hash, scope, key, headers FROM ${table}
-    WHERE expires_at > now() AND headers IS NOT NULL ORDER BY expires_at DESC LIMIT ${SAMPLE}
-  ) AS latest WHERE headers ->> 0 = 'A256GCM'`;
+/** Parameters: the ids of records. */
+const keysOf = (table: string): string => `
+  SELECT DISTINCT headers ->> 1 AS id FROM ${table}
+  WHERE id = ANY ($1::bytea[]) AND expires_at > now() AND headers ->> 0 = 'A256GCM'`;
 
 /**
  * The ids of keys that the application's latest responses are encrypted with, and that are not here. Records of other
- * namespaces may have other keys.
+ * namespaces may have other keys, so what lies among them is looked for as far as it takes.
  * @param run one statement
  */
 export async function missingKeyIds(
-  run: (text: string) => Promise<EncryptedRow[]>,
+  run: (text: string, values: unknown[]) => Promise<EncryptedRow[]>,
   table: string,
-  digest: Digest,
+  directory: Pick<RecordDirectory, 'list'>,
   { encryption }: Pick<ModuleSettings, 'encryption'>,
 ): Promise<string[]> {
-  const rows = await run(latestEncrypted(table));
-  const own = rows.filter(({ hash, scope, key }) => digest.idOf(scope, key) === hash);
+  const rows = await run(keysOf(table), [(await latestResponses(directory)).map(byteaOf)]);
   const known = new Set((encryption?.keys ?? []).map(keyIdOf));
-  return [...new Set(own.map(({ id }) => id))].filter((id) => !known.has(id));
+  return rows.map(({ id }) => id).filter((id) => !known.has(id));
+}
+
+/** Hashes of the application's own. */
+async function latestResponses(directory: Pick<RecordDirectory, 'list'>): Promise<string[]> {
+  const hashes: string[] = [];
+  let cursor: string | undefined;
+  do {
+    const page = await directory.list({ state: 'completed' }, SAMPLE - hashes.length, cursor);
+    hashes.push(...page.records.map(({ hash }) => hash));
+    ({ cursor } = page);
+  } while (cursor !== undefined && hashes.length < SAMPLE);
+  return hashes;
 }

@@ -92,7 +92,7 @@ export async function openStores(place: Place): Promise<OpenStores> {
       connection,
       names,
       missingKeyIds: () =>
-        missingKeyIds((text) => connection.operation('look')(text, []), names.table, digest, settings),
+        missingKeyIds((...query) => connection.operation('look')(...query), names.table, directory, settings),
       isRedisMarked: async () => (await space?.isMarked()) ?? true,
       close: () => store.close(2_000),
     };

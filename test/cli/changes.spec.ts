@@ -225,6 +225,27 @@ describe('a change by the command line', () => {
     expect(settled?.outcome?.kind === 'response' && settled.outcome.body.toString()).toBe('"another secret"');
   });
 
+  it('finds its own encrypted responses among thousands of other applications', async () => {
+    await start({ encryption: { keys: [randomBytes(32)] } });
+    await app.service.execute('key', () => 'a secret');
+    await lose('lost');
+    await sql(
+      databaseUrl,
+      `INSERT INTO idempotency_cache (id, fingerprint, token, fence, attempt, state, status, headers, body, created_at,
+         completed_at, expires_at, scope, key)
+       SELECT sha256(n::text::bytea), sha256('f'), gen_random_uuid(), n, 1, 'completed', 200, '[]', '', now(), now(),
+         now() + interval '40 days', 'execute', 'neighbour ' || n
+       FROM generate_series(1, 5000) AS n`,
+    );
+    const refused = await run(['resolve', 'lost', '--value', '"another secret"']);
+    expect(refused.stderr).toContain('IDEMPOTENCY_ENCRYPTION_KEYS');
+    expect(refused.code).toBe(3);
+    const doctor = await look(['doctor', '--json']);
+    expect((JSON.parse(doctor.stdout) as { findings: unknown[] }).findings).toContainEqual(
+      expect.objectContaining({ check: 'encryption keys', level: 'error' }),
+    );
+  });
+
   it('asks for no keys of another application whose records are in the same table', async () => {
     await start({ encryption: { keys: [randomBytes(32)] }, namespace: 'theirs' });
     await app.service.execute('key', () => 1);

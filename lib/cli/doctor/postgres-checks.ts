@@ -148,6 +148,7 @@ export async function checkTable(place: Place): Promise<Finding[]> {
   const connection = openConnection(place);
   const names = namesOf(place);
   const digest = new Digest(place.settings);
+  const directory = new PostgresDirectory(connection, names.table, digest);
   const identity = new TableIdentity(connection, names.table, digest, { leavesMark: false });
   try {
     const table = await finding('table', () => assertMigrated(connection, names));
@@ -157,8 +158,8 @@ export async function checkTable(place: Place): Promise<Finding[]> {
       table,
       ...(await connected(place, (client) => checkIndexes(place, client))),
       secret,
-      ...(await connected(place, (client) => checkKeys(place, client, digest))),
-      ...(await checkUpkeep(new PostgresDirectory(connection, names.table, digest))),
+      ...(await connected(place, (client) => checkKeys(place, client, directory))),
+      ...(await checkUpkeep(directory)),
     ];
   } finally {
     await connection.close();
@@ -208,11 +209,11 @@ async function checkIndexes(place: Place, client: Client): Promise<Finding[]> {
   );
 }
 
-async function checkKeys(place: Place, client: Client, digest: Digest): Promise<Finding[]> {
+async function checkKeys(place: Place, client: Client, directory: PostgresDirectory): Promise<Finding[]> {
   const missing = await missingKeyIds(
-    async (text) => (await client.query<EncryptedRow>(text)).rows,
+    async (text, values) => (await client.query<EncryptedRow>(text, values)).rows,
     namesOf(place).table,
-    digest,
+    directory,
     place.settings,
   );
   return findings(
