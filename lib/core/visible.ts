@@ -1,5 +1,5 @@
 /** Characters that move the cursor of a terminal, colour it, turn the text around, or are not seen. */
-const UNSEEN = /[\p{C}\u2028\u2029]/gu;
+const UNSEEN = /[\p{C}\p{Default_Ignorable_Code_Point}\u2028\u2029]/gu;
 
 /**
  * A text on one line, for people. Keys, routes and responses come from clients, so what a terminal would obey is escaped.
