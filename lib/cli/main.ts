@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { EXIT, exitCodeOf } from './exit';
 import { withoutPassword } from './output';
 import { program } from './program';
+import { endBySignals } from './signals';
 import { terminal } from './terminal';
 
 /** Standard output belongs to the answer. */
@@ -35,6 +36,7 @@ function outliveReaders(): void {
 
 async function main(): Promise<void> {
   outliveReaders();
+  endBySignals();
   Logger.overrideLogger(toStderr);
   const { version } = JSON.parse(readFileSync(join(__dirname, '../../package.json'), 'utf8')) as {
     version: string;

@@ -23,6 +23,7 @@ import {
   type Session,
 } from './session';
 import type { CommonOptions } from './settings';
+import { untilStopped } from './signals';
 import { terminal } from './terminal';
 
 export interface FilterOptions {
@@ -33,9 +34,6 @@ export interface FilterOptions {
   readonly key?: string;
   readonly olderThan?: string;
 }
-
-/** SIGHUP comes where the operator's connection is lost. */
-const STOPS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 interface ReferenceOptions extends CommonOptions {
   readonly scope?: string;
@@ -140,7 +138,9 @@ export async function purge(options: PurgeCommand): Promise<ExitCode> {
     await terminal.confirm(`Delete all records with ${JSON.stringify(filter)}, in both stores?`, options.yes);
     const progress = ({ read, purged }: PurgeProgress): void =>
       terminal.progress(`${Math.round(100 * read)} % read, ${purged} records purged`);
-    const report = await untilStopped((signal) => admin.purge(filter, changeOf(options), progress, signal));
+    const report = await untilStopped('the purge ends after what it is at', (signal) =>
+      admin.purge(filter, changeOf(options), progress, signal),
+    );
     terminal.progress('');
     if (options.json) terminal.printJson(report);
     else {
@@ -168,30 +168,6 @@ export async function purge(options: PurgeCommand): Promise<ExitCode> {
   });
 }
 
-/** The first signal ends the work where it can be reported; the second one, of any kind, ends the process. */
-async function untilStopped<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  const stop = new AbortController();
-  const leave = (): void => {
-    for (const name of STOPS) process.off(name, stopped);
-  };
-  const stopped = (name: NodeJS.Signals): void => {
-    if (stop.signal.aborted) {
-      leave();
-      process.kill(process.pid, name);
-      return;
-    }
-    stop.abort();
-    terminal.progress('');
-    terminal.note(`${name}: the purge ends after what it is at. A second signal ends the command at once.`);
-  };
-  for (const name of STOPS) process.on(name, stopped);
-  try {
-    return await work(stop.signal);
-  } finally {
-    leave();
-  }
-}
-
 async function change(
   reference: string,
   options: ChangeCommand,
@@ -208,8 +184,11 @@ async function change(
       `${verb} ${route}, key ${JSON.stringify(key)} (${state}, attempt ${record.attempt})?`,
       options.yes,
     );
-    const changed = await make(session.admin, hash);
-    await untilCopied(session, record);
+    const changed = await untilStopped('the change goes on to its end', async () => {
+      const made = await make(session.admin, hash);
+      await untilCopied(session, record);
+      return made;
+    });
     const now = changed ? undefined : await session.directory.find(hash);
     if (options.json) terminal.printJson({ changed, hash, ...(now && { state: now.state }) });
     else terminal.print(changed ? `Done: ${hash}` : whyNothing(record, now));

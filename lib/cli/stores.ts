@@ -1,7 +1,6 @@
 import type { Client } from 'pg';
 import { Digest } from '../core/digest';
 import { StoreUnavailableError } from '../core/errors';
-import { loadNeeded } from '../core/optional-package';
 import { noMetrics } from '../observability/metric-providers';
 import { outcomeCipherOf } from '../outcome/outcome-cipher';
 import type { ApplicationPool } from '../store/postgres/connection/pool';
@@ -16,6 +15,7 @@ import { TableKeySpace } from '../store/redis/key-space';
 import { RedisStore } from '../store/redis/redis.store';
 import { TieredStoreService } from '../store/tiered-store.service';
 import { missingKeyIds } from './encryption-keys';
+import { postgresClient, postgresPool } from './postgres-client';
 import { redisClient, type RedisPlace } from './redis-client';
 import type { Place } from './settings';
 
@@ -108,7 +108,7 @@ export function namesOf({ schema, table }: Pick<Place, 'schema' | 'table'>): Tab
 
 export function openConnection({ databaseUrl, settings }: Place): PostgresConnection {
   // The module duplicates a pool; this one never connects.
-  const pool = new (pg().Pool)({ connectionString: databaseUrl, application_name: 'nestjs-idempotency' });
+  const pool = postgresPool({ connectionString: databaseUrl, application_name: 'nestjs-idempotency' });
   const { timeout } = settings.postgres || { timeout: 10_000 };
   return new PostgresConnection(pool as unknown as ApplicationPool, { timeout, poolSize: POOL_SIZE });
 }
@@ -121,7 +121,7 @@ export async function connected<T>(
   { databaseUrl }: Pick<Place, 'databaseUrl'>,
   work: (client: Client) => Promise<T>,
 ): Promise<T> {
-  const client = new (pg().Client)({ connectionString: databaseUrl, connectionTimeoutMillis: 10_000 });
+  const client = postgresClient({ connectionString: databaseUrl, connectionTimeoutMillis: 10_000 });
   client.on('error', () => undefined); // the query that is under way is told
   try {
     await client.connect();
@@ -139,11 +139,4 @@ async function openRedis(place: RedisPlace): Promise<RedisConnection> {
   const connection = new RedisConnection(redisClient(place), { timeout: 2_000 });
   await connection.open();
   return connection;
-}
-
-function pg(): typeof import('pg') {
-  return loadNeeded(
-    () => require('pg') as typeof import('pg'),
-    'The command reaches Postgres with it: run `npm install pg`.',
-  );
 }

@@ -47,7 +47,7 @@ class RoundTrip implements Deadline {
       this.dueAt = performance.now() + this.timeout;
       return;
     }
-    cancelStatement(this.client);
+    void cancelStatement(this.client);
     destroySocket(this.client);
     this.onDeadline(new DeadlineError('the statement', this.timeout));
   }

@@ -83,7 +83,7 @@ export class Session {
     this.released = true;
     if (!this.broken) return void this.queryRunner.release();
     // Else it would keep its locks until it ends: the application's own time-out for queries ends no statement.
-    if (isBusy(this.client)) cancelStatement(this.client);
+    if (isBusy(this.client)) void cancelStatement(this.client);
     destroySocket(this.client); // pg tells the query runner, which tells the pool
   }
 

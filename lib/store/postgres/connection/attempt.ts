@@ -172,7 +172,7 @@ export class Attempt implements Deadline {
       const retryable = failure === 'unprepared' && this.name !== undefined;
       return { error, failure, retryable, sent: false };
     }
-    if (error instanceof DeadlineError) cancelStatement(client);
+    if (error instanceof DeadlineError) void cancelStatement(client);
     // A server that was restarted leaves dead connections in the pool; all verbs may be sent twice.
     const retryable = proven.has(client) && !(error instanceof DeadlineError);
     clients.destroy(client, error);

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { connect } from 'node:net';
 import type { Client } from 'pg';
 
@@ -9,8 +10,9 @@ const GIVE_UP_AFTER = 1_000;
  * waits for a lock does not notice, and during a long lock one more would pile up for each statement that timed
  * out, until `max_connections` is reached. Best effort: it never throws, holds nothing open, and where a proxy
  * ignores it, nothing is lost.
+ * @returns once Postgres has been asked, or cannot be
  */
-export function cancelStatement(client: Client): void {
+export async function cancelStatement(client: Client): Promise<void> {
   // Known to pg since 8.0 but missing in its types: the key that the server gave us for this purpose.
   const { processID, secretKey, host, port } = client as Client & Record<'processID' | 'secretKey', unknown>;
   if (typeof processID !== 'number' || typeof secretKey !== 'number') return;
@@ -26,4 +28,5 @@ export function cancelStatement(client: Client): void {
   socket.setTimeout(GIVE_UP_AFTER, () => socket.destroy());
   socket.on('error', () => socket.destroy());
   socket.end(request);
+  await once(socket, 'close').catch(() => undefined);
 }

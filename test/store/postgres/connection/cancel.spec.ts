@@ -15,7 +15,7 @@ describe('the request to cancel a statement', () => {
       });
       server.listen(0, '127.0.0.1', () => {
         const { port } = server.address() as AddressInfo;
-        cancelStatement({ processID: 42, secretKey: -7, host: '127.0.0.1', port } as unknown as Client);
+        void cancelStatement({ processID: 42, secretKey: -7, host: '127.0.0.1', port } as unknown as Client);
       });
     });
     const request = await received;
@@ -23,10 +23,8 @@ describe('the request to cancel a statement', () => {
     expect(request).toHaveLength(16);
   });
 
-  it('is not made for a client that no server gave a key to, and fails at nothing', () => {
-    expect(() => cancelStatement({ host: '127.0.0.1', port: 1 } as unknown as Client)).not.toThrow();
-    expect(() =>
-      cancelStatement({ processID: 1, secretKey: 1, host: '127.0.0.1', port: 1 } as unknown as Client),
-    ).not.toThrow();
+  it('is not made for a client that no server gave a key to, and fails at nothing', async () => {
+    await cancelStatement({ host: '127.0.0.1', port: 1 } as unknown as Client);
+    await cancelStatement({ processID: 1, secretKey: 1, host: '127.0.0.1', port: 1 } as unknown as Client);
   });
 });
