@@ -37,6 +37,7 @@ export abstract class IdempotencyService {
    * JSON form; `outcome_not_recorded` or `store_unavailable` while no store can be reached, or
    * if the lookup of `legacy` failed; `overloaded` while too many wait; `transaction_broken` if `fn` uses a transaction
    * that the application has started around this call
+   * @throws Error if it would wait for itself: in `fn` of the same key and scope
    * @throws InvalidOptionsError
    */
   abstract execute<T>(

@@ -3,7 +3,7 @@ import { assertKey } from './core/key';
 import type { Protocol } from './core/protocol';
 import type { WorkInTransaction } from './core/transaction';
 import type { TransactionContext } from './transaction/context';
-import { ownWork } from './transaction/own-work';
+import { isInWorkOf, ownWork } from './transaction/own-work';
 import { recordId, type IdempotencyRecord, type RecordId } from './core/record';
 import { settleOrphan } from './core/settle-orphan';
 import { resolvedOutcome, type Resolution } from './outcome/resolution';
@@ -46,11 +46,14 @@ export class ProtocolService extends IdempotencyService {
     const earlier = resolveLegacy(`${where} options`, legacy);
     assertKey(key, policy.maxKeyLength);
 
+    const id = recordId(scope, key, this.digest);
+    const work = { module: this.protocol, hash: id.hash };
+    if (policy.inFlight === 'wait' && isInWorkOf(work)) throw waitsForItself();
     const name = `IdempotencyService.execute() in scope ${JSON.stringify(scope)}`;
     let unstored: { value: T } | undefined;
     const result = await this.protocol.run(
       {
-        id: recordId(scope, key, this.digest),
+        id,
         fingerprint: this.digest.fingerprintOf(bytesOf(fingerprint)),
         policy,
         name,
@@ -65,7 +68,7 @@ export class ProtocolService extends IdempotencyService {
             })),
       },
       async ({ context }, transaction) => {
-        const run = (): T | Promise<T> => ownWork(() => fn(context as TransactionContext));
+        const run = (): Promise<T> => ownWork(work, () => fn(context as TransactionContext));
         const value = await (transaction ? unlessAborted(transaction, run) : run());
         const outcome = valueOutcome(value, policy.maxBodySize);
         if (outcome.kind === 'tombstone') unstored = { value };
@@ -97,6 +100,13 @@ export class ProtocolService extends IdempotencyService {
     assertArguments(`IdempotencyService.${method}`, key, options);
     return recordId(options.scope ?? DEFAULT_SCOPE, key, this.digest);
   }
+}
+
+function waitsForItself(): Error {
+  return new Error(
+    'IdempotencyService.execute() is called within the work of the same key and scope, for which it would wait. ' +
+      'Give what is within that work another key, or another scope.',
+  );
 }
 
 /** The work, unless its transaction has to end before it. */

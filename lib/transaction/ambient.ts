@@ -1,6 +1,6 @@
 import type { DataSource, QueryRunner } from 'typeorm';
 import { Hook } from './hook';
-import { currentFrame, isCalledIn, within } from './frames';
+import { isCalledIn, transactionsOf, within } from './frames';
 import { JointTransaction, type AmbientTransaction } from './joint-transaction';
 
 export { outside } from './frames';
@@ -25,12 +25,9 @@ export class Ambient {
     return within({ transaction, level: transaction.root }, {}, () => work(transaction));
   }
 
-  /** Whether the caller is in a transaction that is open. */
-  get isInside(): boolean {
-    return (
-      currentFrame(({ transaction }) => transaction.dataSource === this.dataSource && transaction.isOpen) !==
-      undefined
-    );
+  /** How many open transactions the caller is in, one within the other: each keeps its connection until it returns. */
+  get depth(): number {
+    return transactionsOf(({ dataSource, isOpen }) => isOpen && dataSource === this.dataSource).length;
   }
 
   /** Whether a transaction that is open may wait for the caller: it is in that one, or was when it left it. */

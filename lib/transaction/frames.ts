@@ -55,6 +55,14 @@ export function isCalledIn(fits: (transaction: Joinable) => boolean): boolean {
   return false;
 }
 
+/** Those that fit and that the caller has not left. */
+export function transactionsOf(fits: (transaction: Joinable) => boolean): readonly Joinable[] {
+  const found: Joinable[] = [];
+  for (let at = frames.getStore(); at && !(at instanceof Outside); at = at.outer)
+    if (fits(at.transaction)) found.push(at.transaction);
+  return found;
+}
+
 /** Runs the work outside of all transactions: what it does there is committed at once, and can happen more than once. */
 export function outside<T>(work: () => T): T {
   const place = frames.getStore();

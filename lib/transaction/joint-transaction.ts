@@ -24,10 +24,10 @@ export interface AmbientTransaction {
   idle(): Promise<void> | undefined;
   /**
    * After `end()`: the statement under way is done, and what a transaction within this one has left unfinished is undone.
-   * @returns undefined if there is neither, as mostly
+   * @returns whether something was undone; undefined if there is neither, as mostly
    * @throws if it cannot be undone (as a rejection)
    */
-  settled(): Promise<void> | undefined;
+  settled(): Promise<boolean> | undefined;
   readonly hasSubscribers: boolean;
   /**
    * Tells TypeORM's subscribers. What they do before the end is in the transaction, and what they do after it is not.
@@ -102,7 +102,7 @@ export class JointTransaction implements AmbientTransaction, Joinable, SharedCon
     for (const occupied of this.underWay) occupied.stop?.(new TransactionEndedError());
   }
 
-  settled(): Promise<void> | undefined {
+  settled(): Promise<boolean> | undefined {
     return this.underWay.size > 0 || this.root.outermostSavepoint ? this.settle() : undefined;
   }
 
@@ -111,10 +111,12 @@ export class JointTransaction implements AmbientTransaction, Joinable, SharedCon
     return (this.becomingIdle ??= new Promise((resolve) => (this.onIdle = resolve)));
   }
 
-  private async settle(): Promise<void> {
+  private async settle(): Promise<boolean> {
     await this.idle();
     const savepoint = this.root.outermostSavepoint;
-    if (savepoint) await (await this.client()).query(`ROLLBACK TO SAVEPOINT ${savepoint.savepoint}`);
+    if (!savepoint) return false;
+    await (await this.client()).query(`ROLLBACK TO SAVEPOINT ${savepoint.savepoint}`);
+    return true;
   }
 
   get hasSubscribers(): boolean {

@@ -26,6 +26,8 @@ export interface Opener {
   commit(transaction: OpenTransaction, outcome: Outcome): Promise<CommitResult>;
   /** The handler has written nothing in the transaction. */
   wroteNothing(): void;
+  /** The handler has left a transaction within it unfinished, which was rolled back. */
+  leftUnfinished(): void;
   /**
    * Told what stands after that.
    * @param askedAt monotonic time (ms) at which the commit was sent
@@ -117,7 +119,7 @@ export class OpenTransaction implements Transaction, Deadline {
       if (ambient.hasSubscribers) await this.inTime(ambient.notify('BeforeTransactionCommit'));
       ambient.end();
       const settled = ambient.settled();
-      if (settled) await settled;
+      if (settled && (await settled)) opener.leftUnfinished();
     } catch (error) {
       throw this.aborted ?? error;
     }

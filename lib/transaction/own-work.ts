@@ -2,16 +2,35 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import type { QueryRunner } from 'typeorm';
 import { aroundRefused } from './failures';
 
+/** Of which module in this process, and of which key there. */
+export interface WorkKey {
+  readonly module: object;
+  readonly hash: string;
+}
+
 /** Work with its own key: its effects have to stand or fall with its own record. */
-interface OwnWork {
+interface OwnWork extends WorkKey {
   /** That which it is part of. */
   readonly outer: OwnWork | undefined;
+  isOver: boolean;
 }
 
 const works = new AsyncLocalStorage<OwnWork>();
 
-export function ownWork<T>(work: () => T): T {
-  return works.run({ outer: works.getStore() }, work);
+export async function ownWork<T>({ module, hash }: WorkKey, work: () => T | Promise<T>): Promise<T> {
+  const own: OwnWork = { module, hash, outer: works.getStore(), isOver: false };
+  try {
+    return await works.run(own, work);
+  } finally {
+    own.isOver = true;
+  }
+}
+
+/** Whether the caller is in work of this key that is not over, and would wait for itself. */
+export function isInWorkOf({ module, hash }: WorkKey): boolean {
+  let work = works.getStore();
+  while (work && (work.isOver || work.hash !== hash || work.module !== module)) work = work.outer;
+  return work !== undefined;
 }
 
 /** Whether the caller is in work that is part of the other, or of none if that is undefined. */

@@ -17,12 +17,23 @@ import { Connections } from './connections';
 import { Gates } from './gates';
 import { Locks } from './lock';
 import { OpenTransaction } from './open-transaction';
+import { RouteWarnings } from './route-warnings';
 import type { SessionSettings } from './session';
 import { PLACES, type Places } from './statements';
-import { UnwrittenRoutes } from './unwritten-routes';
 
 const ONE_CONNECTION =
   'The pool of the DataSource has one connection, which a transaction holds until its handler has ended.';
+
+/** It would wait for one of those that wait for it. */
+function tooDeep(max: number): Error {
+  const holders =
+    max < 2
+      ? ONE_CONNECTION
+      : `The pool of the DataSource has ${max} connections, which ${max} transactions hold that are one within the other.`;
+  return new Error(
+    `${holders} Work with its own key within it needs another. Set \`poolSize\` to ${max + 1} at least.`,
+  );
+}
 
 export interface TransactionsOptions {
   /** As the DataSource's settings name it. */
@@ -56,7 +67,7 @@ export class Transactions {
   private readonly ambient: Ambient;
   private readonly connections: Connections;
   private readonly gates: Gates;
-  private readonly unwritten = new UnwrittenRoutes();
+  private readonly warnings = new RouteWarnings();
   private readonly locks: Locks;
   /** The two round trips, once it is known where the table is. */
   private roundTrips: RoundTrips | undefined;
@@ -84,12 +95,9 @@ export class Transactions {
   /** @throws StoreUnavailableError, as OverloadedError where too many are open; IdempotencySetupError */
   async begin(request: BeginRequest): Promise<BeginResult> {
     const { name, policy, deadline } = request;
-    const hasOne = this.connections.max < 2;
-    if (hasOne && this.ambient.isInside)
-      throw new Error(
-        `${ONE_CONNECTION} Work with its own key within it needs another. Set \`poolSize\` to 2 at least.`,
-      );
-    const isNested = !hasOne && this.ambient.isCalledInside;
+    const { max } = this.connections;
+    if (this.ambient.depth >= max) throw tooDeep(max);
+    const isNested = max > 1 && this.ambient.isCalledInside;
     const { beginning, commit } = this.roundTrips ?? (await this.locate());
     const entered = this.gates.enter(name, policy.maxConcurrent, deadline, isNested);
     const leave = typeof entered === 'function' ? entered : await entered;
@@ -107,7 +115,8 @@ export class Transactions {
       ambient: this.ambient,
       patience: this.options.timeout,
       commit: (open, outcome) => commit.run(open, outcome),
-      wroteNothing: () => this.unwritten.add(name),
+      wroteNothing: () => this.warnings.wroteNothing(name),
+      leftUnfinished: () => this.warnings.leftUnfinished(name),
       committed: (completion, result, askedAt) => this.options.completed(completion, result, askedAt),
       ended: leave,
     });
