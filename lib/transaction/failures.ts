@@ -1,4 +1,5 @@
-import { IdempotencyError } from '../core/errors';
+import { HttpException } from '@nestjs/common';
+import { IdempotencyError, isIdempotencyError } from '../core/errors';
 
 /** Seconds. What conflicts is over soon; an outage may not be. */
 const RETRY_AFTER = { conflict: 1, outage: 5 } as const;
@@ -8,17 +9,25 @@ const CONFLICTS = new Set([
   '40P01', // deadlock
 ]);
 
-/** Where TypeORM wraps Postgres' own error, that one's. */
-function codeOf(error: unknown): unknown {
-  if (typeof error !== 'object' || error === null) return undefined;
-  const { code, driverError } = error as { code?: unknown; driverError?: unknown };
-  return code ?? codeOf(driverError);
+/** Errors wrap others, but not without end: one may wrap itself. */
+const MOST_WRAPPERS = 10;
+
+/** The error and what it wraps: TypeORM wraps Postgres' own, and the application may wrap that one. */
+function* unwrapped(error: unknown): Iterable<object> {
+  let inner = error;
+  for (let depth = 0; depth < MOST_WRAPPERS && typeof inner === 'object' && inner !== null; depth++) {
+    yield inner;
+    if (inner instanceof HttpException || isIdempotencyError(inner)) return; // it says itself what is answered
+    const { driverError, cause } = inner as { driverError?: unknown; cause?: unknown };
+    inner = driverError ?? cause;
+  }
 }
 
 /** Whether Postgres has ended a transaction because of another one, and the same would succeed later. */
 export function isConflict(error: unknown): boolean {
-  const code = codeOf(error);
-  return typeof code === 'string' && CONFLICTS.has(code);
+  for (const { code } of unwrapped(error) as Iterable<{ code?: unknown }>)
+    if (typeof code === 'string' && CONFLICTS.has(code)) return true;
+  return false;
 }
 
 export function conflict(cause: unknown): IdempotencyError {
@@ -90,11 +99,9 @@ export function explained(error: unknown): unknown {
   }
 }
 
-/** Where TypeORM wraps it, that one. */
 function refusalIn(error: unknown): RefusedError | undefined {
-  if (error instanceof RefusedError) return error;
-  const inner = (error as { driverError?: unknown } | null | undefined)?.driverError;
-  return inner === undefined ? undefined : refusalIn(inner);
+  for (const each of unwrapped(error)) if (each instanceof RefusedError) return each;
+  return undefined;
 }
 
 export function swallowedError(cause: unknown): IdempotencyError {
