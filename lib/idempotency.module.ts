@@ -41,7 +41,6 @@ import { asyncOptionProviders, type IdempotencyModuleAsyncOptions } from './opti
 import type { IdempotencyModuleOptions } from './options/idempotency.options';
 import { MODULE_SETTINGS } from './options/module-settings';
 import { refuseUncalled } from './options/refused-imports';
-import { withEnvironment } from './options/environment';
 import { resolveModuleOptions, type ModuleSettings } from './options/resolve';
 import { OwnStoreProvider } from './store/own-store.provider';
 import { PostgresProvider } from './store/postgres/postgres.provider';
@@ -174,8 +173,7 @@ function moduleWith(optionProviders: Provider[], imports: ModuleMetadata['import
       {
         provide: MODULE_SETTINGS,
         inject: [MODULE_OPTIONS],
-        useFactory: (options: IdempotencyModuleOptions) =>
-          resolveModuleOptions(withEnvironment(options, process.env)),
+        useFactory: (options: IdempotencyModuleOptions) => resolveModuleOptions(options, process.env),
       },
       {
         provide: Digest,

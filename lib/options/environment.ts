@@ -1,7 +1,6 @@
 import { Logger } from '@nestjs/common';
 import { suggestionsFor } from './suggestions';
 import { InvalidOptionsError } from './validate';
-import type { IdempotencyModuleOptions } from './idempotency.options';
 
 /** Environment variable that turns the Postgres tier off at start, for a rollback without a deploy of code. */
 const DISABLE_POSTGRES = 'DISABLE_DB_IDEMPOTENCY_FALLBACK';
@@ -9,16 +8,18 @@ const DISABLE_POSTGRES = 'DISABLE_DB_IDEMPOTENCY_FALLBACK';
 const ON = new Set(['true', '1', 'yes', 'on']);
 const OFF = new Set(['', 'false', '0', 'no', 'off']);
 
-type Environment = Readonly<Record<string, string | undefined>>;
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+interface Stores {
+  readonly store?: unknown;
+  readonly postgres?: unknown;
+}
 
 /**
- * Applies the environment's switches to the options.
+ * Applies the environment's switches to options that are valid.
  * @throws InvalidOptionsError for a value that says neither on nor off, and for a variable that is misspelt
  */
-export function withEnvironment(
-  options: IdempotencyModuleOptions,
-  environment: Environment,
-): IdempotencyModuleOptions {
+export function withEnvironment<O extends Stores>(options: O, environment: Environment): O & Stores {
   assertSpelling(DISABLE_POSTGRES, environment);
   if (!isOn(DISABLE_POSTGRES, environment) || options.postgres === false || options.store !== undefined)
     return options;

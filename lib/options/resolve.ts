@@ -4,6 +4,7 @@ import type { AuditHook } from '../core/audit';
 import type { Policy } from '../core/policy';
 import { syncOnly } from './sync-only';
 import { validate, InvalidOptionsError } from './validate';
+import { withEnvironment, type Environment } from './environment';
 import { headerPattern } from './header-pattern';
 import type {
   HeaderFilter,
@@ -18,7 +19,7 @@ import { encryptionOptions } from './specification/encryption';
 import { legacySchema } from './specification/legacy';
 import { boundOptions, metricOptions, moduleOptions, tracingOptions } from './specification/module';
 import { defaultsOf, givenOf, shapeOf, type Settings } from './specification/option';
-import { policyOptions } from './specification/policy';
+import { policyOptions, transactionOptions } from './specification/policy';
 import { postgresOptions } from './specification/postgres';
 import { redisOptions } from './specification/redis';
 import { routeOptions } from './specification/route';
@@ -99,10 +100,15 @@ const routeSettings = defaultsOf(routeOptions);
 
 /**
  * Validates the module's options and fills in the defaults of its two tiers.
+ * @param environment whose switches are applied
  * @throws InvalidOptionsError
  */
-export function resolveModuleOptions(options: IdempotencyModuleOptions): ModuleSettings {
-  const given = validate(moduleSchema, options, 'IdempotencyModule options', OF_ASYNC);
+export function resolveModuleOptions(
+  options: IdempotencyModuleOptions,
+  environment: Environment = {},
+): ModuleSettings {
+  const valid = validate(moduleSchema, options, 'IdempotencyModule options', OF_ASYNC);
+  const given = withEnvironment(valid, environment);
   assertOneStore(given);
   if (given.transaction) assertTransactional('IdempotencyModule options', [options]);
   const { store, redis, postgres, encryption, tracing, audit, namespace, secret } = given;
@@ -190,7 +196,7 @@ export function resolveRouteOptions(where: string, ...layers: readonly Idempoten
  */
 export function resolvePolicy(where: string, options: PolicyOptions, defaults: IdempotencyOptions): Policy {
   validate(serviceSchema, options, where, OF_ROUTES);
-  const own = Object.fromEntries(Object.entries(options).filter(([option]) => option in policyOptions));
+  const own = read(options, Object.keys(policyOptions));
   const given = validate(routeSchema, merge([own, defaults]), where);
   if (given.transaction) assertTransactional(where, [own, defaults]);
   return policySettings(given);
@@ -251,8 +257,7 @@ export function assertPostgres(where: string, { transaction }: Policy, { postgre
 export function merge(layers: readonly IdempotencyOptions[]): IdempotencyOptions {
   const merged: Record<string, unknown> = {};
   for (const layer of layers) {
-    for (const [option, value] of Object.entries(layer)) {
-      if (value === undefined) continue;
+    for (const [option, value] of Object.entries(read(layer, ROUTE_OPTIONS))) {
       merged[option] = option === 'transaction' ? within(merged[option], value) : (merged[option] ?? value);
     }
   }
@@ -265,6 +270,13 @@ function within(near: unknown, far: unknown): unknown {
   if (typeof far !== 'object' || far === null) return near;
   if (near === true) return far;
   if (typeof near !== 'object' || near === null) return near;
-  const given = Object.entries(near).filter(([, value]) => value !== undefined);
-  return { ...far, ...Object.fromEntries(given) };
+  return { ...far, ...read(near, Object.keys(transactionOptions)) };
+}
+
+const ROUTE_OPTIONS = Object.keys(routeOptions);
+
+/** What is set of these options. They may be getters of a class, which are not among an instance's own properties. */
+function read(given: object, options: readonly string[]): Record<string, unknown> {
+  const values = options.map((option) => [option, Reflect.get(given, option) as unknown] as const);
+  return Object.fromEntries(values.filter(([, value]) => value !== undefined));
 }

@@ -1,6 +1,7 @@
 import { inspect } from 'node:util';
-import { z } from 'zod';
+import type { z } from 'zod';
 import { isMarked } from '../core/errors';
+import { objectsIn, unreadable } from './readable';
 import { suggestionsFor } from './suggestions';
 
 const INVALID_OPTIONS = Symbol.for('nestjs-idempotency.invalid-options');
@@ -39,6 +40,8 @@ export function validate<S extends z.ZodType>(
   where: string,
   others?: OtherOptions,
 ): z.output<S> {
+  const problems = unreadable(schema, value);
+  if (problems.length > 0) throw new InvalidOptionsError(where, problems);
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const unknown = (option: string): string => describeUnknown(option, schema, others);
@@ -116,14 +119,9 @@ function inWords(names: readonly string[]): string {
 
 /** The paths of all options that a schema knows, those within another behind it. */
 function optionsIn(schema: z.core.$ZodType, within = ''): string[] {
-  if (schema instanceof z.ZodOptional) return optionsIn(schema.unwrap(), within);
-  if (schema instanceof z.ZodPipe) return [schema.in, schema.out].flatMap((each) => optionsIn(each, within));
-  if (schema instanceof z.ZodUnion) return schema.options.flatMap((each) => optionsIn(each, within));
-  if (!(schema instanceof z.ZodObject)) return [];
-  return Object.entries<z.core.$ZodType>(schema.shape).flatMap(([name, inner]) => [
-    `${within}${name}`,
-    ...optionsIn(inner, `${within}${name}.`),
-  ]);
+  return objectsIn(schema)
+    .flatMap(({ shape }) => Object.entries<z.core.$ZodType>(shape))
+    .flatMap(([name, inner]) => [`${within}${name}`, ...optionsIn(inner, `${within}${name}.`)]);
 }
 
 /** Of an instance of a class, only that it is one: it may be a client, with its password. */

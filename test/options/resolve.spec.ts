@@ -215,6 +215,47 @@ describe('options', () => {
       /"transaction" is 'true', but must be true, false or an object/,
     ],
     ['null', null, /must be an object, not null/],
+    [
+      'a promise, as of a forgotten await',
+      Promise.resolve({ secret: 'x'.repeat(32) }),
+      /^IdempotencyModule options: must be an object of options, not a promise: await it, or have a factory return it$/,
+    ],
+    ['a Map', new Map([['lease', '1m']]), /must be an object of options, not an instance of Map$/],
+    [
+      'a promise for a tier',
+      { redis: Promise.resolve({}) },
+      /option "redis" must be an object, not a promise/,
+    ],
+    [
+      'a Map for a tier',
+      { postgres: new Map() },
+      /option "postgres" must be an object, not an instance of Map/,
+    ],
+    [
+      'a date',
+      { transaction: new Date(0) },
+      /option "transaction" must be an object, not an instance of Date/,
+    ],
+    [
+      'an option that cannot be read',
+      {
+        get secret(): string {
+          throw new TypeError('no vault');
+        },
+      },
+      /^IdempotencyModule options: option "secret" cannot be read: its getter failed with TypeError: no vault$/,
+    ],
+    [
+      'an option of a tier that cannot be read',
+      {
+        redis: {
+          get ttl(): string {
+            throw new TypeError('no vault');
+          },
+        },
+      },
+      /option "redis\.ttl" cannot be read/,
+    ],
   ])('of forRoot are refused at once: %s', (_, options, message) => {
     expect(() => IdempotencyModule.forRoot(options as IdempotencyModuleOptions)).toThrow(message);
   });
