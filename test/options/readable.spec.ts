@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { IdempotencyModuleOptions } from '../../lib';
 import { unreadable } from '../../lib/options/readable';
 import { resolveModuleOptions, resolvePolicy, resolveRouteOptions } from '../../lib/options/resolve';
 
@@ -29,7 +30,10 @@ describe('options', () => {
   });
 
   it('may be getters, at every level', () => {
-    const settings = instance({ redis: instance({ ttl: '2s' }), lease: '1m' } as const);
+    const settings: IdempotencyModuleOptions = instance({
+      redis: instance({ ttl: '2s' } as const),
+      lease: '1m',
+    });
     const withoutPostgres = { DISABLE_DB_IDEMPOTENCY_FALLBACK: 'true' };
     expect(resolveModuleOptions(settings).redis).toMatchObject({ ttl: 2_000 });
     const { postgres, defaults } = resolveModuleOptions(settings, withoutPostgres);

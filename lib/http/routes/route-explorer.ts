@@ -1,4 +1,4 @@
-import { Injectable, RequestMethod, type Type } from '@nestjs/common';
+import { Injectable, Logger, RequestMethod, type Type } from '@nestjs/common';
 import { METHOD_METADATA, PATH_METADATA, SSE_METADATA } from '@nestjs/common/constants';
 import { MetadataScanner, ModulesContainer } from '@nestjs/core';
 import { IdempotencySetupError } from '../../core/errors';
@@ -23,6 +23,7 @@ const PATTERN_METADATA = 'microservices:pattern';
 @Injectable()
 export class RouteExplorer {
   private readonly scanner = new MetadataScanner();
+  private readonly logger = new Logger('Idempotency');
 
   constructor(
     private readonly modules: ModulesContainer,
@@ -70,8 +71,9 @@ export class RouteExplorer {
 
   private routesOf(type: Type): ProtectedRoute[] {
     const methods = this.methodsOf(type);
-    if (ownOptionsOf(type) && !methods.some(({ handler }) => isRoute(handler))) throw noRoute(type.name);
-    return methods.flatMap(({ name, handler }) => {
+    const isDecorated = ownOptionsOf(type) !== undefined;
+    if (isDecorated && !methods.some(({ handler }) => isRoute(handler))) throw noRoute(type.name);
+    const routes = methods.flatMap(({ name, handler }) => {
       if (Reflect.hasMetadata(PATTERN_METADATA, handler) && (optionsOf(handler) ?? optionsOf(type)))
         throw messageHandler(`${type.name}.${handler.name}`);
       if (!isRoute(handler)) {
@@ -84,6 +86,8 @@ export class RouteExplorer {
       if (Reflect.hasMetadata(SSE_METADATA, handler)) throw eventStream(`${type.name}.${handler.name}`);
       return [{ type, name, handler, options }];
     });
+    if (isDecorated && routes.length === 0) this.logger.warn(onlySafe(type.name));
+    return routes;
   }
 
   /**
@@ -155,6 +159,13 @@ function eventStream(where: string): IdempotencySetupError {
   return new IdempotencySetupError(
     `${where} is an @Sse() route: an event stream has no end at which it could be recorded, so no retry could get ` +
       'it again. Remove @Idempotent() from it, and start what it reports with a POST route.',
+  );
+}
+
+function onlySafe(where: string): string {
+  return (
+    `@Idempotent() on ${where} protects nothing: on a class it protects POST, PUT, PATCH and DELETE, and this one has ` +
+    'GET routes only. Remove it, or put it on the methods that are to run once.'
   );
 }
 

@@ -15,8 +15,16 @@ export async function attempt(work: () => unknown): Promise<Attempt> {
     const response = await responseOf(value);
     return response ? { kind: 'response', response, value } : { kind: 'value', value };
   } catch (error) {
-    return { kind: 'error', error };
+    const response = await responseIn(error).catch(() => undefined);
+    return response ? { kind: 'response', response, value: undefined } : { kind: 'error', error };
   }
+}
+
+/** That of a client that throws what is not a success: axios, got, ky, superagent and ofetch have it in their error. */
+async function responseIn(error: unknown): Promise<OnceAnswer | undefined> {
+  if (typeof error !== 'object' || error === null) return undefined;
+  const { response, data } = error as { readonly response?: unknown; readonly data?: unknown };
+  return (await responseOf(response, data)) ?? (await responseOf(error));
 }
 
 /** Whether a client would try it again after a while. */
@@ -70,14 +78,17 @@ function shortened(text: string): string {
   return text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;
 }
 
-/** A response of `fetch`, supertest, Fastify's `inject()`, axios, got or pactum; undefined for any other value. */
-async function responseOf(value: unknown): Promise<OnceAnswer | undefined> {
+/**
+ * A response of `fetch`, supertest, Fastify's `inject()`, axios, got or pactum; undefined for any other value.
+ * @param read what the client has read of a body that can be read once
+ */
+async function responseOf(value: unknown, read?: unknown): Promise<OnceAnswer | undefined> {
   if (typeof value !== 'object' || value === null) return undefined;
   if (isOfFetch(value))
     return {
       status: value.status,
       headers: Object.fromEntries(value.headers),
-      text: await value.clone().text(),
+      text: value.bodyUsed && read !== undefined ? contentOf(read) : await value.clone().text(),
     };
   const {
     status,
@@ -94,8 +105,12 @@ async function responseOf(value: unknown): Promise<OnceAnswer | undefined> {
   return {
     status: statusCode,
     headers: { ...headers },
-    text: typeof content === 'string' ? content : JSON.stringify(content ?? ''),
+    text: contentOf(content),
   };
+}
+
+function contentOf(body: unknown): string {
+  return typeof body === 'string' ? body : JSON.stringify(body ?? '');
 }
 
 const UNREAD =

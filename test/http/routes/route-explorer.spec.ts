@@ -13,6 +13,7 @@ import {
 import { NestFactory } from '@nestjs/core';
 import { EMPTY } from 'rxjs';
 import { IdempotencyModule, Idempotent } from '../../../lib';
+import { KeptLog } from '../../support/log';
 import { appModule, type TestAppOptions } from '../../support/app';
 
 /** Starts an application as far as the module looks at its routes; no store is asked before that. */
@@ -52,6 +53,24 @@ class StreamController {
 @Idempotent()
 class PostedStreamController {
   @Sse('stream', { method: RequestMethod.POST })
+  stream() {
+    return EMPTY;
+  }
+}
+
+@Controller()
+@Idempotent()
+class OnlyGetController {
+  @Get()
+  read(): number {
+    return 1;
+  }
+}
+
+@Controller()
+@Idempotent()
+class OnlyStreamController {
+  @Sse('stream')
   stream() {
     return EMPTY;
   }
@@ -258,6 +277,22 @@ describe('an application with @Idempotent() where it cannot hold', () => {
 
   it('starts where a decorated class has a stream by GET, which is left alone as every GET is', async () => {
     await created({ controllers: [SafeStreamController, InheritingController] });
+  });
+
+  it.each<[string, Type]>([
+    ['GET', OnlyGetController],
+    ['a stream by GET', OnlyStreamController],
+  ])('warns of a decorated class whose only route is %s', async (_, controller) => {
+    const log = new KeptLog();
+    await NestFactory.create(
+      {
+        module: RootModule,
+        imports: [IdempotencyModule.forRoot({ store: 'memory' })],
+        controllers: [controller],
+      },
+      { logger: log, abortOnError: false },
+    );
+    expect(log.lines.join()).toContain(`@Idempotent() on ${controller.name} protects nothing`);
   });
 
   it('starts where a provider extends a decorated controller, by its class or by its method', async () => {

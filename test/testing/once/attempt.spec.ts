@@ -41,6 +41,34 @@ describe('a try of a function that sends the request itself', () => {
     expect(isSame(await answer(one), await answer(other), [])).toBe(false);
   });
 
+  it.each<[client: string, error: object]>([
+    ['axios', { response: { status: 409, headers: { 'retry-after': '1' }, data: 'busy' } }],
+    ['got', { response: { statusCode: 409, headers: { 'retry-after': '1' }, body: 'busy' } }],
+    ['ky', { response: new Response('busy', { status: 409, headers: { 'retry-after': '1' } }) }],
+    ['undici', { statusCode: 409, headers: { 'retry-after': '1' }, body: 'busy' }],
+  ])('is a response also where %s throws it', async (_, error) => {
+    const refused = await attempt(() => Promise.reject(Object.assign(new Error('409'), error)));
+    expect([isToRetry(refused), textOf(refused)]).toEqual([true, '409 busy']);
+  });
+
+  it('is a response also where its body was read for the error, as ofetch does', async () => {
+    const refused = await attempt(async () => {
+      const response = new Response('busy', { status: 409, headers: { 'retry-after': '1' } });
+      throw Object.assign(new Error('409'), { response, data: await response.text() });
+    });
+    expect([isToRetry(refused), textOf(refused)]).toEqual([true, '409 busy']);
+  });
+
+  it.each([
+    new Error('no connection'),
+    'text',
+    undefined,
+    { response: { statusCode: 409, message: 'busy' } },
+  ])('is an error where nothing was answered: %s', async (error) => {
+    // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- JavaScript may throw anything
+    expect(await attempt(() => Promise.reject(error))).toEqual({ kind: 'error', error });
+  });
+
   it.each([
     ['of Node', () => Readable.from(['lead 1'])],
     ['of the web', () => new Response('lead 1').body],
