@@ -127,6 +127,10 @@ export function renewals(test: DefineTest): void {
     expect(await store.renew([{ ...mine, fence: mine.fence + 1 }], 60_000)).toEqual(new Set());
   });
 
+  test('gives an empty set for no claims', async ({ store, expect }) => {
+    expect(await store.renew([], 60_000)).toEqual(new Set());
+  });
+
   test('does not name a completed claim', async ({ store, claim, expect }) => {
     const mine = await claim();
     await store.complete(mine, created);

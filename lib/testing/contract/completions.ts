@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { type Claim, type Outcome, type ResponseOutcome } from '../../core/record';
+import { type Claim, type IdempotencyRecord, type Outcome, type ResponseOutcome } from '../../core/record';
 import { created, FINGERPRINT, LONG_RETENTION, type DefineTest } from './trial';
 
 export function completions(test: DefineTest): void {
@@ -39,9 +39,13 @@ export function completions(test: DefineTest): void {
   }) => {
     await store.complete(await claim(), created);
     const found = await another.find(id);
-    const expiresIn: unknown = found?.state === 'completed' ? found.expiresIn : undefined;
-    expect(expiresIn).toBeGreaterThan(LONG_RETENTION / 2);
-    expect(expiresIn).toBeLessThanOrEqual(LONG_RETENTION + 1_000); // a store may count in whole seconds
+    expect(expiresIn(found)).toBeGreaterThan(LONG_RETENTION / 2);
+    expect(expiresIn(found)).toBeLessThanOrEqual(LONG_RETENTION + 1_000); // a store may count in whole seconds
+  });
+
+  test('keeps a tombstone as long as a response', async ({ store, another, id, claim, expect }) => {
+    await store.complete(await claim(), { kind: 'tombstone', status: 200, reason: 'too_large' });
+    expect(expiresIn(await another.find(id))).toBeGreaterThan(LONG_RETENTION / 2);
   });
 
   test('still counts after the lease has lapsed, as long as no claim took over', async ({
@@ -137,6 +141,10 @@ export function completions(test: DefineTest): void {
 
 function response(part: Partial<ResponseOutcome>): Outcome {
   return { ...created, ...part };
+}
+
+function expiresIn(record: IdempotencyRecord | undefined): unknown {
+  return record?.state === 'completed' ? record.expiresIn : undefined;
 }
 
 function bodyOf(outcome: Outcome): Buffer {

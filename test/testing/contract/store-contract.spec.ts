@@ -181,6 +181,46 @@ const wrong: Record<string, [Store: new (options: MemoryStoreOptions) => MemoryS
     },
     'renew revives a lapsed lease that no claim took over',
   ],
+  'rounds leases down to whole seconds': [
+    class extends MemoryStore {
+      override claim(request: ClaimRequest): Promise<ClaimResult> {
+        const seconds = Math.floor(request.lease / 1_000);
+        return super.claim(request.lease < 1_000 ? request : { ...request, lease: seconds * 1_000 });
+      }
+    },
+    'claim holds for the milliseconds of its lease, which may be none of whole seconds',
+  ],
+  'does not know the token that took an orphan over': [
+    class extends MemoryStore {
+      override claim(request: ClaimRequest): Promise<ClaimResult> {
+        const { row } = rowOf(this, request);
+        const takenOver = row && !row.outcome && row.claim.attempt > 1;
+        return super.claim(takenOver ? { ...request, token: crypto.randomUUID() } : request);
+      }
+    },
+    'a lapsed lease is recognised by the token that took it over, when the reply to that was lost',
+  ],
+  'lets tombstones expire early': [
+    class extends MemoryStore {
+      override async complete(claim: Claim, outcome: Outcome): Promise<CompleteResult> {
+        const result = await super.complete(claim, outcome);
+        const { row, rows } = rowOf(this, claim);
+        if (row && outcome.kind === 'tombstone')
+          rows.set(claim.id.hash, { ...row, expiresAt: this.options.now() + 60_000 });
+        return result;
+      }
+    },
+    'complete keeps a tombstone as long as a response',
+  ],
+  'throws where there is nothing to renew': [
+    class extends MemoryStore {
+      override async renew(claims: readonly Claim[], lease: number): Promise<ReadonlySet<string>> {
+        if (claims.length === 0) throw new Error('syntax error near "VALUES"');
+        return super.renew(claims, lease);
+      }
+    },
+    'renew gives an empty set for no claims',
+  ],
   'does not know its own token once its lease has lapsed': [
     class extends MemoryStore {
       override claim(request: ClaimRequest): Promise<ClaimResult> {
