@@ -8,8 +8,9 @@ import { contextOf, route, settled } from '../../support/request-context';
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
 
 describe('a key', () => {
-  beforeAll(() => Logger.overrideLogger(false));
-  afterAll(() => Logger.overrideLogger(new Logger()));
+  beforeAll(() => {
+    Logger.overrideLogger(false);
+  });
 
   it('from the `key` option is taken as it is, or refused: a text as `key_invalid`, anything else as an error of the application', async () => {
     const answers = fc.oneof(
